@@ -1,0 +1,55 @@
+# Two commands matter: `make run` and `make test`. Both make what they need and are quick when it exists.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+DEMO_DIR ?= .demo
+
+.PHONY: help run demo test lint types tests bench clean
+
+help:
+	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
+	@echo "make demo   build, train and generate on the built-in sample, in the terminal"
+	@echo "make test   lint, types and all tests"
+	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
+
+$(VENV)/.installed: requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it and try again."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@# The browser tests need Chromium; it is installed where that is allowed and possible.
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; fi
+	@touch $@
+
+run: $(VENV)/.installed
+	$(BIN)/python app.py
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m retro build --sample python-docs --out $(DEMO_DIR)/corpus
+	$(BIN)/python -m retro train $(DEMO_DIR)/corpus --out $(DEMO_DIR)/run
+	$(BIN)/python -m retro generate $(DEMO_DIR)/run --max-new-tokens 128 \
+		--prompt "The for statement is used to iterate over the elements of a sequence"
+
+test: lint types tests
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache test-artifacts

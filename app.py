@@ -1,0 +1,128 @@
+"""Starts the web app and, beside it, the worker that runs the jobs.
+
+The worker is a process of its own and every job is one of the worker's: ending the web
+server ends neither a build nor a training run, and the next start finds them at work.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from app.services.services import Services
+from app.settings import Settings, read_settings
+from app.web import make_app
+from jobs.errors import JobError
+from jobs.home import Home
+from jobs.store import Store
+from retro.errors import RetroError
+
+WORKER_STOP_S = 10
+LOOK_EVERY_S = 2.0
+STOP_REQUESTS_S = 3
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Run until interrupted and return the exit status."""
+    try:
+        settings = read_settings(environment)
+        services = open_services(settings)
+        app = make_app(services, token=settings.token)
+    except (RetroError, JobError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    # uvicorn raises the signal that ended it once more: it must not skip the lines below.
+    signal.signal(signal.SIGTERM, _leave)
+    keeper = WorkerKeeper(settings, environment, services.system.worker_is_alive)
+    keeper.start()
+    try:
+        print(f"RETRO is at http://{settings.host}:{settings.port}", flush=True)
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            timeout_graceful_shutdown=STOP_REQUESTS_S,
+            server_header=False,
+        )
+    except KeyboardInterrupt:
+        pass
+    finally:
+        keeper.stop()
+    return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def open_services(settings: Settings) -> Services:
+    """Open the home folder and the database."""
+    home = Home(settings.home)
+    home.create()
+    store = Store(settings.database_url or home.database_url())
+    store.check()
+    return Services(home, store, encoder=settings.encoder)
+
+
+class WorkerKeeper:
+    """Keeps a worker at work beside the web server.
+
+    A worker of a former start may still be there; then a second one would end at once. It
+    is started when no other one reports any more.
+
+    Args:
+        settings: Where the worker keeps its files.
+        environment: Passed on to it.
+        is_alive: Whether any worker has reported lately.
+    """
+
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], is_alive: Callable[[], bool]
+    ) -> None:
+        self._environment = {**environment, "RETRO_HOME": str(settings.home.absolute())}
+        self._is_alive = is_alive
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker now, and again if it should end."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker; the jobs it started go on."""
+        self._stopping.set()
+        self._thread.join()
+        worker = self._worker
+        if worker is not None and worker.poll() is None:
+            worker.terminate()
+            try:
+                worker.wait(WORKER_STOP_S)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            if (self._worker is None or self._worker.poll() is not None) and not self._is_alive():
+                self._worker = subprocess.Popen(
+                    [sys.executable, "-m", "jobs"],
+                    cwd=Path(__file__).parent,
+                    env=self._environment,
+                    # Ctrl-C in a terminal goes to the whole group; the worker is ended by us.
+                    start_new_session=True,
+                )
+            self._stopping.wait(LOOK_EVERY_S)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    sys.exit(main(os.environ))

@@ -1,0 +1,354 @@
+"""The REST routes under ``/api/v1``. They only translate; the services do the work."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from app.errors import status_of
+from app.multipart import read_files
+from app.requests import (
+    BuildRequest,
+    NewCorpus,
+    NewGeneration,
+    NewRun,
+    RunAction,
+    RunChange,
+    SearchRequest,
+)
+from app.services.runs import list_presets
+from app.services.services import Services
+from jobs.errors import JobError
+from retro.errors import RetroError
+
+STREAM_POLL_S = 0.03
+KEEP_ALIVE_S = 15.0
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+def make_router(services: Services) -> APIRouter:
+    """Return all routes below ``/api/v1``."""
+    router = APIRouter(prefix="/api/v1")
+    router.include_router(_system_routes(services))
+    router.include_router(_corpus_routes(services))
+    router.include_router(_job_routes(services))
+    router.include_router(_run_routes(services))
+    router.include_router(_generation_routes(services))
+    return router
+
+
+def _system_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["system"])
+
+    @router.get("/system")
+    def system() -> Json:
+        """Devices, versions, disk, worker."""
+        return services.system.describe()
+
+    @router.get("/presets")
+    def presets() -> Json:
+        """Model sizes to choose from."""
+        return {"presets": list_presets()}
+
+    return router
+
+
+def _corpus_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["corpora"], prefix="/corpora")
+
+    @router.get("")
+    def list_corpora() -> Json:
+        """All corpora."""
+        return {"corpora": services.corpora.list_corpora()}
+
+    @router.post("", status_code=201)
+    def create(body: NewCorpus) -> Json:
+        """Make a corpus, empty or filled with a sample."""
+        return services.corpora.create(body.name, sample=body.sample, settings=body.settings)
+
+    @router.get("/{corpus_id}")
+    def get(corpus_id: str) -> Json:
+        """State, counts, settings."""
+        return services.corpora.get(corpus_id)
+
+    @router.delete("/{corpus_id}", status_code=204)
+    def delete(corpus_id: str) -> Response:
+        """Delete a corpus and free its disk."""
+        services.corpora.delete(corpus_id)
+        return Response(status_code=204)
+
+    @router.post("/{corpus_id}/files")
+    async def add_files(corpus_id: str, request: Request) -> Json:
+        """Take files: parts ``files``, and a part ``paths`` per file with its relative path."""
+        await run_in_threadpool(services.uploads.check_open, corpus_id)
+        async with read_files(request, services.uploads.limits) as files:
+            return await run_in_threadpool(services.uploads.add, corpus_id, files)
+
+    @router.post("/{corpus_id}/build", status_code=202)
+    def build(corpus_id: str, body: BuildRequest | None = None) -> Json:
+        """Submit a build."""
+        return services.corpora.build(corpus_id, body.settings if body else None)
+
+    @router.post("/{corpus_id}/train", status_code=202)
+    def build_and_train(corpus_id: str) -> Json:
+        """Submit a build, if one is needed, and a run with defaults that waits for it."""
+        return services.doors.build_and_train(corpus_id)
+
+    @router.get("/{corpus_id}/documents")
+    def documents(
+        corpus_id: str,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        offset: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    ) -> Json:
+        """What is in a corpus."""
+        return services.corpora.documents(corpus_id, limit, offset)
+
+    @router.get("/{corpus_id}/chunks/{chunk_id}")
+    def chunk(corpus_id: str, chunk_id: int) -> Json:
+        """One chunk with its place and its neighbors."""
+        return services.corpora.chunk(corpus_id, chunk_id)
+
+    @router.post("/{corpus_id}/search")
+    def search(corpus_id: str, body: SearchRequest) -> Json:
+        """Find the nearest chunks."""
+        return {"neighbors": services.corpora.search(corpus_id, body.text, body.k)}
+
+    return router
+
+
+def _job_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["jobs"], prefix="/jobs")
+
+    @router.get("")
+    def list_jobs(
+        state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> Json:
+        """The queue and what ended, newest first."""
+        return {"jobs": services.jobs.list_jobs(state, limit)}
+
+    @router.get("/{job_id}")
+    def get(job_id: str) -> Json:
+        """One job."""
+        return services.jobs.get(job_id)
+
+    @router.get("/{job_id}/log")
+    def log(job_id: str, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> Json:
+        """The end of its log."""
+        return {"log": services.jobs.log(job_id, lines)}
+
+    @router.post("/{job_id}/cancel")
+    def cancel(job_id: str) -> Json:
+        """Ask it to stop."""
+        return services.jobs.cancel(job_id)
+
+    @router.post("/{job_id}/retry", status_code=202)
+    def retry(job_id: str) -> Json:
+        """Submit it again."""
+        return services.jobs.retry(job_id)
+
+    return router
+
+
+def _run_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["runs"], prefix="/runs")
+
+    @router.get("")
+    def list_runs() -> Json:
+        """All runs."""
+        return {"runs": services.runs.list_runs()}
+
+    @router.post("", status_code=202)
+    def create(body: NewRun) -> Json:
+        """Start a run."""
+        return services.runs.create(
+            body.name, body.corpus_id, preset=body.preset, model=body.model, training=body.training
+        )
+
+    @router.get("/{run_id}")
+    def get(run_id: str) -> Json:
+        """One run with its checkpoints."""
+        return services.runs.get(run_id)
+
+    @router.patch("/{run_id}")
+    def change(run_id: str, body: RunChange) -> Json:
+        """Rename a run."""
+        return services.runs.rename(run_id, body.name)
+
+    @router.delete("/{run_id}", status_code=204)
+    def delete(run_id: str) -> Response:
+        """Delete a run and its checkpoints."""
+        services.runs.delete(run_id)
+        return Response(status_code=204)
+
+    @router.post("/{run_id}/write", status_code=202)
+    def write(run_id: str) -> Json:
+        """Start a text from the newest checkpoint, with a prompt from held-out text."""
+        return services.doors.write(run_id)
+
+    @router.post("/{run_id}/{action}", status_code=202)
+    def act(run_id: str, action: RunAction) -> Json:
+        """Pause, resume, stop or duplicate a run."""
+        actions = {
+            "pause": services.runs.pause,
+            "resume": services.runs.resume,
+            "stop": services.runs.stop,
+            "duplicate": services.runs.duplicate,
+        }
+        return actions[action](run_id)
+
+    @router.get("/{run_id}/metrics")
+    def metrics(
+        run_id: str,
+        name: str | None = None,
+        since_step: Annotated[int, Query(ge=0, le=2**53)] = 0,
+        max_points: Annotated[int, Query(ge=2, le=10_000)] = 1500,
+    ) -> Json:
+        """Measured values, thinned."""
+        return {"points": services.runs.metrics(run_id, name, since_step, max_points)}
+
+    return router
+
+
+def _generation_routes(services: Services) -> APIRouter:
+    router = APIRouter(tags=["generations"], prefix="/generations")
+
+    @router.get("")
+    def list_generations(
+        run_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> Json:
+        """The newest texts, without their chunks."""
+        return {"generations": services.generations.list_generations(limit, run_id)}
+
+    @router.post("", response_model=None)
+    async def create(body: NewGeneration) -> Json | StreamingResponse:
+        """Write a text; answers when it is finished, or streams events."""
+
+        def start() -> Json:
+            return services.generations.start(
+                run_id=body.run_id,
+                prompt=body.prompt,
+                checkpoint_step=body.checkpoint_step,
+                corpus_id=body.corpus_id,
+                retrieval=body.retrieval,
+                sampling=body.sampling(),
+            )
+
+        generation = await run_in_threadpool(start)
+        if body.stream:
+            return StreamingResponse(
+                _stream(services, generation["id"]),
+                media_type="text/event-stream",
+                headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+            )
+        await _until_ended(services, generation["id"])
+        return await run_in_threadpool(services.generations.result, generation["id"])
+
+    @router.get("/{generation_id}")
+    def get(generation_id: str) -> Json:
+        """A text as it stands."""
+        return services.generations.get(generation_id)
+
+    @router.post("/{generation_id}/stop")
+    def stop(generation_id: str) -> Json:
+        """Stop writing; what is written stays."""
+        return services.generations.stop(generation_id)
+
+    return router
+
+
+async def _until_ended(services: Services, generation_id: str) -> None:
+    # Waiting in a thread would keep one of the few threads that answer pages.
+    while (live := services.generations.follow(generation_id)) and not live.ended.is_set():
+        await asyncio.sleep(STREAM_POLL_S)
+
+
+async def _stream(services: Services, generation_id: str) -> AsyncIterator[str]:
+    live = services.generations.follow(generation_id)
+    yield _event("start", {"id": generation_id})
+    position, silent_s = 0, 0.0
+    while live is not None:
+        ended = live.ended.is_set()
+        news = live.events[position:]
+        for name, value in news:
+            yield _event(name, value)
+        position += len(news)
+        silent_s = 0.0 if news else silent_s + STREAM_POLL_S
+        if silent_s >= KEEP_ALIVE_S:
+            yield ": still at work\n\n"
+            silent_s = 0.0
+        if ended:
+            break
+        await asyncio.sleep(STREAM_POLL_S)
+    yield _event("done", await run_in_threadpool(services.generations.get, generation_id))
+
+
+def _event(name: str, value: Json) -> str:
+    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error as ``{"detail": "<sentence>"}``, never with a stack trace."""
+
+    async def for_people(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_of(error))
+
+    async def invalid(_request: Request, error: Exception) -> JSONResponse:
+        problems = error.errors() if isinstance(error, RequestValidationError) else []
+        return JSONResponse({"detail": describe_problems(problems)}, 422)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        sentences = {
+            404: f"There is nothing at {request.url.path[:200]}. The routes are at /api/v1/docs.",
+            405: f"{request.method} is not possible at {request.url.path[:200]}. "
+            f"The routes are at /api/v1/docs.",
+        }
+        detail = sentences.get(status, str(getattr(error, "detail", "The request failed.")))
+        return JSONResponse({"detail": detail}, status, headers=headers)
+
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse(
+            {"detail": "The request failed because of a fault in the program. See the log."}, 500
+        )
+
+    app.add_exception_handler(RetroError, for_people)
+    app.add_exception_handler(JobError, for_people)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, fault)
+
+
+def describe_problems(problems: Sequence[Any]) -> str:
+    """Return validation errors as one sentence: the field, the rule, the value found."""
+    if not problems:
+        return "The request could not be read. The routes are at /api/v1/docs."
+    first = problems[0]
+    place = [str(item) for item in first["loc"] if item not in ("body", "query", "path")]
+    name = ".".join(place) or "The body"
+    match first["type"]:
+        case "extra_forbidden":
+            text = f"{name} is not a known field. Remove it, or see /api/v1/docs."
+        case "missing":
+            text = f"{name} is needed, and it is not there." if place else "A JSON body is needed."
+        case "json_invalid":
+            text = "The body must be JSON, and it could not be read as such."
+        case _:
+            rule = str(first["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+            shown = repr(first.get("input"))
+            text = (
+                f"{name} must be {rule}, got {shown if len(shown) <= 80 else shown[:77] + '...'}."
+            )
+    more = len(problems) - 1
+    return text if not more else f"{text} There {'is' if more == 1 else 'are'} {more} more."

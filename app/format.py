@@ -1,0 +1,79 @@
+"""Numbers, times and text as people read them; the one place where text becomes HTML."""
+
+import html
+import math
+
+
+def escape(value: object) -> str:
+    """Return text that is safe inside HTML, in elements and in quoted attributes.
+
+    Direction overrides are shown as a mark, because they could make a file name or a
+    passage look like another one.
+    """
+    text = str(value)
+    for character in _DIRECTION_MARKS & set(text):
+        text = text.replace(character, "\N{REPLACEMENT CHARACTER}")
+    return html.escape(text, quote=True).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+_DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return for example ``1 file`` or ``1,204 files``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size(num_bytes: float) -> str:
+    """Return bytes in decimal units, for example ``1.4 MB``."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:,.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.3g} TB"
+
+
+def parameters(number: int) -> str:
+    """Return a parameter count, for example ``3.1 M``."""
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= limit:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time, for example ``3 min 20 s``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} days"
+
+
+def ago(then: float, now: float) -> str:
+    """Return how long ago something was, for example ``5 min ago``."""
+    passed = max(0.0, now - then)
+    if passed < 10:
+        return "just now"
+    if passed < 60:
+        return f"{int(passed)} s ago"
+    if passed < 3600:
+        return f"{int(passed // 60)} min ago"
+    if passed < 48 * 3600:
+        return f"{int(passed // 3600)} h ago"
+    return f"{int(passed // 86400)} days ago"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a measured value, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share between 0 and 1 as a percentage."""
+    return "-" if share is None or not math.isfinite(share) else f"{100 * share:.0f} %"

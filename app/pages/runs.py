@@ -1,0 +1,371 @@
+"""Runs: start one, follow its curves, pause, resume, stop, delete."""
+
+import time
+from typing import Any
+
+import gradio as gr
+
+from app.chart import NARROW, WIDE, draw
+from app.errors import shows_errors
+from app.format import ago, count, duration, escape, number, parameters, size
+from app.services.jobs import share_done, time_left
+from app.services.runs import DEFAULT_PRESET, list_presets
+from app.services.services import Services
+from app.ui import (
+    Page,
+    Query,
+    action,
+    badge,
+    callout,
+    empty,
+    facts,
+    loss,
+    meter,
+    missing,
+    write_button,
+)
+from jobs.errors import NotFoundError
+from retro.errors import ConfigError
+
+BASIC = {
+    "max_steps": "Steps",
+    "batch_size": "Batch size",
+    "sequence_length": "Sequence length",
+    "learning_rate": "Learning rate",
+}
+ADVANCED = {
+    "num_neighbors": "Neighbors",
+    "warmup_steps": "Warm-up steps",
+    "accumulation": "Accumulation",
+    "weight_decay": "Weight decay",
+    "eval_every": "Measure every",
+    "checkpoint_every": "Checkpoint every",
+    "keep_checkpoints": "Checkpoints kept",
+    "seed": "Seed",
+}
+FIELDS = {**BASIC, **ADVANCED}
+ACTIVE = ("queued", "starting", "running")
+
+
+def build(services: Services, demo: gr.Blocks) -> None:
+    """Add the page to the app."""
+    page = Page(services, demo, "Runs", "/runs")
+    with gr.Column(elem_id="page"):
+        page.part("runs", lambda query: render_runs(services, query))
+        with gr.Column(elem_classes="form-panel", visible=False, elem_id="new-run") as form:
+            gr.HTML("<h2>New run</h2>", apply_default_css=False, js_on_load=None)
+            with gr.Row():
+                corpus = gr.Dropdown(label="Corpus", elem_id="run-corpus", scale=2, min_width=220)
+                preset = gr.Dropdown(label="Preset", elem_id="run-preset", scale=2, min_width=220)
+                name = gr.Textbox(
+                    label="Name", value="", elem_id="run-name", scale=2, min_width=220
+                )
+            about = gr.HTML(elem_id="run-about", apply_default_css=False, js_on_load=None)
+            fields = [_number_fields(BASIC)]
+            with gr.Accordion("Advanced settings", open=False):
+                fields.append(_number_fields(ADVANCED))
+            numbers = [item for row in fields for item in row]
+            start = gr.Button("Start training", variant="primary", elem_id="start-run")
+        target = gr.Textbox(visible=False)
+    page.wire()
+    _wire_form(services, demo, form, (corpus, preset, name), about, numbers, start, target)
+
+
+def _number_fields(names: dict[str, str]) -> list[gr.Number]:
+    rows = list(names.items())
+    fields = []
+    for first in range(0, len(rows), 4):
+        with gr.Row():
+            fields += [
+                gr.Number(label=label, elem_id=f"run-{field}", min_width=120)
+                for field, label in rows[first : first + 4]
+            ]
+    return fields
+
+
+def _wire_form(
+    services: Services,
+    demo: gr.Blocks,
+    form: gr.Column,
+    choices: tuple[gr.Dropdown, gr.Dropdown, gr.Textbox],
+    about: gr.HTML,
+    numbers: list[gr.Number],
+    start: gr.Button,
+    target: gr.Textbox,
+) -> None:
+    corpus, preset, name = choices
+    quiet: dict[str, Any] = {
+        "api_visibility": "private",
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+    }
+
+    @shows_errors
+    def load(request: gr.Request) -> list[Any]:
+        query = dict(request.query_params)
+        usable = [
+            (item["name"], item["id"])
+            for item in services.corpora.list_corpora()
+            if item["state"] in ("ready", "building")
+        ]
+        ids = [value for _, value in usable]
+        chosen = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
+        labels = _preset_labels(services, chosen)
+        return [
+            gr.update(visible="run" not in query and bool(usable)),
+            gr.update(choices=usable, value=chosen),
+            gr.update(choices=labels, value=DEFAULT_PRESET),
+            *_filled(services, chosen, DEFAULT_PRESET),
+        ]
+
+    @shows_errors
+    def fill(corpus_id: str | None, preset_name: str) -> list[Any]:
+        return _filled(services, corpus_id, preset_name)
+
+    @shows_errors
+    def submit(corpus_id: str | None, preset_name: str, run_name: str, *values: Any) -> str:
+        if corpus_id is None:
+            raise ConfigError("A corpus must be chosen, got none. Build one on the Corpora page.")
+        defaults = services.runs.preview(corpus_id, preset_name)["training"]
+        training = {
+            field: value
+            for field, value in zip(FIELDS, values, strict=True)
+            if value is not None and value != defaults[field]
+        }
+        named = run_name.strip() or f"{preset_name}, {count(int(values[0] or 0), 'step')}"
+        run = services.runs.create(named, corpus_id, preset=preset_name, training=training)
+        return f"/runs?run={run['id']}"
+
+    demo.load(load, None, [form, corpus, preset, about, *numbers], queue=False, **quiet)
+    for changed in (corpus, preset):
+        changed.input(fill, [corpus, preset], [about, *numbers], queue=False, **quiet)
+    start.click(submit, [corpus, preset, name, *numbers], target, **quiet).then(
+        None, target, None, js="(address) => { if (address) location.href = address; }", **quiet
+    )
+
+
+def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str, str]]:
+    labels = []
+    for item in list_presets():
+        label = item["name"]
+        if corpus_id is not None:
+            preview = services.runs.preview(corpus_id, item["name"])
+            label += f" · {parameters(preview['parameters'])} parameters"
+        labels.append((label, item["name"]))
+    return labels
+
+
+def _filled(services: Services, corpus_id: str | None, preset: str) -> list[Any]:
+    if corpus_id is None:
+        return ["", *[gr.update() for _ in FIELDS]]
+    preview = services.runs.preview(corpus_id, preset)
+    description = next(item["description"] for item in list_presets() if item["name"] == preset)
+    about = (
+        f'<p class="dim small">{escape(description)} '
+        f"{parameters(preview['parameters'])} parameters, "
+        f"{count(preview['model']['dec_depth'], 'layer')} of width "
+        f"{preview['model']['dec_dim']}.</p>"
+    )
+    return [about, *[gr.update(value=preview["training"][field]) for field in FIELDS]]
+
+
+def render_runs(services: Services, query: Query) -> str:
+    """Return the list of runs, or the one in the address."""
+    run_id = query.get("run")
+    if run_id is not None:
+        try:
+            return render_run(services, services.runs.get(run_id))
+        except NotFoundError as error:
+            return missing(error)
+    runs = services.runs.list_runs()
+    if not runs:
+        note = (
+            "No run yet. A run trains a model on a corpus; "
+            '<a href="/corpora">build a corpus</a> first, or go to <a href="/">Start</a>.'
+        )
+        ready = any(
+            item["state"] in ("ready", "building") for item in services.corpora.list_corpora()
+        )
+        body = empty("No run yet. Start one below." if ready else note)
+        return f'<div class="head"><h1>Runs</h1></div>{body}'
+    rows = "".join(_row(run) for run in runs)
+    return (
+        '<div class="head"><h1>Runs</h1></div><section class="panel"><table class="list stack">'
+        "<thead><tr><th>Run</th><th>State</th><th>Steps</th><th>Corpus</th><th>Changed</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></section>"
+    )
+
+
+def _row(run: dict[str, Any]) -> str:
+    share = run["step"] / run["total_steps"] if run["total_steps"] else 0.0
+    return (
+        f'<tr><td><a href="/runs?run={escape(run["id"])}">{escape(run["name"])}</a>'
+        f'<div class="dim small">{escape(_size_words(run))}</div></td>'
+        f"<td>{badge(run['state'])}</td>"
+        f'<td class="wide"><span class="num">{run["step"]:,} of {run["total_steps"]:,}</span>'
+        f"{meter(min(1.0, share))}</td>"
+        f"<td>{_corpus_link(run)}</td>"
+        f'<td class="dim num">{ago(run["updated_at"], time.time())}</td></tr>'
+    )
+
+
+def _corpus_link(run: dict[str, Any]) -> str:
+    address = f"/corpora?corpus={escape(run['corpus_id'])}"
+    return f'<a href="{address}">{escape(run["corpus_name"])}</a>'
+
+
+def _size_words(run: dict[str, Any]) -> str:
+    settings = run["settings"]
+    words = str(settings.get("preset", ""))
+    if settings.get("parameters"):
+        words += f", {parameters(settings['parameters'])} parameters"
+    return words
+
+
+def render_run(services: Services, run: dict[str, Any]) -> str:
+    """Return everything about one run."""
+    job = services.jobs.get(run["job_id"]) if run["job_id"] else None
+    points = services.runs.metrics(run["id"], max_points=800)
+    series: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        series.setdefault(point["name"], []).append((point["step"], point["value"]))
+    note = ""
+    if run["message"] and run["state"] in ("failed", "interrupted"):
+        note = callout(run["message"])
+    return (
+        f'<p class="small"><a href="/runs">All runs</a></p><div class="head"><h1>'
+        f"{escape(run['name'])}</h1>{badge(run['state'])}"
+        f'<span class="push row">{_buttons(run, job)}</span></div>{note}{_progress(run, job)}'
+        f"{_charts(run, series)}"
+        f'<div class="grid2" style="margin-top:16px">{_checkpoints(run)}{_settings(run)}</div>'
+        f"{_log(services, job)}"
+    )
+
+
+def _buttons(run: dict[str, Any], job: dict[str, Any] | None) -> str:
+    address = f"/api/v1/runs/{run['id']}"
+    buttons = []
+    if run["checkpoints"]:
+        buttons.append(write_button(run))
+    stopping = job is not None and job["cancel_requested"] and run["state"] in ACTIVE
+    if stopping:
+        buttons.append('<span class="dim small">stopping, a checkpoint is being written</span>')
+    elif run["state"] in ACTIVE:
+        buttons.append(action("Pause", f"POST {address}/pause"))
+        buttons.append(action("Stop", f"POST {address}/stop"))
+    elif run["state"] != "succeeded":
+        buttons.append(action("Resume", f"POST {address}/resume", kind="primary"))
+    if run["state"] not in ACTIVE:
+        buttons.append(action("Duplicate", f"POST {address}/duplicate", then="/runs?run={id}"))
+        buttons.append(
+            action("Delete", f"DELETE {address}", kind="danger", then="/runs",
+                   confirm=f"Delete run {run['name']!r} with all its checkpoints?")
+        )  # fmt: skip
+    return "".join(buttons)
+
+
+def _progress(run: dict[str, Any], job: dict[str, Any] | None) -> str:
+    share = min(1.0, run["step"] / run["total_steps"]) if run["total_steps"] else 0.0
+    text = f"step {run['step']:,} of {run['total_steps']:,}"
+    if job is not None and run["state"] == "queued":
+        text = "waiting for the build of its corpus" if job["after_id"] else "waiting in the queue"
+    elif job is not None and job["state"] == "running" and not run["step"]:
+        text = f"starting, {share_done(job):.0%}" if job["total"] else "starting"
+    elif job is not None and (left := time_left(job)) is not None:
+        text += f", about {duration(left)} left"
+    return (
+        f'<section class="panel"><div class="row small"><span class="num">{text}</span></div>'
+        f"{meter(share)}</section>"
+    )
+
+
+def _charts(run: dict[str, Any], series: dict[str, list[tuple[float, float]]]) -> str:
+    steps = run["total_steps"]
+    curves = {
+        "training loss": series.get("train_loss", []),
+        "validation, retrieval on": series.get("val_loss_on", []),
+        "validation, retrieval off": series.get("val_loss_off", []),
+    }
+    losses = "".join(
+        f'<div class="{css}">'
+        f"{draw(curves, label='Loss by step', total_steps=steps, width=width)}</div>"
+        for css, width in (("only-wide", WIDE), ("only-narrow", NARROW))
+    )
+    if not any(curves.values()):
+        waiting = "The curves appear with the first steps."
+        return f'<section class="panel"><h2>Loss</h2>{empty(waiting)}</section>'
+    rate = draw(
+        {"learning rate": series.get("learning_rate", [])}, label="Learning rate", total_steps=steps
+    )
+    speed = draw(
+        {"tokens per second": series.get("tokens_per_second", [])},
+        label="Tokens per second",
+        total_steps=steps,
+    )
+    return (
+        f'<section class="panel" id="loss-chart"><h2>Loss</h2>{losses}{_gap(series)}</section>'
+        f'<div class="grid2" style="margin-top:16px"><section class="panel"><h2>Learning rate</h2>'
+        f'{rate}</section><section class="panel" style="margin:0"><h2>Speed</h2>{speed}</section>'
+        "</div>"
+    )
+
+
+def _gap(series: dict[str, list[tuple[float, float]]]) -> str:
+    on, off = series.get("val_loss_on"), series.get("val_loss_off")
+    if not on or not off:
+        return ""
+    gap = off[-1][1] - on[-1][1]
+    if gap > 0:
+        words = f"retrieval lowers the validation loss by {number(gap, 3)} nats per token."
+    else:
+        words = (
+            f"retrieval does not lower the validation loss yet ({number(gap, 3)} nats per token)."
+        )
+    return f'<p class="dim small" style="margin:6px 0 0">At step {on[-1][0]:,} {words}</p>'
+
+
+def _checkpoints(run: dict[str, Any]) -> str:
+    rows = "".join(_checkpoint_row(run, item) for item in reversed(run["checkpoints"]))
+    table = (
+        '<div class="scroll"><table class="list"><thead><tr><th>Step</th><th>Loss on</th>'
+        "<th>Loss off</th><th>Size</th><th></th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    body = table if rows else empty("No checkpoint yet.")
+    return f'<section class="panel" id="checkpoints"><h2>Checkpoints</h2>{body}</section>'
+
+
+def _checkpoint_row(run: dict[str, Any], item: dict[str, Any]) -> str:
+    best = f" {badge('ready', 'best')}" if item["is_best"] else ""
+    address = f"/generate?run={escape(run['id'])}&amp;step={item['step']}"
+    return (
+        f'<tr><td class="num">{item["step"]:,}{best}</td>'
+        f'<td class="num">{loss(item["val_loss_on"])}</td>'
+        f'<td class="num">{loss(item["val_loss_off"])}</td>'
+        f'<td class="num">{size(item["bytes"])}</td><td><a href="{address}">Write</a></td></tr>'
+    )
+
+
+def _settings(run: dict[str, Any]) -> str:
+    settings = run["settings"]
+    values = {
+        "Corpus": _corpus_link(run),
+        "Preset": escape(settings.get("preset", "-")),
+    }
+    if settings.get("parameters"):
+        values["Parameters"] = parameters(settings["parameters"])
+    for group in ("training", "model"):
+        for field, value in (settings.get(group) or {}).items():
+            values[str(field).replace("_", " ")] = escape(value)
+    return f'<section class="panel" style="margin:0"><h2>Settings</h2>{facts(values)}</section>'
+
+
+def _log(services: Services, job: dict[str, Any] | None) -> str:
+    if job is None:
+        return ""
+    log = services.jobs.log(job["id"], 60)
+    return (
+        '<section class="panel" style="margin-top:16px"><details id="run-log">'
+        f'<summary>Log of job {job["number"]}</summary><pre class="log" tabindex="0">'
+        f"{escape(log) or 'No output yet.'}</pre></details></section>"
+    )

@@ -1,0 +1,161 @@
+"""Start: two doors for a new user, else the three steps with their state."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.errors import shows_errors
+from app.format import count, duration, escape, percent
+from app.pages.upload import render_upload
+from app.services.jobs import share_done, time_left
+from app.services.services import Services
+from app.ui import Page, Query, action, badge, callout, describe_job, meter, write_button
+
+SAMPLE_BUTTON = "Try with sample text"
+
+INTRO = """<h1>A language model that reads while it writes</h1>
+<p class="lead">For every 64 tokens it has written, RETRO looks up the nearest passages in your
+text and reads them before it goes on. You can see which passages shaped each piece of its
+output, and where they come from.</p>"""
+
+SAMPLE_DOOR = """<h2>Try with sample text</h2><p class="dim">Builds an index from the language
+reference of Python, which is part of this program, and trains a small model on it. The first
+text can be written after a few minutes, without a GPU and without a network.</p>"""
+
+UPLOAD_DOOR = """<h2>Upload a folder</h2><p class="dim">Your own text: notes, books, manuals, code.
+It stays on this machine. Afterwards one click builds the index and trains a model.</p>{box}"""
+
+
+def build(services: Services, demo: gr.Blocks) -> None:
+    """Add the page to the app."""
+    page = Page(services, demo, "Start", "/")
+    with gr.Column(elem_id="page"):
+        page.part("steps", lambda query: render_steps(services, query))
+        with gr.Row(elem_classes="doors", visible=False) as doors:
+            with gr.Column(elem_classes=["form-panel", "door"]):
+                gr.HTML(SAMPLE_DOOR, apply_default_css=False, js_on_load=None)
+                sample = gr.Button(SAMPLE_BUTTON, variant="primary", elem_id="try-sample")
+            with gr.Column(elem_classes=["form-panel", "door"]):
+                box = UPLOAD_DOOR.format(box=render_upload("start"))
+                gr.HTML(box, apply_default_css=False, js_on_load=None)
+    page.wire()
+
+    def state() -> Any:
+        return gr.update(visible=not services.corpora.list_corpora())
+
+    @shows_errors
+    def try_sample() -> Any:
+        services.doors.try_sample()
+        return state()
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    demo.load(state, None, doors, queue=False, **quiet)
+    gr.Timer(1.5).tick(state, None, doors, queue=False, **quiet)
+    sample.click(try_sample, None, doors, concurrency_limit=None, **quiet)
+
+
+def writable_run(services: Services) -> dict[str, Any] | None:
+    """Return the newest run that has a checkpoint, with its checkpoints."""
+    for run in services.runs.list_runs()[:20]:
+        found = services.runs.get(run["id"])
+        if found["checkpoints"]:
+            return found
+    return None
+
+
+def render_steps(services: Services, _query: Query) -> str:
+    """Return the introduction, or the three steps once there is a corpus."""
+    corpora = services.corpora.list_corpora()
+    if not corpora:
+        return INTRO
+    runs = services.runs.list_runs()
+    run = runs[0] if runs else None
+    corpus = corpora[0]
+    if run is not None:
+        corpus = next((item for item in corpora if item["id"] == run["corpus_id"]), corpus)
+    writable = writable_run(services)
+    written = services.generations.list_generations(limit=1)
+    cards = [
+        _text_step(services, corpus),
+        _train_step(services, run, corpus),
+        _write_step(writable, bool(written)),
+    ]
+    return f'<h1>Start</h1><div class="steps" style="margin-top:14px">{"".join(cards)}</div>'
+
+
+def _step(position: int, title: str, name: str, state: str, body: str, link: str, now: bool) -> str:
+    return (
+        f'<section class="step{" now" if now else ""}"><div class="which"><b>{position}</b>{title}'
+        f"{state}</div><div class=name>{name}</div>{body}"
+        f'<div class="bottom row small">{link}</div></section>'
+    )
+
+
+def _progress(services: Services, job_id: str | None) -> str:
+    if job_id is None:
+        return ""
+    job = services.jobs.get(job_id)
+    if job["state"] == "queued":
+        return '<div class="dim small">waiting in the queue</div>'
+    if job["state"] not in ("starting", "running"):
+        return callout(job["message"]) if job["state"] == "failed" else ""
+    left = time_left(job)
+    rest = "" if left is None else f", about {duration(left)} left"
+    return (
+        f"{meter(share_done(job))}<div class='dim small'>{escape(describe_job(job))}, "
+        f"{percent(share_done(job))}{rest}</div>"
+    )
+
+
+def _text_step(services: Services, corpus: dict[str, Any]) -> str:
+    summary = corpus["summary"] or {}
+    body = f"<div class=dim>{count(corpus['num_documents'], 'document')}"
+    if corpus["num_chunks"]:
+        body += f", {count(corpus['num_chunks'], 'chunk')}"
+    if summary.get("index_kind"):
+        body += f", {escape(summary['index_kind'])} index"
+    body += "</div>"
+    building = corpus["state"] == "building"
+    if building or corpus["state"] == "failed":
+        body += _progress(services, corpus["build_job_id"])
+    link = f'<a href="/corpora?corpus={escape(corpus["id"])}">Open the corpus</a>'
+    state = badge(corpus["state"])
+    return _step(1, "Text", escape(corpus["name"]), state, body, link, corpus["state"] != "ready")
+
+
+def _train_step(services: Services, run: dict[str, Any] | None, corpus: dict[str, Any]) -> str:
+    if run is None:
+        link = action(
+            "Build and train",
+            f"POST /api/v1/corpora/{corpus['id']}/train",
+            kind="primary",
+            elem_id="build-and-train",
+        )
+        if corpus["state"] == "empty":
+            link = f'<a href="/corpora?corpus={escape(corpus["id"])}">Upload files first</a>'
+        body = '<div class="dim">No model has been trained yet.</div>'
+        return _step(2, "Train", "No model yet", "", body, link, corpus["state"] == "ready")
+    body = f"<div class=dim>step {run['step']:,} of {run['total_steps']:,}</div>"
+    if run["state"] in ("queued", "starting", "running"):
+        body += _progress(services, run["job_id"])
+    elif run["message"] and run["state"] == "failed":
+        body += callout(run["message"])
+    link = f'<a href="/runs?run={escape(run["id"])}">Open the run</a>'
+    active = run["state"] in ("starting", "running")
+    return _step(2, "Train", escape(run["name"]), badge(run["state"]), body, link, active)
+
+
+def _write_step(run: dict[str, Any] | None, has_written: bool) -> str:
+    if run is None:
+        body = (
+            '<div class="dim">Possible as soon as training has written its first checkpoint.</div>'
+        )
+        return _step(3, "Write", "Not yet", "", body, "", False)
+    newest = run["checkpoints"][-1]
+    body = (
+        f"<div class=dim>{escape(run['name'])}, step {newest['step']:,}. "
+        "More training writes better text; you can write at any time.</div>"
+    )
+    title = "Ready to write again" if has_written else "Ready to write"
+    link = write_button(run) + ' <a href="/generate">Open the writing page</a>'
+    return _step(3, "Write", title, badge("ready"), body, link, not has_written)

@@ -1,0 +1,38 @@
+"""The place to drop or choose files; ``app.js`` sends them to the REST route."""
+
+from app.format import escape
+
+UPLOAD = """<div class="upload" {corpus}>
+<div class="row"><label class="btn {kind}" for="{prefix}-folder">Choose a folder
+<input id="{prefix}-folder" type="file" data-upload="folder" webkitdirectory multiple></label>
+<label class="btn" for="{prefix}-files">Choose files or a zip
+<input id="{prefix}-files" type="file" data-upload="files" multiple></label>
+<span class="dim small">or drop them here</span></div>
+<progress class="upload-bar" max="1" value="0" hidden aria-label="Upload progress"></progress>
+<div class="upload-line small dim" role="status">{hint}</div></div>"""
+
+HINT = (
+    "Text of any kind: UTF-8, UTF-16 or Latin-1. Sub-folders are kept; hidden, empty and binary "
+    "files are left out, each with a reason."
+)
+
+
+def render_upload(prefix: str, corpus_id: str | None = None, *, primary: bool = False) -> str:
+    """Return an upload box.
+
+    Args:
+        prefix: Beginning of the ids of its fields.
+        corpus_id: Where files go; None makes a new corpus, named after the folder.
+        primary: Whether this is the main thing to do on the page.
+    """
+    return UPLOAD.format(
+        corpus="" if corpus_id is None else f'data-corpus="{escape(corpus_id)}"',
+        kind="primary" if primary else "",
+        prefix=escape(prefix),
+        hint=HINT,
+    )
+
+
+def render_report(corpus_id: str) -> str:
+    """Return the place where the report of the last upload is shown."""
+    return f'<div id="upload-report" data-corpus="{escape(corpus_id)}"></div>'

@@ -1,0 +1,212 @@
+"""Training runs: start, pause, resume, stop, look into, delete."""
+
+from typing import Any
+
+from app.services.corpora import CorpusService, check_name
+from jobs.home import Home, remove_folder
+from jobs.rows import CheckpointRow, CorpusRow, RunRow
+from jobs.states import CorpusState
+from jobs.store import Store
+from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
+from retro.data.tokenizer import choose_vocab_size
+from retro.errors import ArtifactMissingError, ConfigError
+from retro.model.presets import PRESETS, parameter_count, resolve_preset
+
+DEFAULT_PRESET = "tiny"
+MOST_POINTS = 10_000
+
+
+class RunService:
+    """Everything about training runs."""
+
+    def __init__(self, home: Home, store: Store, corpora: CorpusService) -> None:
+        self._home = home
+        self._store = store
+        self._corpora = corpora
+
+    def create(
+        self,
+        name: str,
+        corpus_id: str,
+        *,
+        preset: str | None = None,
+        model: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Make a run and submit its training; it waits for a build that is under way.
+
+        Args:
+            name: For people.
+            corpus_id: What it learns and retrieves from.
+            preset: Name of a preset; None is the smallest.
+            model: Fields of ``ModelConfig`` that override the preset.
+            training: Fields of ``TrainingConfig`` that override the preset.
+
+        Raises:
+            ConfigError: A name is unknown or a value out of range.
+            ArtifactMissingError: The corpus is neither built nor being built.
+        """
+        cleaned = check_name(name)
+        corpus = self._store.get_corpus(corpus_id)
+        settings = {
+            "preset": preset or DEFAULT_PRESET,
+            "model": model or {},
+            "training": training or {},
+        }
+        model_config, training_config = self._resolve(corpus, settings)
+        if corpus.state not in (CorpusState.READY, CorpusState.BUILDING):
+            raise ArtifactMissingError(
+                f"Corpus {corpus.name!r} must have an index before a model can be trained on it, "
+                f"and it is {corpus.state.value}. Build it first."
+            )
+        row = self._store.create_run(
+            cleaned,
+            corpus_id,
+            {**settings, "parameters": parameter_count(model_config)},
+            training_config.max_steps,
+        )
+        self._store.submit("train", run_id=row.id, corpus_id=corpus_id, settings=settings)
+        return self.get(row.id)
+
+    def preview(
+        self, corpus_id: str, preset: str, training: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return what a preset amounts to on a corpus, without making a run."""
+        corpus = self._store.get_corpus(corpus_id)
+        settings = {"preset": preset, "model": {}, "training": training or {}}
+        model, training_config = self._resolve(corpus, settings)
+        return {
+            "parameters": parameter_count(model),
+            "model": config_to_dict(model),
+            "training": config_to_dict(training_config),
+        }
+
+    def _resolve(
+        self, corpus: CorpusRow, settings: dict[str, Any]
+    ) -> tuple[ModelConfig, TrainingConfig]:
+        for name in ("model", "training"):
+            if not isinstance(settings[name], dict):
+                raise ConfigError(f"{name} must be an object, got {shown(settings[name])}.")
+        built = corpus.summary or {}
+        vocab_size = built.get("vocab_size") or corpus.settings.get("vocab_size")
+        if vocab_size is None:
+            vocab_size = choose_vocab_size(self._corpora.num_bytes(corpus.id))
+        return resolve_preset(
+            settings["preset"],
+            model=settings["model"],
+            training=settings["training"],
+            num_tokens=vocab_size,
+            chunk_size=corpus.settings["chunk_size"],
+            num_neighbors=corpus.settings["num_neighbors"],
+        )
+
+    def list_runs(self) -> list[dict[str, Any]]:
+        """Return all runs, the newest first, without their checkpoints."""
+        return [run_to_dict(row) for row in self._store.list_runs()]
+
+    def get(self, run_id: str) -> dict[str, Any]:
+        """Return one run with its checkpoints."""
+        row = self._store.get_run(run_id)
+        checkpoints = [
+            checkpoint_to_dict(item)
+            for item in sorted(self._store.list_checkpoints(run_id), key=lambda item: item.step)
+        ]
+        return {**run_to_dict(row), "checkpoints": checkpoints}
+
+    def metrics(
+        self,
+        run_id: str,
+        name: str | None = None,
+        since_step: int = 0,
+        max_points: int = 1500,
+    ) -> list[dict[str, Any]]:
+        """Return measured values, thinned to at most ``max_points`` per name.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if since_step < 0:
+            raise ConfigError(f"since_step must be at least 0, got {since_step}.")
+        if not 2 <= max_points <= MOST_POINTS:
+            raise ConfigError(
+                f"max_points must be between 2 and {MOST_POINTS:,}, got {max_points}."
+            )
+        points = self._store.metrics(
+            run_id, name=name, since_step=since_step, max_points=max_points
+        )
+        return [{"name": item.name, "step": item.step, "value": item.value} for item in points]
+
+    def pause(self, run_id: str) -> dict[str, Any]:
+        """Write a checkpoint and free the device; the run can be resumed."""
+        self._store.pause_run(run_id)
+        return self.get(run_id)
+
+    def stop(self, run_id: str) -> dict[str, Any]:
+        """Write a checkpoint and end the run."""
+        self._store.stop_run(run_id)
+        return self.get(run_id)
+
+    def resume(self, run_id: str) -> dict[str, Any]:
+        """Go on from the newest checkpoint."""
+        self._store.resume_run(run_id)
+        return self.get(run_id)
+
+    def duplicate(self, run_id: str) -> dict[str, Any]:
+        """Start a new run with the same settings."""
+        row = self._store.get_run(run_id)
+        return self.create(
+            f"{row.name}, again"[:200],
+            row.corpus_id,
+            preset=row.settings.get("preset"),
+            model=row.settings.get("model"),
+            training=row.settings.get("training"),
+        )
+
+    def rename(self, run_id: str, name: str) -> dict[str, Any]:
+        """Give a run another name."""
+        self._store.rename_run(run_id, check_name(name))
+        return self.get(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run and free its disk; texts it wrote are kept.
+
+        Raises:
+            InvalidChangeError: It is waiting or training.
+        """
+        self._store.delete_run(run_id)
+        remove_folder(self._home.run_dir(run_id))
+
+
+def list_presets() -> list[dict[str, str]]:
+    """Return the names of the presets and what they are for."""
+    return [{"name": item.name, "description": item.description} for item in PRESETS.values()]
+
+
+def run_to_dict(row: RunRow) -> dict[str, Any]:
+    """Return a run as the REST routes answer it, without its checkpoints."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "corpus_id": row.corpus_id,
+        "corpus_name": row.corpus_name,
+        "settings": row.settings,
+        "state": row.state.value,
+        "step": row.step,
+        "total_steps": row.total_steps,
+        "job_id": row.job_id,
+        "message": row.message,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def checkpoint_to_dict(row: CheckpointRow) -> dict[str, Any]:
+    """Return a checkpoint as the REST routes answer it."""
+    return {
+        "step": row.step,
+        "val_loss_on": row.val_loss_on,
+        "val_loss_off": row.val_loss_off,
+        "bytes": row.bytes,
+        "is_best": row.is_best,
+        "created_at": row.created_at,
+    }

@@ -1,0 +1,344 @@
+"""The frame of every page: header, status strip, live parts, theme.
+
+A page is made of parts that are rendered on the server from the database and the address
+(``?run=...``). One timer per page asks for them; a part that did not change is not sent
+again. Nothing else is kept in the browser, so a reload shows the same page.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.errors import shows_errors
+from app.format import count, escape, number, percent, size
+from app.services.jobs import share_done
+from app.services.services import Services
+
+STATIC_DIR = Path(__file__).with_name("static")
+PAGES = (
+    ("Start", "/"),
+    ("Corpora", "/corpora"),
+    ("Runs", "/runs"),
+    ("Generate", "/generate"),
+    ("Jobs", "/jobs"),
+)
+TICK_S = 1.5
+
+Query = Mapping[str, str]
+"""Parameters of the page's address."""
+Render = Callable[[Query], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A live part of a page."""
+
+    component: gr.HTML
+    render: Render
+
+
+class Page:
+    """Collects the live parts of one page and wires its timer.
+
+    Args:
+        services: What the parts are rendered from.
+        demo: The Gradio app.
+        title: Shown in the browser's tab.
+        path: Address of the page.
+        tick_s: Seconds between updates.
+    """
+
+    def __init__(
+        self, services: Services, demo: gr.Blocks, title: str, path: str, tick_s: float = TICK_S
+    ) -> None:
+        self._demo = demo
+        self._parts: list[Part] = []
+        self._tick_s = tick_s
+        self.query = gr.Textbox(value="{}", visible=False, elem_id="query")
+        self.part("header", lambda _query: render_header(services, title, path))
+
+    def part(self, elem_id: str, render: Render) -> gr.HTML:
+        """Add a part at this place of the page."""
+        component = gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None)
+        self._parts.append(Part(component, render))
+        return component
+
+    def wire(self) -> None:
+        """Connect the parts; call it when the page has all of them."""
+        seen = gr.State({})
+        components = [part.component for part in self._parts]
+        renders = [(part.component.elem_id or "", part.render) for part in self._parts]
+
+        @shows_errors
+        def load(request: gr.Request) -> list[Any]:
+            query = dict(request.query_params)
+            html = [render(query) for _, render in renders]
+            hashes = {name: _hash(value) for (name, _), value in zip(renders, html, strict=True)}
+            return [json.dumps(query), hashes, *html]
+
+        @shows_errors
+        def tick(query_text: str, hashes: dict[str, str]) -> list[Any]:
+            query = read_query(query_text)
+            updates: list[Any] = []
+            fresh = dict(hashes)
+            for name, render in renders:
+                value = render(query)
+                fresh[name] = _hash(value)
+                updates.append(gr.skip() if hashes.get(name) == fresh[name] else value)
+            return [fresh if fresh != hashes else gr.skip(), *updates]
+
+        quiet: dict[str, Any] = {
+            "show_progress": "hidden",
+            "queue": False,
+            "api_visibility": "private",
+            "concurrency_limit": None,
+        }
+        self._demo.load(load, None, [self.query, seen, *components], **quiet)
+        timer = gr.Timer(self._tick_s)
+        timer.tick(tick, [self.query, seen], [seen, *components], **quiet)
+
+
+def read_query(text: str) -> Query:
+    """Return the parameters of the page's address from the hidden field that keeps them."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return {}
+    return {str(k): str(v) for k, v in values.items()} if isinstance(values, dict) else {}
+
+
+def _hash(html: str) -> str:
+    return hashlib.sha256(html.encode()).hexdigest()[:16]
+
+
+def render_header(services: Services, title: str, path: str) -> str:
+    """Return navigation and status strip."""
+    links = "".join(
+        f'<a href="{address}"{" aria-current=page" if address == path else ""}>{name}</a>'
+        for name, address in PAGES
+    )
+    return (
+        f'<header class="topbar" data-title="{escape(title)}">'
+        f'<a class="brand" href="/">RETRO</a><nav aria-label="Pages">{links}</nav>'
+        f'<div class="strip" id="strip">{render_strip(services)}</div></header>'
+    )
+
+
+def render_strip(services: Services) -> str:
+    """Return device, what is at work, and free disk."""
+    parts = [f"<span>{escape(services.system.device_label())}</span>"]
+    active = services.jobs.active()
+    if not services.system.worker_is_alive():
+        parts.append('<span class="bad-text">no worker is running, jobs wait</span>')
+    at_work = [job for job in active if job["state"] in ("running", "starting")]
+    if at_work:
+        job = at_work[0]
+        share = share_done(job)
+        parts.append(
+            f'<a href="{job_address(job)}">{escape(describe_job(job))}</a> {meter(share)} '
+            f'<span class="num">{percent(share)}</span>'
+        )
+    waiting = len(active) - len(at_work)
+    if waiting:
+        parts.append(f'<a href="/jobs">{count(waiting, "job")} waiting</a>')
+    parts.append(f'<span class="num">{size(services.system.disk()["free"])} free</span>')
+    return '<span aria-hidden="true">·</span>'.join(parts)
+
+
+def job_address(job: Mapping[str, Any]) -> str:
+    """Return the page that shows what a job works on."""
+    if job["kind"] == "train" and job["run_id"]:
+        return f"/runs?run={escape(job['run_id'])}"
+    if job["corpus_id"]:
+        return f"/corpora?corpus={escape(job['corpus_id'])}"
+    return f"/jobs?job={escape(job['id'])}"
+
+
+KIND_WORDS = {"train": "training", "build": "building"}
+STAGE_WORDS = {
+    "ingest": "reading documents",
+    "tokenize": "training the tokenizer",
+    "chunk": "cutting into chunks",
+    "embed": "computing keys",
+    "index": "building the index",
+    "neighbors": "finding neighbors",
+    "train": "training",
+}
+
+
+def describe_job(job: Mapping[str, Any]) -> str:
+    """Return what a job does at the moment, in a few words."""
+    kind = KIND_WORDS.get(job["kind"], job["kind"])
+    stage = STAGE_WORDS.get(job["stage"], job["stage"])
+    return kind if not stage or stage == kind else f"{kind}: {stage}"
+
+
+def meter(share: float) -> str:
+    """Return a thin bar that shows a share."""
+    return (
+        f'<span class="meter" role="img" aria-label="{percent(share)} done">'
+        f'<span style="width:{100 * share:.1f}%"></span></span>'
+    )
+
+
+def badge(state: str, label: str | None = None) -> str:
+    """Return a state as a small label."""
+    return f'<span class="state {escape(state)}">{escape(label or state)}</span>'
+
+
+def action(
+    label: str,
+    call: str,
+    *,
+    kind: str = "",
+    confirm: str | None = None,
+    then: str | None = None,
+    done: str | None = None,
+    body: Mapping[str, Any] | None = None,
+    elem_id: str | None = None,
+) -> str:
+    """Return a button that calls the REST API.
+
+    Args:
+        label: What it says.
+        call: Method and address.
+        kind: CSS classes beside ``btn``.
+        confirm: A question to answer first.
+        then: Where to go afterwards; ``{id}`` stands for the id in the answer.
+        done: What to say afterwards.
+        body: JSON of the request.
+        elem_id: Id of the button.
+    """
+    attributes = {
+        "id": elem_id,
+        "data-call": call,
+        "data-confirm": confirm,
+        "data-then": then,
+        "data-done": done,
+        "data-body": None if body is None else json.dumps(body),
+    }
+    shown = "".join(
+        f' {name}="{escape(value)}"' for name, value in attributes.items() if value is not None
+    )
+    return f'<button type="button" class="btn {kind}"{shown}>{escape(label)}</button>'
+
+
+def write_button(run: Mapping[str, Any]) -> str:
+    """Return the button that starts a text with the newest checkpoint of a run."""
+    return action(
+        "Write",
+        f"POST /api/v1/runs/{run['id']}/write",
+        kind="primary",
+        then="/generate?gen={id}",
+        elem_id="write",
+    )
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Return names with their values; the values are HTML already."""
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in values.items())
+    return f'<dl class="facts">{items}</dl>'
+
+
+def empty(text: str) -> str:
+    """Return a note for a place that has nothing to show yet; the text is HTML already."""
+    return f'<div class="empty">{text}</div>'
+
+
+def callout(text: str, *, calm: bool = False) -> str:
+    """Return a message that stays on the page."""
+    return f'<div class="callout{" calm" if calm else ""}" role="status">{escape(text)}</div>'
+
+
+def missing(error: Exception) -> str:
+    """Return what to show where an id in the address leads nowhere."""
+    return empty(f"{escape(error)} It may have been deleted.")
+
+
+def loss(value: float | None) -> str:
+    """Return a loss with the digits that matter."""
+    return number(value, 3)
+
+
+def make_theme() -> gr.themes.Base:
+    """Return the theme: system fonts only, colors from the style sheet."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
+    theme = gr.themes.Base(font=fonts, font_mono=mono, text_size="md", radius_size="md")
+    same = {
+        "body_background_fill": "var(--r-bg)",
+        "body_text_color": "var(--r-ink)",
+        "body_text_color_subdued": "var(--r-dim)",
+        "background_fill_primary": "var(--r-panel)",
+        "background_fill_secondary": "var(--r-bg)",
+        "border_color_primary": "var(--r-line)",
+        "border_color_accent": "var(--r-accent)",
+        "color_accent_soft": "var(--r-soft)",
+        "link_text_color": "var(--r-accent)",
+        "link_text_color_hover": "var(--r-accent)",
+        "link_text_color_active": "var(--r-accent)",
+        "link_text_color_visited": "var(--r-accent)",
+        "block_background_fill": "transparent",
+        "block_border_color": "var(--r-line)",
+        "block_label_background_fill": "transparent",
+        "block_label_text_color": "var(--r-dim)",
+        "block_title_text_color": "var(--r-dim)",
+        "block_info_text_color": "var(--r-dim)",
+        "panel_background_fill": "var(--r-panel)",
+        "panel_border_color": "var(--r-line)",
+        "input_background_fill": "var(--r-field)",
+        "input_background_fill_focus": "var(--r-field)",
+        "input_border_color": "var(--r-line)",
+        "input_border_color_focus": "var(--r-accent)",
+        "input_placeholder_color": "var(--r-dim)",
+        "button_primary_background_fill": "var(--r-accent)",
+        "button_primary_background_fill_hover": "var(--r-accent)",
+        "button_primary_text_color": "var(--r-accent-ink)",
+        "button_primary_text_color_hover": "var(--r-accent-ink)",
+        "button_primary_border_color": "var(--r-accent)",
+        "button_primary_border_color_hover": "var(--r-accent)",
+        "button_secondary_background_fill": "var(--r-panel)",
+        "button_secondary_background_fill_hover": "var(--r-panel)",
+        "button_secondary_text_color": "var(--r-ink)",
+        "button_secondary_text_color_hover": "var(--r-accent)",
+        "button_secondary_border_color": "var(--r-line)",
+        "button_secondary_border_color_hover": "var(--r-accent)",
+        "checkbox_background_color": "var(--r-field)",
+        "checkbox_background_color_selected": "var(--r-accent)",
+        "checkbox_border_color": "var(--r-line)",
+        "checkbox_label_background_fill": "var(--r-field)",
+        "checkbox_label_background_fill_hover": "var(--r-soft)",
+        "checkbox_label_background_fill_selected": "var(--r-soft)",
+        "checkbox_label_border_color": "var(--r-line)",
+        "checkbox_label_text_color": "var(--r-dim)",
+        "checkbox_label_text_color_selected": "var(--r-accent)",
+        "slider_color": "var(--r-accent)",
+    }
+    both = {**same, **{f"{name}_dark": value for name, value in same.items()}}
+    plain = {
+        "block_border_width": "0px",
+        "block_shadow": "none",
+        "block_padding": "0px",
+        "block_label_text_size": "12.5px",
+        "block_title_text_size": "12.5px",
+        "block_title_text_weight": "400",
+        "input_padding": "7px 9px",
+        "input_text_size": "15px",
+        "input_radius": "8px",
+        "form_gap_width": "0px",
+        "layout_gap": "12px",
+        "button_large_padding": "9px 18px",
+        "button_large_text_size": "15px",
+        "button_large_radius": "8px",
+    }
+    return theme.set(**_accepted(theme, {**both, **plain}))
+
+
+def _accepted(theme: gr.themes.Base, values: dict[str, str]) -> dict[str, str]:
+    # A few variables have no dark twin.
+    return {name: value for name, value in values.items() if hasattr(theme, name)}

@@ -1,0 +1,1 @@
+"""Background jobs: a table, a worker, and one process per job."""

@@ -1,0 +1,142 @@
+"""What a running task may use of its job: progress, the wish to stop, the lease."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import OperationalError
+
+from jobs.errors import JobCancelled, LeaseLost
+from jobs.home import Home
+from jobs.rows import JobRow
+from jobs.states import StopIntent
+from jobs.store import Store
+
+logger = logging.getLogger(__name__)
+
+RENEW_S = 20.0
+"""How often a lease is renewed, seconds."""
+POLL_S = 0.5
+"""How often a wish to stop is looked for, seconds."""
+REPORT_S = 0.4
+"""Shortest time between two reports of the same stage, seconds."""
+
+
+class JobContext:
+    """Given to every task.
+
+    Args:
+        store: The database.
+        home: The folder that holds everything.
+        job: The job as it was when it started.
+        token: Lease of the job; every write about it carries this.
+    """
+
+    def __init__(self, store: Store, home: Home, job: JobRow, token: str) -> None:
+        self.store = store
+        self.home = home
+        self.job = job
+        self.token = token
+        self.intent: StopIntent | None = None
+        """Why the job is to stop; None also where only its process is to end."""
+        self._stop = threading.Event()
+        self._reported_stage: str | None = None
+        self._reported_at = 0.0
+
+    def ask_to_stop(self, intent: StopIntent | None = None) -> None:
+        """Let the task end at its next step.
+
+        Args:
+            intent: Why the job is to stop; None if its process is to end, but not the job.
+        """
+        if intent is not None:
+            self.intent = intent
+        self._stop.set()
+
+    def should_stop(self) -> bool:
+        """Return whether the task should write what it has and end."""
+        return self._stop.is_set()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Report progress, and end the task here if it should stop.
+
+        Raises:
+            JobCancelled: The job was asked to stop.
+            LeaseLost: The job belongs to another process.
+        """
+        if self.should_stop():
+            raise JobCancelled
+        self.report(stage, done, total)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report progress, a few times a second at most.
+
+        Raises:
+            LeaseLost: The job belongs to another process.
+        """
+        now = time.monotonic()
+        is_news = stage != self._reported_stage or done == total
+        if not is_news and now - self._reported_at < REPORT_S:
+            return
+        if stage != self._reported_stage:
+            logger.info("stage %s", stage)
+        self._reported_stage, self._reported_at = stage, now
+        try:
+            self.store.report_progress(self.job.id, self.token, stage=stage, done=done, total=total)
+        except OperationalError as error:
+            logger.warning("progress could not be recorded: %s", error)
+
+    def tell(self, message: str) -> None:
+        """Show a sentence about the job to people.
+
+        Raises:
+            LeaseLost: The job belongs to another process.
+        """
+        logger.info("%s", message)
+        self.store.report_message(self.job.id, self.token, message)
+
+
+class LeaseKeeper:
+    """Renews the lease of a job, and passes on the wish to stop, from a thread of its own.
+
+    The lease says that the process is alive, not that the work advances; the work
+    reports for itself.
+
+    Args:
+        context: The job.
+        on_lost: Called once if the lease turns out to belong to another process.
+    """
+
+    def __init__(self, context: JobContext, on_lost: Callable[[], None]) -> None:
+        self._context = context
+        self._on_lost = on_lost
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> "LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        store, job_id, token = self._context.store, self._context.job.id, self._context.token
+        renewed_at = time.monotonic()
+        while not self._ended.wait(POLL_S):
+            try:
+                if time.monotonic() - renewed_at >= RENEW_S:
+                    intent = store.renew_lease(job_id, token)
+                    renewed_at = time.monotonic()
+                else:
+                    intent = store.stop_intent(job_id, token)
+            except LeaseLost:
+                self._on_lost()
+                return
+            except OperationalError as error:
+                logger.warning("the lease could not be renewed: %s", error)
+                continue
+            if intent is not None:
+                self._context.ask_to_stop(intent)

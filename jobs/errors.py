@@ -1,0 +1,34 @@
+"""Exceptions this package raises on purpose.
+
+JobError
+|-- NotFoundError         no row has this id
+|-- InvalidChangeError    the row is not in a state that allows this change
+`-- DatabaseError         the database cannot be used as it is
+
+JobCancelled and LeaseLost derive from ``BaseException``: a task that catches
+``Exception`` must not swallow them.
+"""
+
+
+class JobError(Exception):
+    """Base class; the message is fit to be shown to a person."""
+
+
+class NotFoundError(JobError):
+    """No row has this id."""
+
+
+class InvalidChangeError(JobError):
+    """The row is not in a state that allows this change."""
+
+
+class DatabaseError(JobError):
+    """The database is damaged, or was written by a newer version."""
+
+
+class JobCancelled(BaseException):  # not an error: the way a cancelled task ends
+    """Raised inside a running task after someone asked its job to stop."""
+
+
+class LeaseLost(BaseException):  # not an error of the task: it must publish nothing
+    """Raised inside a process that no longer holds the lease of its job."""

@@ -1,0 +1,240 @@
+"""Training runs: starting, pausing, going on, and their checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from jobs.database import new_id
+from jobs.errors import InvalidChangeError
+from jobs.lookup import (
+    get_corpus_record,
+    get_job_record,
+    get_run_record,
+    refuse_if_active,
+    require_lease,
+)
+from jobs.models import Checkpoint, Corpus, Job, Run
+from jobs.queue import JobQueue
+from jobs.rows import CheckpointEntry, CheckpointRow, JobRow, RunRow, copy_row
+from jobs.states import JobState, RunState, StopIntent
+
+
+class RunRecords(JobQueue):
+    """Creates, changes and deletes runs."""
+
+    def create_run(
+        self, name: str, corpus_id: str, settings: Mapping[str, Any], total_steps: int
+    ) -> RunRow:
+        """Record a new run; submit a job for it to start it.
+
+        Raises:
+            NotFoundError: There is no such corpus.
+        """
+        now = self.now()
+        with self.write() as session:
+            corpus = get_corpus_record(session, corpus_id, lock=True)
+            run = Run(
+                id=new_id(),
+                name=name,
+                corpus_id=corpus_id,
+                settings=dict(settings),
+                state=RunState.QUEUED.value,
+                total_steps=total_steps,
+                created_at=now,
+                updated_at=now,
+            )
+            session.add(run)
+            session.flush()
+            return copy_row(RunRow, run, corpus_name=corpus.name)
+
+    def list_runs(self) -> list[RunRow]:
+        """Return all runs, newest first."""
+        query = (
+            select(Run, Corpus.name)
+            .join(Corpus, Corpus.id == Run.corpus_id)
+            .order_by(Run.created_at.desc(), Run.id)
+        )
+        with self.read() as session:
+            return [copy_row(RunRow, run, corpus_name=name) for run, name in session.execute(query)]
+
+    def get_run(self, run_id: str) -> RunRow:
+        """Return one run.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        with self.read() as session:
+            run = get_run_record(session, run_id)
+            corpus = get_corpus_record(session, run.corpus_id)
+            return copy_row(RunRow, run, corpus_name=corpus.name)
+
+    def rename_run(self, run_id: str, name: str) -> RunRow:
+        """Give a run another name.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        with self.write() as session:
+            run = get_run_record(session, run_id, lock=True)
+            run.name, run.updated_at = name, self.now()
+        return self.get_run(run_id)
+
+    def set_run_facts(
+        self, run_id: str, token: str, *, settings: Mapping[str, Any], total_steps: int
+    ) -> None:
+        """Record what a run's settings turned out to be when its training began.
+
+        Raises:
+            LeaseLost: The lease is no longer this process's.
+        """
+        with self.write() as session:
+            require_lease(session, run_id, token)
+            run = get_run_record(session, run_id)
+            run.settings, run.total_steps = dict(settings), total_steps
+            run.updated_at = self.now()
+
+    def pause_run(self, run_id: str) -> RunRow:
+        """Stop a run with a checkpoint, to go on later; the device is free meanwhile.
+
+        Raises:
+            NotFoundError: There is no such run.
+            InvalidChangeError: No job of the run is waiting or at work.
+        """
+        run = self.get_run(run_id)
+        if run.job_id is None or not run.state.is_active:
+            raise InvalidChangeError(
+                f"Only a run that is waiting or training can be paused, run {run.name!r} is "
+                f"{run.state.value}."
+            )
+        self.request_cancel(run.job_id, StopIntent.PAUSE)
+        return self.get_run(run_id)
+
+    def stop_run(self, run_id: str) -> RunRow:
+        """Stop a run with a checkpoint, for good; it can still be resumed.
+
+        Raises:
+            NotFoundError: There is no such run.
+            InvalidChangeError: The run has ended.
+        """
+        with self.write() as session:
+            run = get_run_record(session, run_id, lock=True)
+            state = RunState(run.state)
+            waits_for_nothing = run.job_id is None
+            if state in (RunState.PAUSED, RunState.INTERRUPTED) or waits_for_nothing:
+                active = (
+                    run.job_id is not None
+                    and not JobState(get_job_record(session, run.job_id).state).is_finished
+                )
+                if not active:
+                    run.state, run.updated_at = RunState.CANCELED.value, self.now()
+                    run.message = ""
+                    state = RunState.CANCELED
+            elif not state.is_active:
+                raise InvalidChangeError(
+                    f"Only a run that has not ended can be stopped, run {run.name!r} is "
+                    f"{state.value}."
+                )
+            job_id = run.job_id
+        if state is not RunState.CANCELED and job_id is not None:
+            self.request_cancel(job_id, StopIntent.CANCEL)
+        return self.get_run(run_id)
+
+    def resume_run(self, run_id: str) -> JobRow:
+        """Submit a job that goes on from the run's newest checkpoint.
+
+        Raises:
+            NotFoundError: There is no such run.
+            InvalidChangeError: The run is at work, is finished, or was never started.
+        """
+        with self.write() as session:
+            run = get_run_record(session, run_id, lock=True)
+            if run.job_id is None:
+                raise InvalidChangeError(
+                    f"Only a run that was started can be resumed, run {run.name!r} has no job yet."
+                )
+            job = get_job_record(session, run.job_id)
+            if run.state == RunState.SUCCEEDED:
+                raise InvalidChangeError(
+                    f"Run {run.name!r} has done all of its {run.total_steps} steps. Duplicate it "
+                    f"with more steps to train further."
+                )
+            if not JobState(job.state).is_finished:
+                raise InvalidChangeError(
+                    f"Only a run that has stopped can be resumed, job {job.id} of run "
+                    f"{run.name!r} is {job.state}. Wait until it has ended."
+                )
+            return copy_row(JobRow, self._resubmit(session, job))
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run with its metrics and checkpoint rows; its files are the caller's.
+
+        Raises:
+            NotFoundError: There is no such run.
+            InvalidChangeError: A job works on it.
+        """
+        with self.write() as session:
+            run = get_run_record(session, run_id, lock=True)
+            refuse_if_active(session, Job.run_id == run_id, f"Run {run.name!r}")
+            session.delete(run)
+
+    def add_checkpoint(self, run_id: str, entry: CheckpointEntry, token: str) -> None:
+        """Record a checkpoint that is on disk; the best one is the only best.
+
+        Raises:
+            LeaseLost: The lease is no longer this process's.
+        """
+        with self.write() as session:
+            require_lease(session, run_id, token)
+            if entry.is_best:
+                session.execute(
+                    update(Checkpoint).where(Checkpoint.run_id == run_id).values(is_best=False)
+                )
+            session.merge(self._checkpoint(run_id, entry))
+
+    def replace_checkpoints(
+        self, run_id: str, entries: Sequence[CheckpointEntry], token: str
+    ) -> None:
+        """Make the rows of a run's checkpoints agree with what is on disk.
+
+        Raises:
+            LeaseLost: The lease is no longer this process's.
+        """
+        with self.write() as session:
+            require_lease(session, run_id, token)
+            session.execute(delete(Checkpoint).where(Checkpoint.run_id == run_id))
+            session.add_all(self._checkpoint(run_id, entry) for entry in entries)
+
+    def remove_checkpoint(self, run_id: str, step: int, token: str) -> None:
+        """Remove the row of a checkpoint whose files are gone.
+
+        Raises:
+            LeaseLost: The lease is no longer this process's.
+        """
+        with self.write() as session:
+            require_lease(session, run_id, token)
+            session.execute(
+                delete(Checkpoint).where(Checkpoint.run_id == run_id, Checkpoint.step == step)
+            )
+
+    def list_checkpoints(self, run_id: str) -> list[CheckpointRow]:
+        """Return the checkpoints of a run by step.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        query = select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.step)
+        with self.read() as session:
+            get_run_record(session, run_id)
+            return [copy_row(CheckpointRow, row) for row in session.scalars(query)]
+
+    def _checkpoint(self, run_id: str, entry: CheckpointEntry) -> Checkpoint:
+        return Checkpoint(
+            run_id=run_id,
+            step=entry.step,
+            val_loss_on=entry.val_loss_on,
+            val_loss_off=entry.val_loss_off,
+            bytes=entry.bytes,
+            is_best=entry.is_best,
+            created_at=self.now(),
+        )

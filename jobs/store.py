@@ -1,0 +1,16 @@
+"""Everything that is kept in the database, behind one object."""
+
+from jobs.corpora import CorpusRecords
+from jobs.generations import GenerationRecords
+from jobs.leases import Leases
+from jobs.metrics import MetricRecords
+from jobs.runs import RunRecords
+from jobs.workers import WorkerRecords
+
+
+class Store(RunRecords, Leases, CorpusRecords, MetricRecords, GenerationRecords, WorkerRecords):
+    """Reads and writes jobs, corpora, runs, generations and workers.
+
+    Methods return frozen rows. Each is one transaction, and may be called from any thread.
+    The database is opened, and its tables are made or brought up to date, at the first use.
+    """

@@ -1,0 +1,403 @@
+"""The command line: ``python -m retro build | train | generate | search``."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from retro.config import (
+    CorpusConfig,
+    Exclusion,
+    IndexKind,
+    SamplingConfig,
+    config_from_dict,
+)
+from retro.errors import ConfigError, RetroError
+from retro.model.presets import PRESETS
+from retro.run import CONFIG_NAME, CheckpointRecord, Run, create_run, open_run
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line and exits with 1."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(1)
+
+
+class Bars:
+    """Shows one progress bar per stage; where there is no terminal, one line per stage."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show where a stage is."""
+        if stage != self.stage:
+            self.close()
+            self.stage = stage
+            if not sys.stderr.isatty():
+                print(f"{stage} ...", file=sys.stderr, flush=True)
+        if self.bar is None:
+            self.bar = tqdm(desc=stage, disable=None, file=sys.stderr, dynamic_ncols=True)
+        self.bar.total = total
+        self.bar.n = done
+        self.bar.refresh()
+
+    def close(self) -> None:
+        """End the present bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class MetricsFile:
+    """Prints measurements and keeps them beside the run, one JSON object per line."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / METRICS_NAME
+
+    def on_resume(self, step: int) -> None:
+        """Drop what lies after the checkpoint: it is measured again."""
+        if step:
+            tqdm.write(f"going on after step {step}")
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Print and keep measurements."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if "val_loss_on" in values:
+            tqdm.write(
+                f"step {step}: validation loss {values['val_loss_on']:.3f} with retrieval, "
+                f"{values['val_loss_off']:.3f} without, "
+                f"{values['val_loss_shuffled']:.3f} with the neighbors of other chunks"
+            )
+        elif step % 25 == 0:
+            tqdm.write(
+                f"step {step}: training loss {values['train_loss']:.3f}, "
+                f"{values['tokens_per_second']:.0f} tokens/s"
+            )
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Print where a checkpoint is."""
+        tqdm.write(f"checkpoint {record.path.name}, {record.size_bytes / 2**20:.0f} MB")
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Stay silent: old checkpoints go as announced."""
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        # The last line of a process that was killed while writing it.
+        return sys.maxsize
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Chunk, embed and index a folder of text."""
+    from retro.data.documents import SkippedFile, store_document  # noqa: PLC0415  # --help is fast
+    from retro.data.samples import sample_documents  # noqa: PLC0415
+    from retro.retrieval.corpus import build_corpus, ingest_folder  # noqa: PLC0415
+
+    config = config_from_dict(
+        CorpusConfig,
+        {
+            "encoder": arguments.encoder or os.environ.get("RETRO_ENCODER") or None,
+            **{
+                name: getattr(arguments, name)
+                for name in ("chunk_size", "num_neighbors", "vocab_size", "exclusion", "index_kind")
+                if getattr(arguments, name) is not None
+            },
+        },
+    )
+    bars = Bars()
+
+    def on_skip(file: SkippedFile) -> None:
+        tqdm.write(f"skipped {file.path}: {file.reason}", file=sys.stderr)
+
+    if (arguments.folder is None) == (arguments.sample is None):
+        raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
+    if arguments.sample is not None:
+        for document in sample_documents(arguments.sample):
+            store_document(arguments.out, document)
+    else:
+        ingest_folder(arguments.folder, arguments.out, bars, on_skip)
+    summary = build_corpus(arguments.out, config, on_progress=bars)
+    bars.close()
+    recall = "" if summary.recall is None else f", recall {summary.recall:.3f}"
+    print(
+        f"{arguments.out.name}: {summary.num_documents} documents, {summary.num_tokens} tokens, "
+        f"{summary.num_chunks} chunks, {summary.num_retrievable} of them in the retrieval "
+        f"database; {summary.index_kind} index{recall}; vocabulary {summary.vocab_size}; "
+        f"neighbors exclude the same {summary.exclusion}"
+    )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a new run, or go on with one."""
+    from retro.training.trainer import train as train_run  # noqa: PLC0415  # imports torch
+
+    model = dict(arguments.model)
+    training = {
+        **dict(arguments.training),
+        **{
+            name: getattr(arguments, name)
+            for name in ("batch_size", "learning_rate", "sequence_length", "seed")
+            if getattr(arguments, name) is not None
+        },
+    }
+    if (arguments.out / CONFIG_NAME).exists():
+        _refuse_changes(open_run(arguments.out), arguments.preset, model, training)
+    else:
+        if arguments.max_steps is not None:
+            training["max_steps"] = arguments.max_steps
+        create_run(
+            arguments.out,
+            arguments.corpus,
+            preset=arguments.preset or "tiny",
+            model=model,
+            training=training,
+        )
+    bars = Bars()
+    stop = _stop_signal()
+    result = train_run(
+        arguments.out,
+        corpus_dir=arguments.corpus,
+        max_steps=arguments.max_steps,
+        listener=MetricsFile(arguments.out),
+        should_stop=stop,
+        on_progress=bars,
+    )
+    bars.close()
+    if result.state == "stopped":
+        print(f"stopped at step {result.step}; the same command goes on from there")
+    else:
+        print(f"finished at step {result.step}")
+
+
+def _refuse_changes(
+    run: Run, preset: str | None, model: dict[str, Any], training: dict[str, Any]
+) -> None:
+    """Refuse settings that differ from those a run was started with."""
+    started = {"preset": run.preset, **run.model_choices, **run.training_choices}
+    asked = {**({} if preset is None else {"preset": preset}), **model, **training}
+    for name, value in asked.items():
+        if started.get(name, value) != value or name not in started:
+            raise ConfigError(
+                f"{run.path.name} was started with {name} = {started.get(name, 'its default')}, "
+                f"got {value}. Leave it out to go on, or choose another --out."
+            )
+
+
+def _stop_signal() -> Callable[[], bool]:
+    """Return a function that tells whether Ctrl-C or SIGTERM arrived."""
+    stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+        tqdm.write("stopping after this step, with a checkpoint ...", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return lambda: stopped
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Write text and show the neighbors of each chunk."""
+    from retro.generation.generate import (  # noqa: PLC0415  # imports torch
+        ChunkEvent,
+        FinishEvent,
+        Generator,
+    )
+
+    config = config_from_dict(
+        SamplingConfig,
+        {
+            name: getattr(arguments, name)
+            for name in ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "num_neighbors")
+            if getattr(arguments, name) is not None
+        },
+    )
+    retrieval = arguments.retrieval == "on"
+    generator = Generator.open(
+        arguments.run, corpus_dir=arguments.corpus, step=arguments.step, with_corpus=retrieval
+    )
+    chunks = []
+    for event in generator.generate(arguments.prompt, config, retrieval=retrieval):
+        if isinstance(event, ChunkEvent):
+            chunks.append(event.chunk)
+            if not arguments.json:
+                _print_chunk(event.chunk.to_dict())
+        elif isinstance(event, FinishEvent) and not arguments.json:
+            speed = event.num_tokens / max(event.seconds, 1e-9)
+            print(f"{event.num_tokens} tokens, {speed:.0f} tokens/s, ended by {event.reason}")
+    if arguments.json:
+        written = [chunk for chunk in chunks if not chunk.is_prompt]
+        print(
+            json.dumps(
+                {
+                    "text": "".join(chunk.text for chunk in written),
+                    "prompt": arguments.prompt,
+                    "seed": config.seed,
+                    "chunks": [chunk.to_dict() for chunk in chunks],
+                },
+                ensure_ascii=False,
+                indent=2,
+            )
+        )
+
+
+def _print_chunk(chunk: dict[str, Any]) -> None:
+    kind = "prompt" if chunk["is_prompt"] else f"copied {chunk['copied_fraction']:.0%}"
+    print(f"--- chunk {chunk['index'] + 1}, {len(chunk['token_ids'])} tokens, {kind}")
+    print(chunk["text"])
+    if chunk["index"] == 0:
+        print("    (the first chunk has no neighbors)")
+    for neighbor in chunk["neighbors"]:
+        _print_neighbor(neighbor)
+    print(flush=True)
+
+
+def _print_neighbor(neighbor: dict[str, Any]) -> None:
+    print(
+        f"    [{neighbor['rank']}] {neighbor['document']}, characters {neighbor['start']}-"
+        f"{neighbor['end']}, squared distance {neighbor['distance']:.3f} (lower is nearer)"
+    )
+    print(f"        {_one_line(neighbor['text'])}")
+    if neighbor["continuation"]:
+        print(f"        ... {_one_line(neighbor['continuation'])}")
+
+
+def _one_line(text: str, limit: int = 160) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[: limit - 3]}..."
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Show the nearest chunks of a text."""
+    from retro.retrieval.corpus import Corpus  # noqa: PLC0415  # imports numpy and more
+
+    retriever = Corpus.open(arguments.corpus).retriever()
+    for neighbor in retriever.search_text(arguments.text, arguments.k):
+        _print_neighbor(
+            {
+                name: getattr(neighbor, name)
+                for name in ("rank", "document", "start", "end", "distance", "text", "continuation")
+            }
+        )
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = OneLineParser(prog="python -m retro", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("build", help="chunk, embed and index a folder of text")
+    command.set_defaults(run_command=build)
+    command.add_argument("folder", nargs="?", type=Path, metavar="FOLDER")
+    command.add_argument("--sample", metavar="NAME", help="a built-in sample: python-docs")
+    command.add_argument("--out", required=True, type=Path, metavar="CORPUS")
+    command.add_argument("--chunk-size", type=int, help="tokens per chunk (default 64)")
+    command.add_argument("--num-neighbors", type=int, help="neighbors per chunk (default 2)")
+    command.add_argument("--vocab-size", type=int, help="default: chosen by corpus size")
+    command.add_argument("--encoder", help="Hub name or folder (default: the bundled MiniLM)")
+    command.add_argument("--exclusion", choices=[choice.value for choice in Exclusion])
+    command.add_argument("--index-kind", choices=[choice.value for choice in IndexKind])
+
+    command = commands.add_parser("train", help="train a new run, or go on with one")
+    command.set_defaults(run_command=train)
+    command.add_argument("corpus", type=Path, metavar="CORPUS")
+    command.add_argument("--out", required=True, type=Path, metavar="RUN")
+    command.add_argument("--preset", help=f"one of {', '.join(PRESETS)} (default tiny)")
+    command.add_argument("--max-steps", type=int, help="length of the whole run")
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--learning-rate", type=float)
+    command.add_argument("--sequence-length", type=int)
+    command.add_argument("--seed", type=int)
+    for name in ("model", "training"):
+        command.add_argument(
+            f"--{name}",
+            type=_assignment,
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help=f"any other {name} setting; may be repeated",
+        )
+
+    command = commands.add_parser("generate", help="write text and show its neighbors")
+    command.set_defaults(run_command=generate)
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("--prompt", required=True)
+    command.add_argument("--corpus", type=Path, help="default: the corpus of the run")
+    command.add_argument("--step", type=int, help="step of the checkpoint (default: newest)")
+    command.add_argument("--retrieval", choices=["on", "off"], default="on")
+    command.add_argument("--max-new-tokens", type=int)
+    command.add_argument("--temperature", type=float)
+    command.add_argument("--top-k", type=int)
+    command.add_argument("--top-p", type=float)
+    command.add_argument("--num-neighbors", type=int)
+    command.add_argument("--seed", type=int)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+    command = commands.add_parser("search", help="show the nearest chunks of a text")
+    command.set_defaults(run_command=search)
+    command.add_argument("corpus", type=Path, metavar="CORPUS")
+    command.add_argument("text", metavar="TEXT")
+    command.add_argument("-k", type=int, default=5, help="how many (default 5)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+
+    Returns:
+        Exit code: 0, or 1 after one line that says what was wrong.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.run_command(arguments)
+    except RetroError as error:
+        print(f"python -m retro {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # kept until the process ends
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""Files that later steps rely on: written whole or not at all, and checked when read.
+
+A stage writes into a staging folder beside its final place. When everything is on
+disk, ``manifest.json`` is written last (sizes, sha256, settings, fingerprint of the
+inputs) and the folder takes its final name. A reader that finds a manifest therefore
+finds everything the manifest names.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, DiskFullError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+STAGING_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a finished folder holds and what it was made from."""
+
+    kind: str
+    """What the folder is, for example ``database`` or ``checkpoint``."""
+
+    fingerprint: str
+    """Identity of the content: settings and inputs, as a sha256 in hexadecimal."""
+
+    settings: dict[str, Any]
+    """Settings and facts the stage recorded."""
+
+    files: dict[str, dict[str, Any]]
+    """Relative path to ``{"bytes", "sha256"}``."""
+
+
+def fingerprint(value: object) -> str:
+    """Return the sha256 of a JSON-serialisable value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn "no space left" into a ``DiskFullError`` that names the file.
+
+    Args:
+        path: What is being written; only its name is shown.
+
+    Raises:
+        DiskFullError: The disk or the quota is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"There is no space left on the disk for {path.name!r}. "
+                f"Free some space and start the step again; what was finished is kept."
+            ) from error
+        raise
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DiskFullError: The disk is full; an older file of this name is untouched.
+    """
+    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with staging.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(path)
+        finally:
+            staging.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as readable JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that an earlier step wrote.
+
+    Raises:
+        ArtifactMissingError: The file is not there.
+        ArtifactMismatchError: The file is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactMissingError(
+            f"{path.parent.name}/{path.name} does not exist. Run the step that writes it."
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ArtifactMismatchError(
+            f"{path.parent.name}/{path.name} is damaged ({error}). Write it again."
+        ) from error
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as ``.npy`` whole or not at all; the file knows shape and type."""
+    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with staging.open("wb") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            staging.replace(path)
+        finally:
+            staging.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Open a ``.npy`` file read-only; assigning to the result raises.
+
+    Raises:
+        ArtifactMissingError: The file is not there.
+        ArtifactMismatchError: The file is truncated or not an array.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ArtifactMissingError(
+            f"{path.parent.name}/{path.name} does not exist. Run the step that writes it."
+        ) from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ArtifactMismatchError(
+            f"{path.parent.name}/{path.name} is damaged ({error}). Write it again."
+        ) from error
+    return array
+
+
+@contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """Give a folder to write into, which becomes ``final`` if the block ends well.
+
+    Every file in it is flushed to disk before the rename. An existing ``final`` is
+    replaced only then. If the block raises, the staging folder is removed.
+
+    Args:
+        final: Where the folder will be.
+
+    Yields:
+        The staging folder, beside ``final``.
+    """
+    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}")
+    with disk_errors(final):
+        staging.mkdir(parents=True)
+        try:
+            yield staging
+            for path in sorted(staging.rglob("*")):
+                if path.is_file():
+                    sync_file(path)
+                elif path.is_dir():
+                    sync_folder(path)
+            sync_folder(staging)
+            _replace_folder(staging, final)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _replace_folder(staging: Path, final: Path) -> None:
+    if final.exists():
+        retired = final.with_name(f"{STAGING_PREFIX}old-{final.name}-{secrets.token_hex(4)}")
+        final.rename(retired)
+        staging.rename(final)
+        shutil.rmtree(retired, ignore_errors=True)
+    else:
+        staging.rename(final)
+    sync_folder(final.parent)
+
+
+def remove_staging(folder: Path) -> None:
+    """Remove what a killed process left half-written directly in ``folder``."""
+    for path in folder.glob(f"{STAGING_PREFIX}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_manifest(
+    folder: Path, kind: str, *, content: str, settings: Mapping[str, Any]
+) -> Manifest:
+    """Describe every file in ``folder``; call it last.
+
+    Args:
+        folder: A folder whose other files are complete.
+        kind: What the folder is.
+        content: Fingerprint of settings and inputs, see ``fingerprint``.
+        settings: Settings and facts to record.
+
+    Returns:
+        The manifest as written.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME
+    }
+    manifest = Manifest(kind=kind, fingerprint=content, settings=dict(settings), files=files)
+    write_json(
+        folder / MANIFEST_NAME,
+        {
+            "format": FORMAT_VERSION,
+            "kind": kind,
+            "fingerprint": content,
+            "settings": manifest.settings,
+            "files": files,
+        },
+    )
+    return manifest
+
+
+def read_manifest(folder: Path, kind: str) -> Manifest:
+    """Read a folder's manifest and check what can be checked without reading the files.
+
+    Args:
+        folder: The finished folder.
+        kind: What it must be.
+
+    Raises:
+        ArtifactMissingError: There is no finished folder here.
+        ArtifactMismatchError: It is something else, of another format, or a file is
+            missing or has another size.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.exists():
+        raise ArtifactMissingError(
+            f"{folder.parent.name} has no finished {kind}. Run the step that makes it first."
+        )
+    values = read_json(path)
+    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+        raise ArtifactMismatchError(
+            f"{folder.name}/{MANIFEST_NAME} must have format {FORMAT_VERSION}, "
+            f"got {values.get('format') if isinstance(values, dict) else values!r}. "
+            f"Make the {kind} again with this version."
+        )
+    if values.get("kind") != kind:
+        raise ArtifactMismatchError(
+            f"{folder.name} must be a {kind}, got {values.get('kind')!r}. Choose another folder."
+        )
+    try:
+        manifest = Manifest(
+            kind=kind,
+            fingerprint=values["fingerprint"],
+            settings=values["settings"],
+            files=values["files"],
+        )
+        sizes = {name: entry["bytes"] for name, entry in manifest.files.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactMismatchError(
+            f"{folder.name}/{MANIFEST_NAME} is incomplete ({error}). Make the {kind} again."
+        ) from error
+    for name, size in sizes.items():
+        file = folder / name
+        found = file.stat().st_size if file.exists() else None
+        if found != size:
+            raise ArtifactMismatchError(
+                f"{folder.name}/{name} must have {size} bytes, "
+                f"got {'no file' if found is None else found}. Make the {kind} again."
+            )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare the sha256 of every file with the manifest.
+
+    Raises:
+        ArtifactMismatchError: A file's content is not what was written.
+    """
+    for name, entry in manifest.files.items():
+        if sha256_file(folder / name) != entry["sha256"]:
+            raise ArtifactMismatchError(
+                f"{folder.name}/{name} is damaged: its sha256 differs from the manifest. "
+                f"Make the {manifest.kind} again."
+            )

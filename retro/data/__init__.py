@@ -1,0 +1,1 @@
+"""Text in: documents, tokenizer, chunks, training sequences."""

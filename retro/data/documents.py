@@ -1,0 +1,358 @@
+"""Documents: text that people bring, accepted once and kept as UTF-8.
+
+What is accepted is stored under ``documents/<relative path>`` of a corpus, with its
+newlines untouched, so that character offsets into the stored text stay valid.
+"""
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from retro.artifacts import STAGING_PREFIX, write_bytes
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+
+DOCUMENTS_NAME = "documents"
+LARGEST_DOCUMENT_BYTES = 256 * 2**20
+LONGEST_PATH = 1024
+LONGEST_NAME_BYTES = 240
+"""File systems allow 255; the rest is for the name a file has while it is written."""
+
+BINARY_FORMATS = {
+    b"%PDF-": "a PDF file",
+    b"PK\x03\x04": "a zip archive or an office document",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"\x7fELF": "a program",
+    b"\xd0\xcf\x11\xe0": "an office document",
+}
+BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8",
+    # UTF-32 before UTF-16: the little-endian mark of one begins with that of the other.
+    b"\xff\xfe\x00\x00": "utf-32-le",
+    b"\x00\x00\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+MOST_CONTROL_CHARACTERS = 0.02
+"""Share of a text's characters; above it, the file is taken for binary."""
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
+"""Without tab, newlines, form feed, escape (terminal colors) and NEL."""
+DIRECTION_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+RESERVED_NAMES = frozenset(
+    {"con", "prn", "aux", "nul"}
+    | {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789"}
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextDocument:
+    """One accepted text."""
+
+    path: str
+    """Relative path with forward slashes."""
+
+    text: str
+    """The text, newlines as they were."""
+
+    encoding: str
+    """How the bytes were read."""
+
+    note: str | None = None
+    """What a person should know about the reading, or None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedFile:
+    """One file that was not accepted."""
+
+    path: str
+    """Relative path with forward slashes, fit to be shown."""
+
+    reason: str
+    """Why, as one sentence."""
+
+
+def decode_text(data: bytes, path: str) -> TextDocument:
+    """Read bytes as text: UTF-8, UTF-16 or UTF-32, else Latin-1 with a note.
+
+    Args:
+        data: Content of the file.
+        path: Its relative path, for the result and for messages.
+
+    Returns:
+        The document.
+
+    Raises:
+        InputError: The file is empty, too large, or not text.
+    """
+    check_size(len(data), path)
+    text, encoding, note = _decode(data, path)
+    if not CONTROL_CHARACTER.sub("", text).strip():
+        raise InputError(f"{path} holds only white space. Leave it out.")
+    controls = sum(1 for _ in CONTROL_CHARACTER.finditer(text))
+    if "\0" in text or controls > MOST_CONTROL_CHARACTERS * len(text):
+        raise InputError(
+            f"{path} is not text ({controls} control characters in {len(text)}). "
+            f"Convert it to plain text first."
+        )
+    return TextDocument(path=path, text=text, encoding=encoding, note=note)
+
+
+def check_size(num_bytes: int, path: str) -> None:
+    """Refuse an empty file and one that is too large.
+
+    Raises:
+        InputError: The size is outside its range.
+    """
+    if num_bytes == 0:
+        raise InputError(f"{path} is empty. Leave it out.")
+    if num_bytes > LARGEST_DOCUMENT_BYTES:
+        raise InputError(
+            f"{path} must have at most {LARGEST_DOCUMENT_BYTES} bytes, got {num_bytes}. "
+            f"Split it into several files."
+        )
+
+
+def _decode(data: bytes, path: str) -> tuple[str, str, str | None]:
+    for start, format_name in BINARY_FORMATS.items():
+        if data.startswith(start):
+            raise InputError(f"{path} is {format_name}, not text. Convert it to plain text first.")
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            return _decode_marked(data[len(mark) :], encoding, path)
+    wide = _unmarked_utf16(data)
+    if wide is not None:
+        return wide, "utf-16", "read as UTF-16 without a byte-order mark"
+    if b"\0" in data:
+        raise InputError(
+            f"{path} is not text (byte 0 at position {data.index(0)}). "
+            f"Convert it to plain text first."
+        )
+    try:
+        return data.decode("utf-8"), "utf-8", None
+    except UnicodeDecodeError:
+        return _decode_legacy(data)
+
+
+def _decode_marked(data: bytes, encoding: str, path: str) -> tuple[str, str, str | None]:
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} starts like {encoding.upper()} text but is not "
+            f"({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from None
+    family = encoding.removesuffix("-le").removesuffix("-be")
+    return text, family, None if family == "utf-8" else f"read as {family.upper()}"
+
+
+def _unmarked_utf16(data: bytes) -> str | None:
+    """Return the text if the zero bytes lie as they do in Western text in UTF-16."""
+    sample = data[:4096]
+    if len(data) % 2 != 0 or b"\0" not in sample:
+        return None
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    if min(even, odd) > 0 or max(even, odd) < 0.3 * len(sample) / 2:
+        return None
+    try:
+        text = data.decode("utf-16-le" if odd else "utf-16-be")
+    except UnicodeDecodeError:
+        return None
+    return None if CONTROL_CHARACTER.search(text) else text
+
+
+def _decode_legacy(data: bytes) -> tuple[str, str, str | None]:
+    text = data.decode("utf-8", errors="replace")
+    damaged = text.count("\ufffd")
+    intact = sum(1 for character in text if character > "\x7f") - damaged
+    if intact > 10 * damaged:
+        return text, "utf-8", f"{damaged} places that are not UTF-8 were replaced"
+    if any(0x80 <= byte < 0xA0 for byte in set(data)):
+        try:
+            return data.decode("cp1252"), "windows-1252", "read as Windows-1252"
+        except UnicodeDecodeError:
+            pass
+    return data.decode("latin-1"), "latin-1", "read as Latin-1"
+
+
+def check_relative_path(path: str) -> str:
+    """Return a path in its normal form, if it names a visible place inside a folder.
+
+    Args:
+        path: Parts separated by slashes or backslashes.
+
+    Returns:
+        The parts joined by slashes, without empty parts and ``.``.
+
+    Raises:
+        InputError: The path is empty, absolute, leaves the folder, is hidden or too
+            long, or holds characters or names that some systems cannot store.
+    """
+    shown = _shown(path)
+    unprintable = [c for c in path if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+    if unprintable or DIRECTION_CONTROLS & set(path):
+        raise InputError(f"A file name must not hold control characters, got {shown}. Rename it.")
+    if len(path) > LONGEST_PATH:
+        raise InputError(
+            f"A file name must have at most {LONGEST_PATH} characters, got {len(path)}. Rename it."
+        )
+    slashed = path.replace("\\", "/")
+    if slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed):
+        raise InputError(f"A file name must be relative, got {shown}. Upload the folder itself.")
+    parts = [part for part in slashed.split("/") if part not in ("", ".")]
+    if not "".join(parts).strip():
+        raise InputError(f"A file must have a name, got {shown}. Rename it.")
+    for part in parts:
+        _check_part(part, shown)
+    return "/".join(parts)
+
+
+def _check_part(part: str, shown: str) -> None:
+    if part.strip() == "..":
+        raise InputError(f"A file name must stay inside its folder, got {shown}. Remove the '..'.")
+    if part.startswith(".") or part == "__MACOSX":
+        raise InputError(f"Hidden files are skipped, got {shown}. Rename it to include it.")
+    if part.split(".")[0].strip().lower() in RESERVED_NAMES:
+        raise InputError(f"A file name must not be a device name, got {shown}. Rename it.")
+    num_bytes = len(part.encode())
+    if num_bytes > LONGEST_NAME_BYTES:
+        raise InputError(
+            f"A name between slashes must have at most {LONGEST_NAME_BYTES} bytes, "
+            f"got {num_bytes}. Rename the file."
+        )
+
+
+def _shown(path: str) -> str:
+    text = ascii(path) if not path.isprintable() else repr(path)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def read_folder(folder: Path, on_skip: Callable[[SkippedFile], None]) -> Iterator[TextDocument]:
+    """Yield every text in a folder and its subfolders, in the order of their paths.
+
+    Args:
+        folder: Where to look. Links that leave it are not followed.
+        on_skip: Told of each file that is not accepted, with the reason.
+
+    Yields:
+        The documents.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder.name!r} must be a folder, but there is none of this name.")
+    root = folder.resolve()
+    for relative in sorted(_walk(root, on_skip)):
+        try:
+            path = check_relative_path(relative)
+            yield decode_text(_read_inside(root, relative), path)
+        except InputError as error:
+            on_skip(SkippedFile(path=_printable(relative), reason=str(error)))
+        except OSError as error:
+            reason = f"It cannot be read ({error.strerror})."
+            on_skip(SkippedFile(path=_printable(relative), reason=reason))
+
+
+def _walk(root: Path, on_skip: Callable[[SkippedFile], None]) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        base = Path(place).relative_to(root)
+        for name in sorted(folders):
+            if name.startswith("."):
+                reason = "Hidden folders are skipped. Rename it to include it."
+            elif (Path(place) / name).is_symlink():
+                reason = "Links to folders are skipped. Copy the folder to include it."
+            else:
+                continue
+            folders.remove(name)
+            on_skip(SkippedFile(path=_printable((base / name).as_posix()), reason=reason))
+        yield from ((base / name).as_posix() for name in files)
+
+
+def _read_inside(root: Path, relative: str) -> bytes:
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"{relative} is a link out of its folder. Copy the file to include it.")
+    status = path.stat()
+    # Opening a pipe or a device would wait for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{relative} is not a regular file. Leave it out.")
+    check_size(status.st_size, relative)
+    return path.read_bytes()
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", errors="backslashreplace").decode()
+
+
+def store_document(corpus_dir: Path, document: TextDocument) -> int:
+    """Keep a document in a corpus, whole or not at all; an older one is replaced.
+
+    Args:
+        corpus_dir: The corpus.
+        document: What to keep. Its path is checked again.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        InputError: The path is refused, or a file stands where a folder is needed.
+        DiskFullError: The disk is full.
+    """
+    relative = check_relative_path(document.path)
+    data = document.text.encode()
+    try:
+        write_bytes(corpus_dir / DOCUMENTS_NAME / relative, data)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise InputError(
+            f"{relative} cannot be stored, because a file and a folder would have the same name. "
+            f"Rename one of them."
+        ) from None
+    return len(data)
+
+
+def stored_documents(corpus_dir: Path) -> list[str]:
+    """Return the relative paths of a corpus's documents, sorted."""
+    root = corpus_dir / DOCUMENTS_NAME
+    return sorted(
+        (Path(place) / name).relative_to(root).as_posix()
+        for place, _, files in os.walk(root)
+        for name in files
+        if not name.startswith(STAGING_PREFIX)
+    )
+
+
+def read_stored(corpus_dir: Path, path: str) -> str:
+    """Return the text of a stored document, character for character.
+
+    Raises:
+        InputError: The path is refused.
+        ArtifactMissingError: There is no such document.
+        ArtifactMismatchError: It is not the UTF-8 that was written.
+    """
+    data = read_stored_bytes(corpus_dir, path)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactMismatchError(
+            f"{path} is damaged (not UTF-8 at byte {error.start}). Add the document again."
+        ) from None
+
+
+def read_stored_bytes(corpus_dir: Path, path: str) -> bytes:
+    """Return the stored bytes of a document.
+
+    Raises:
+        InputError: The path is refused.
+        ArtifactMissingError: There is no such document.
+    """
+    try:
+        return (corpus_dir / DOCUMENTS_NAME / check_relative_path(path)).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ArtifactMissingError(f"There is no document {path!r}. Add it again.") from None

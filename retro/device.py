@@ -1,0 +1,30 @@
+"""Where tensors are computed and in which number format."""
+
+import torch
+
+from retro.config import Precision
+
+
+def default_device() -> torch.device:
+    """Return the first CUDA device, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """Return the number format of matrix products, or None for float32.
+
+    ``AUTO`` takes bfloat16 only where the device has instructions for it: elsewhere it
+    is emulated, and slower than float32.
+    """
+    if precision is Precision.AUTO:
+        return torch.bfloat16 if _computes_bfloat16(device) else None
+    return torch.bfloat16 if precision is Precision.BFLOAT16 else None
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return False

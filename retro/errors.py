@@ -1,0 +1,51 @@
+"""Exceptions this package raises on purpose.
+
+RetroError
+|-- ConfigError              a setting is unknown or outside its range
+|-- InputError               a document or a prompt cannot be used
+|-- ShapeError               an array does not fit the operation
+|-- TrainingError            a training run cannot go on
+`-- ArtifactError            a file written by an earlier step cannot be used
+    |-- ArtifactMissingError
+    |-- ArtifactMismatchError
+    `-- DiskFullError
+
+A caller that can show a message to a person catches ``RetroError``. Anything
+else that escapes is a bug and is logged with its traceback.
+"""
+
+
+class RetroError(Exception):
+    """Base class; the message is fit to be shown to a person."""
+
+
+class ConfigError(RetroError, ValueError):
+    """A setting is unknown or outside its range."""
+
+
+class InputError(RetroError, ValueError):
+    """A document or a prompt cannot be used."""
+
+
+class ShapeError(RetroError, ValueError):
+    """An array does not fit the operation."""
+
+
+class TrainingError(RetroError):
+    """A training run cannot go on; its last good checkpoint is kept."""
+
+
+class ArtifactError(RetroError):
+    """A file written by an earlier step cannot be used."""
+
+
+class ArtifactMissingError(ArtifactError):
+    """A file that an earlier step should have written is not there."""
+
+
+class ArtifactMismatchError(ArtifactError):
+    """Two files were made with different settings, or a file is damaged."""
+
+
+class DiskFullError(ArtifactError):
+    """A file could not be written because the disk is full."""

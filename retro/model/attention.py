@@ -1,0 +1,191 @@
+"""Attention over heads, and self-attention with a cache.
+
+Shape suffixes: B batch, T tokens, S tokens that are read, D width, H heads, P width of
+one head.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retro.model.layers import rotary_angles, rotate
+
+
+def attend(
+    q_BHTP: Tensor,
+    k_BHSP: Tensor,
+    v_BHSP: Tensor,
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return softmax(q k / sqrt(P)) v.
+
+    On the CPU in bfloat16, explicit products are faster than the fused kernel (see
+    ``bench/RESULTS.md``); everywhere else the fused kernel is used.
+
+    Args:
+        q_BHTP: Queries, (batch, heads, tokens, head_width).
+        k_BHSP: Keys, (batch, heads, read tokens, head_width).
+        v_BHSP: Values, of the shape of the keys.
+        mask: True where a token may be read, broadcastable to (batch, heads, tokens, read
+            tokens). A row without any True gets some finite value.
+        is_causal: A token reads itself and those before it; needs as many queries as keys.
+        dropout: Share of attention weights dropped.
+
+    Returns:
+        (batch, heads, tokens, head_width).
+    """
+    if mask is not None:
+        # Some attention backends return NaN for a fully masked row.
+        mask = mask | ~mask.any(dim=-1, keepdim=True)
+    if q_BHTP.device.type != "cpu" or q_BHTP.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(
+            q_BHTP, k_BHSP, v_BHSP, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
+        )
+    score_BHTS = (q_BHTP * q_BHTP.shape[-1] ** -0.5) @ k_BHSP.transpose(-1, -2)
+    if is_causal:
+        size = q_BHTP.shape[-2]
+        mask = torch.ones(size, size, dtype=torch.bool, device=q_BHTP.device).tril()
+    if mask is not None:
+        score_BHTS = score_BHTS.masked_fill(~mask, float("-inf"))
+    weight_BHTS = score_BHTS.softmax(dim=-1)
+    if dropout:
+        weight_BHTS = F.dropout(weight_BHTS, dropout)
+    return weight_BHTS @ v_BHSP
+
+
+def split_heads(x_BTD: Tensor, num_heads: int) -> Tensor:
+    """Return (batch, heads, tokens, head_width) from (batch, tokens, heads * head_width)."""
+    return torch.unflatten(x_BTD, -1, (num_heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(x_BHTP: Tensor) -> Tensor:
+    """Undo ``split_heads``."""
+    return x_BHTP.transpose(-2, -3).flatten(-2)
+
+
+@dataclass(slots=True)
+class KeyValueCache:
+    """Rotated keys and values of the tokens one self-attention layer has read."""
+
+    k_BHSP: Tensor
+    v_BHSP: Tensor
+    length: int = 0
+
+    def append(self, k_BHTP: Tensor, v_BHTP: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the keys and values of new tokens; return those of all tokens."""
+        end = self.length + k_BHTP.shape[2]
+        self.k_BHSP[:, :, self.length : end] = k_BHTP
+        self.v_BHSP[:, :, self.length : end] = v_BHTP
+        self.length = end
+        return self.k_BHSP[:, :, :end], self.v_BHSP[:, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions, causal or in both directions."""
+
+    def __init__(
+        self, width: int, num_heads: int, head_width: int, dropout: float, *, causal: bool
+    ) -> None:
+        super().__init__()
+        inner = num_heads * head_width
+        self.num_heads = num_heads
+        self.head_width = head_width
+        self.dropout = dropout
+        self.causal = causal
+        self.q_proj = nn.Linear(width, inner, bias=False)
+        self.k_proj = nn.Linear(width, inner, bias=False)
+        self.v_proj = nn.Linear(width, inner, bias=False)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(
+        self, x_BTD: Tensor, valid_BS: Tensor | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Let every token read the tokens it may.
+
+        Args:
+            x_BTD: States, (batch, tokens, width).
+            valid_BS: True where a token exists, (batch, tokens); None means everywhere.
+                Only without ``causal``.
+            cache: Earlier tokens, which the new ones read too and are added to. Only with
+                ``causal``.
+
+        Returns:
+            The update to add to ``x_BTD``.
+        """
+        num_tokens = x_BTD.shape[1]
+        before = 0 if cache is None else cache.length
+        positions_T = torch.arange(before, before + num_tokens, device=x_BTD.device)
+        angles_TJ = rotary_angles(positions_T, self.head_width)
+        q_BHTP = rotate(split_heads(self.q_proj(x_BTD), self.num_heads), angles_TJ)
+        k_BHSP = rotate(split_heads(self.k_proj(x_BTD), self.num_heads), angles_TJ)
+        v_BHSP = split_heads(self.v_proj(x_BTD), self.num_heads)
+        if cache is not None:
+            k_BHSP, v_BHSP = cache.append(k_BHSP, v_BHSP)
+        mask = None if valid_BS is None else valid_BS[:, None, None, :]
+        if self.causal and before and num_tokens > 1:
+            read_S = torch.arange(before + num_tokens, device=x_BTD.device)
+            mask = read_S[None, :] <= positions_T[:, None]
+        out_BHTP = attend(
+            q_BHTP,
+            k_BHSP,
+            v_BHSP,
+            mask=mask,
+            is_causal=self.causal and not before and num_tokens > 1,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(merge_heads(out_BHTP))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from one sequence to another, with rotary positions for both."""
+
+    def __init__(
+        self, width: int, read_width: int, num_heads: int, head_width: int, dropout: float
+    ) -> None:
+        super().__init__()
+        inner = num_heads * head_width
+        self.num_heads = num_heads
+        self.head_width = head_width
+        self.dropout = dropout
+        self.q_proj = nn.Linear(width, inner, bias=False)
+        self.k_proj = nn.Linear(read_width, inner, bias=False)
+        self.v_proj = nn.Linear(read_width, inner, bias=False)
+        # No bias: whoever has nothing to read must receive exactly zero.
+        self.out_proj = nn.Linear(inner, width, bias=False)
+
+    def keys_values(self, read_BSD: Tensor, positions_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotated keys and values of what is read, each (batch, heads, read, head_width)."""
+        angles_SJ = rotary_angles(positions_S, self.head_width)
+        k_BHSP = rotate(split_heads(self.k_proj(read_BSD), self.num_heads), angles_SJ)
+        return k_BHSP, split_heads(self.v_proj(read_BSD), self.num_heads)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_T: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+    ) -> Tensor:
+        """Read the keys and values.
+
+        Args:
+            x_BTD: States that read, (batch, tokens, width).
+            positions_T: Their positions, relative to those given to ``keys_values``.
+            keys_values: What ``keys_values`` returned.
+            mask: True where it may be read, broadcastable to (batch, heads, tokens, read).
+
+        Returns:
+            The update to add to ``x_BTD``.
+        """
+        angles_TJ = rotary_angles(positions_T, self.head_width)
+        q_BHTP = rotate(split_heads(self.q_proj(x_BTD), self.num_heads), angles_TJ)
+        k_BHSP, v_BHSP = keys_values
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(
+            merge_heads(attend(q_BHTP, k_BHSP, v_BHSP, mask=mask, dropout=dropout))
+        )

@@ -1,0 +1,196 @@
+"""The decoder: causal self-attention, chunked cross-attention in some layers, feed-forward.
+
+Shape suffixes: B batch, T tokens, L chunks that end within these tokens, M tokens per chunk,
+K neighbors per chunk, R tokens per retrieved value, D decoder width, E encoder width, H
+heads, S tokens that are read, P width of one head.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retro.config import ModelConfig
+from retro.model.attention import KeyValueCache, SelfAttention
+from retro.model.cca import ChunkedCrossAttention, ReadableNeighbors
+from retro.model.encoder import NeighborEncoder
+from retro.model.layers import FeedForward, Residual, RMSNorm, decoder_alpha
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedNeighbors:
+    """Retrieved values of the chunks that end within the tokens at hand."""
+
+    x_BLKRE: Tensor
+    valid_BLKR: Tensor
+    """True where a retrieved token exists."""
+
+
+class DecoderCache:
+    """What the decoder keeps of the tokens it has read.
+
+    Self-attention keys and values of every layer; for each CCA layer the neighbors of the
+    last complete chunk; and, for the neighbor encoder, the states of the unfinished chunk.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        batch_size: int,
+        max_tokens: int,
+        left_padding: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        size = (batch_size, config.heads, max_tokens, config.dim_head)
+        self.max_tokens = max_tokens
+        self.left_padding = left_padding
+        self.layers = [
+            KeyValueCache(
+                torch.empty(size, device=device, dtype=dtype),
+                torch.empty(size, device=device, dtype=dtype),
+            )
+            for _ in range(config.dec_depth)
+        ]
+        self.neighbors: dict[int, ReadableNeighbors] = {}
+        self.unfinished_BTD: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens read so far."""
+        return self.layers[0].length
+
+
+class DecoderLayer(nn.Module):
+    """One layer; ``cca`` is None in layers without chunked cross-attention."""
+
+    def __init__(self, config: ModelConfig, *, reads_neighbors: bool) -> None:
+        super().__init__()
+        alpha, gated = decoder_alpha(config), config.gated_rmsnorm
+        self.attention = SelfAttention(
+            config.dec_dim, config.heads, config.dim_head, config.dec_attn_dropout, causal=True
+        )
+        self.attention_residual = Residual(config.dec_dim, alpha, gated=gated)
+        self.cca: ChunkedCrossAttention | None = None
+        if reads_neighbors:
+            self.cca = ChunkedCrossAttention(config)
+            self.cca_residual = Residual(config.dec_dim, alpha, gated=gated)
+        self.feed_forward = FeedForward(config.dec_dim, config.dec_ff_dropout)
+        self.feed_forward_residual = Residual(config.dec_dim, alpha, gated=gated)
+
+    def attend_to_tokens(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """Return the stream after self-attention."""
+        residual = self.attention_residual
+        return residual.combine(x_BTD, self.attention(residual.prepare(x_BTD), cache=cache))
+
+    def read_neighbors(
+        self,
+        x_BTD: Tensor,
+        start: int,
+        neighbors: ReadableNeighbors | None,
+        earlier: ReadableNeighbors | None,
+    ) -> Tensor:
+        """Return the stream after chunked cross-attention."""
+        if self.cca is None or (neighbors is None and earlier is None):
+            return x_BTD
+        residual = self.cca_residual
+        update_BTD, changed_BT1 = self.cca(residual.prepare(x_BTD), start, neighbors, earlier)
+        return residual.combine(x_BTD, update_BTD, changed_BT1)
+
+    def feed(self, x_BTD: Tensor) -> Tensor:
+        """Return the stream after the feed-forward layer."""
+        residual = self.feed_forward_residual
+        return residual.combine(x_BTD, self.feed_forward(residual.prepare(x_BTD)))
+
+
+class Decoder(nn.Module):
+    """Stack of layers; the neighbors are encoded once, at the first CCA layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.chunk_size = config.chunk_size
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, reads_neighbors=number in config.dec_cross_attn_layers)
+            for number in range(1, config.dec_depth + 1)
+        )
+        self.first_cca = min(config.dec_cross_attn_layers, default=0) - 1
+        self.encoder = NeighborEncoder(config) if config.dec_cross_attn_layers else None
+        self.output_norm = (
+            nn.Identity()
+            if config.use_deepnet
+            else RMSNorm(config.dec_dim, gated=config.gated_rmsnorm)
+        )
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        embedded: EmbeddedNeighbors | None,
+        *,
+        left_padding: int = 0,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Decode tokens, all of a sequence or, with a cache, the next ones.
+
+        Args:
+            x_BTD: Embedded tokens, (batch, tokens, width).
+            embedded: Retrieved values of the chunks that end within these tokens; None
+                means retrieval off.
+            left_padding: Tokens that the first chunk lacks at its start.
+            cache: The tokens before; it is extended.
+
+        Returns:
+            Normalised states, (batch, tokens, width).
+        """
+        start = left_padding if cache is None else cache.left_padding + cache.num_tokens
+        num_chunks = (start + x_BTD.shape[1]) // self.chunk_size - start // self.chunk_size
+        encoded: EmbeddedNeighbors | None = None
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, DecoderLayer)
+            x_BTD = layer.attend_to_tokens(x_BTD, None if cache is None else cache.layers[number])
+            if number == self.first_cca:
+                chunk_BLMD, chunk_valid_BLM = self._finished_chunks(x_BTD, start, num_chunks, cache)
+                if embedded is not None and num_chunks > 0:
+                    assert self.encoder is not None
+                    encoded = EmbeddedNeighbors(
+                        self.encoder(
+                            embedded.x_BLKRE, embedded.valid_BLKR, chunk_BLMD, chunk_valid_BLM
+                        ),
+                        embedded.valid_BLKR,
+                    )
+            if layer.cca is not None:
+                readable = None
+                if encoded is not None:
+                    readable = layer.cca.readable(encoded.x_BLKRE, encoded.valid_BLKR)
+                earlier = None if cache is None else cache.neighbors.get(number)
+                x_BTD = layer.read_neighbors(x_BTD, start, readable, earlier)
+                if cache is not None and num_chunks > 0:
+                    cache.neighbors.pop(number, None)
+                    if readable is not None:
+                        cache.neighbors[number] = readable.last_chunk()
+            x_BTD = layer.feed(x_BTD)
+        return self.output_norm(x_BTD)
+
+    def _finished_chunks(
+        self, x_BTD: Tensor, start: int, num_chunks: int, cache: DecoderCache | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the states of the chunks that end here, and where their tokens exist.
+
+        The states of an unfinished chunk stay in the cache.
+        """
+        in_chunk = start % self.chunk_size
+        lacking = in_chunk
+        if cache is not None and cache.unfinished_BTD is not None:
+            lacking -= cache.unfinished_BTD.shape[1]
+            x_BTD = torch.cat((cache.unfinished_BTD, x_BTD), 1)
+        finished = num_chunks * self.chunk_size - lacking if num_chunks else 0
+        if cache is not None:
+            cache.unfinished_BTD = x_BTD[:, finished:]
+        padded_BTD = F.pad(x_BTD[:, :finished], (0, 0, lacking, 0)) if num_chunks else x_BTD[:, :0]
+        chunk_BLMD = torch.unflatten(padded_BTD, 1, (num_chunks, self.chunk_size))
+        if not lacking or not num_chunks:
+            return chunk_BLMD, None
+        valid_BLM = torch.ones(chunk_BLMD.shape[:3], dtype=torch.bool, device=x_BTD.device)
+        valid_BLM[:, 0, :lacking] = False
+        return chunk_BLMD, valid_BLM

@@ -1,0 +1,286 @@
+"""The RETRO network (Borgeaud et al., arXiv:2112.04426).
+
+What differs from the paper: rotary positions (arXiv:2104.09864) on half of each head instead
+of learned relative ones, with the distances of the paper; no biases; GELU.
+
+Shape suffixes: B batch, T tokens, L chunks, K neighbors per chunk, R tokens per retrieved
+value, V vocabulary, D decoder width.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from retro.config import ModelConfig, config_from_dict, config_to_dict
+from retro.errors import ShapeError
+from retro.model.attention import CrossAttention, SelfAttention
+from retro.model.decoder import Decoder, DecoderCache, EmbeddedNeighbors
+from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
+
+
+class RETRO(nn.Module, PyTorchModelHubMixin):
+    """A language model that reads, for each chunk, the neighbors of the chunk before.
+
+    The arguments are the fields of ``retro.config.ModelConfig``.
+
+    Example:
+        >>> model = RETRO(
+        ...     num_tokens=100,
+        ...     max_seq_len=16,
+        ...     chunk_size=4,
+        ...     enc_dim=16,
+        ...     dec_dim=16,
+        ...     dec_depth=2,
+        ...     dec_cross_attn_layers=(1, 2),
+        ...     heads=2,
+        ...     dim_head=8,
+        ... )
+        >>> sequence = torch.randint(1, 100, (1, 16 + 1))
+        >>> retrieved = torch.randint(1, 100, (1, 4, 2, 8))
+        >>> model(sequence, retrieved, return_loss=True).backward()
+
+    Raises:
+        ConfigError: An argument is unknown or outside its range.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        config = config_from_dict(ModelConfig, settings)
+        self.config = config
+        # Written to config.json with every default, so that a later default changes no saved model.
+        self._hub_mixin_config = config_to_dict(config)
+        self.token_embedding = nn.Embedding(config.num_tokens, config.dec_dim)
+        self.to_encoder_width: nn.Module = nn.Identity()
+        if config.enc_dim != config.dec_dim and config.dec_cross_attn_layers:
+            self.to_encoder_width = nn.Linear(config.dec_dim, config.enc_dim, bias=False)
+        self.decoder = Decoder(config)
+        self.to_logits = nn.Linear(config.dec_dim, config.num_tokens, bias=False)
+        if config.tie_embeddings:
+            self.to_logits.weight = self.token_embedding.weight
+        initialize(self)
+
+    @property
+    def chunk_size(self) -> int:
+        """Tokens per chunk."""
+        return self.config.chunk_size
+
+    @property
+    def pad_id(self) -> int:
+        """Token id that marks "nothing here"."""
+        return self.config.pad_id
+
+    @property
+    def seq_len(self) -> int:
+        """Most tokens the model reads at once."""
+        return self.config.max_seq_len
+
+    def forward(
+        self,
+        seq: Tensor,
+        retrieved: Tensor | None = None,
+        return_loss: bool = False,
+        *,
+        left_padding: int = 0,
+    ) -> Tensor:
+        """Return logits, or the loss of predicting each token from those before it.
+
+        Args:
+            seq: Token ids, (batch, tokens). With ``return_loss`` one token more: the last
+                is only a label.
+            retrieved: Token ids of the retrieved values of every complete chunk, (batch,
+                chunks, neighbors, tokens), or (batch, chunks, tokens) for one neighbor;
+                ``pad_id`` where there is nothing. None switches retrieval off.
+            return_loss: Return the mean cross-entropy over labels other than ``pad_id``.
+            left_padding: Tokens that the first chunk lacks at its start, so that a short
+                text can end with a whole chunk (arXiv:2304.06762).
+
+        Returns:
+            Logits, (batch, tokens, vocabulary), or the loss in nats per token, a scalar.
+
+        Raises:
+            ShapeError: The arguments do not fit each other or the model.
+        """
+        if not return_loss:
+            return self.to_logits(self._decode(seq, retrieved, left_padding))
+        losses_BT, counted_BT = self.token_losses(seq, retrieved, left_padding=left_padding)
+        return losses_BT.sum() / counted_BT.sum().clamp(min=1)
+
+    def token_losses(
+        self, seq: Tensor, retrieved: Tensor | None = None, *, left_padding: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of each label and which labels count.
+
+        Args:
+            seq: Token ids, (batch, tokens + 1).
+            retrieved: As for ``forward``.
+            left_padding: As for ``forward``.
+
+        Returns:
+            Cross-entropy in nats, (batch, tokens), zero where the label is ``pad_id``; and
+            True where it is not, (batch, tokens).
+
+        Raises:
+            ShapeError: The arguments do not fit each other or the model.
+        """
+        if seq.ndim != 2 or seq.shape[1] < 2:
+            raise ShapeError(
+                f"seq must be (batch, tokens + 1) with at least 2 tokens for a loss, "
+                f"got {tuple(seq.shape)}."
+            )
+        labels_BT = seq[:, 1:].long()
+        logits_BTV = self.to_logits(self._decode(seq[:, :-1], retrieved, left_padding))
+        losses = F.cross_entropy(
+            logits_BTV.flatten(0, 1),
+            labels_BT.flatten(),
+            ignore_index=self.config.pad_id,
+            reduction="none",
+        )
+        return losses.view_as(labels_BT), labels_BT != self.config.pad_id
+
+    def new_cache(
+        self, batch_size: int, *, left_padding: int = 0, max_tokens: int | None = None
+    ) -> DecoderCache:
+        """Return an empty cache for ``read``.
+
+        Args:
+            batch_size: Sequences read side by side.
+            left_padding: Tokens that the first chunk lacks at its start.
+            max_tokens: Room in the cache; None means ``max_seq_len``.
+        """
+        weight = self.token_embedding.weight
+        dtype = weight.dtype
+        if torch.is_autocast_enabled(weight.device.type):
+            dtype = torch.get_autocast_dtype(weight.device.type)
+        return DecoderCache(
+            self.config,
+            batch_size=batch_size,
+            max_tokens=self.config.max_seq_len if max_tokens is None else max_tokens,
+            left_padding=left_padding,
+            device=weight.device,
+            dtype=dtype,
+        )
+
+    def read(
+        self,
+        seq: Tensor,
+        cache: DecoderCache,
+        retrieved: Tensor | None = None,
+        *,
+        all_logits: bool = False,
+    ) -> Tensor:
+        """Read the next tokens after those in the cache.
+
+        Args:
+            seq: Token ids, (batch, tokens).
+            cache: The tokens before; it is extended.
+            retrieved: Retrieved values of the chunks that end within these tokens, (batch,
+                chunks, neighbors, tokens). None means they have no neighbors.
+            all_logits: Return the logits after every token instead of the last.
+
+        Returns:
+            Logits, (batch, tokens, vocabulary) or (batch, vocabulary).
+
+        Raises:
+            ShapeError: The tokens do not fit into the cache.
+        """
+        total = cache.num_tokens + seq.shape[1]
+        if total > cache.max_tokens:
+            raise ShapeError(f"The cache has room for {cache.max_tokens} tokens, got {total}.")
+        start = cache.left_padding + cache.num_tokens
+        x_BTD = self.decoder(
+            self._embed(seq),
+            self._embed_neighbors(seq, retrieved, start),
+            cache=cache,
+        )
+        return self.to_logits(x_BTD if all_logits else x_BTD[:, -1])
+
+    def _decode(self, seq: Tensor, retrieved: Tensor | None, left_padding: int) -> Tensor:
+        if seq.ndim != 2 or seq.shape[1] == 0:
+            raise ShapeError(f"seq must be (batch, tokens), got {tuple(seq.shape)}.")
+        if seq.shape[1] > self.config.max_seq_len:
+            raise ShapeError(
+                f"The model reads at most max_seq_len = {self.config.max_seq_len} tokens, "
+                f"got {seq.shape[1]}. Shorten the sequence."
+            )
+        if not 0 <= left_padding < self.config.chunk_size:
+            raise ShapeError(
+                f"left_padding must be at least 0 and below chunk_size = "
+                f"{self.config.chunk_size}, got {left_padding}."
+            )
+        return self.decoder(
+            self._embed(seq),
+            self._embed_neighbors(seq, retrieved, left_padding),
+            left_padding=left_padding,
+        )
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        if ids.is_floating_point() or ids.dtype == torch.bool:
+            raise ShapeError(f"Token ids must be integers, got {ids.dtype}.")
+        # On the CPU this costs nothing; on a GPU it would wait for the device.
+        if ids.device.type == "cpu" and ids.numel():
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= self.config.num_tokens:
+                raise ShapeError(
+                    f"Token ids must be at least 0 and below num_tokens = "
+                    f"{self.config.num_tokens}, got {low if low < 0 else high}."
+                )
+        # Unit variance in, while the rows stay small enough to serve as output layer as well.
+        return self.token_embedding(ids.long()) * math.sqrt(self.config.dec_dim)
+
+    def _embed_neighbors(
+        self, seq: Tensor, retrieved: Tensor | None, start: int
+    ) -> EmbeddedNeighbors | None:
+        if retrieved is None or not self.config.dec_cross_attn_layers:
+            return None
+        size = self.config.chunk_size
+        num_chunks = (start + seq.shape[1]) // size - start // size
+        if retrieved.ndim == 3:
+            retrieved = retrieved[:, :, None, :]
+        if retrieved.ndim != 4 or retrieved.shape[:2] != (seq.shape[0], num_chunks):
+            raise ShapeError(
+                f"retrieved must be (batch, chunks, neighbors, tokens) or (batch, chunks, tokens) "
+                f"with batch {seq.shape[0]} and chunks {num_chunks} for {seq.shape[1]} tokens, "
+                f"got {tuple(retrieved.shape)}."
+            )
+        if num_chunks == 0 or retrieved.shape[2] == 0 or retrieved.shape[3] == 0:
+            return None
+        valid_BLKR = retrieved != self.config.pad_id
+        return EmbeddedNeighbors(self.to_encoder_width(self._embed(retrieved)), valid_BLKR)
+
+
+def initialize(model: RETRO) -> None:
+    """Set the initial weights.
+
+    Pre-norm: normal with variance 1 / inputs, and the matrices that write to the residual
+    stream are divided by the square root of the number of sublayers. DeepNorm: Xavier, with
+    the gain beta of arXiv:2203.00555 on feed-forward, value and output matrices.
+    """
+    config = model.config
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    nn.init.normal_(model.token_embedding.weight, std=config.dec_dim**-0.5)
+    for part, beta, sublayers in (
+        (model.decoder.layers, decoder_beta(config), decoder_sublayers(config)),
+        (model.decoder.encoder, encoder_beta(config), 2 * config.enc_depth),
+    ):
+        for module in part.modules() if part is not None else ():
+            plain: tuple[nn.Linear, ...] = ()
+            if isinstance(module, SelfAttention | CrossAttention):
+                plain = (module.q_proj, module.k_proj)
+                scaled, out = (module.v_proj, module.out_proj), module.out_proj
+            elif isinstance(module, FeedForward):
+                scaled, out = (module.up_proj, module.down_proj), module.down_proj
+            else:
+                continue
+            if config.use_deepnet:
+                for linear in plain:
+                    nn.init.xavier_normal_(linear.weight)
+                for linear in scaled:
+                    nn.init.xavier_normal_(linear.weight, gain=beta)
+            else:
+                out.weight.data.mul_(sublayers**-0.5)

@@ -1,0 +1,1 @@
+"""Keys, index, neighbors and the corpus that holds them."""

@@ -1,0 +1,214 @@
+"""The keys of all chunks, in shards that are written once and checked when resumed.
+
+Shape suffixes: C chunks, N any number of rows, M tokens per chunk, Z key width.
+"""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro.artifacts import (
+    MANIFEST_NAME,
+    fingerprint,
+    open_array,
+    read_json,
+    read_manifest,
+    remove_staging,
+    save_array,
+    sha256_file,
+    write_json,
+    write_manifest,
+)
+from retro.data.chunking import DATABASE_NAME
+from retro.data.database import RetrievalDatabase
+from retro.errors import ArtifactError, ArtifactMismatchError
+from retro.progress import Progress, no_progress
+from retro.retrieval.embedder import Embedder
+
+KEYS_NAME = "keys"
+KEYS_KIND = "keys"
+ROWS_PER_SHARD = 4096
+FIRST_SLICE = 128
+"""Rows embedded between the first two reports of progress; doubled while that is quick."""
+QUICK_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyStore:
+    """The keys of all chunks by chunk id, held-out chunks included; read-only."""
+
+    starts: NDArray[np.int64]
+    """First chunk id of each shard, and the number of chunks at the end."""
+
+    shards: list[NDArray[np.float32]]
+    """One memory map per shard."""
+
+    width: int
+    """Key width."""
+
+    fingerprint: str
+    """Identity of the content."""
+
+    embedder: str
+    """Identity of the embedder."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "KeyStore":
+        """Open the ``keys`` folder of a corpus.
+
+        Raises:
+            ArtifactMissingError: It has not been built.
+            ArtifactMismatchError: Its files do not belong together or are damaged.
+        """
+        manifest = read_manifest(folder, KEYS_KIND)
+        starts, width = manifest.settings["starts"], manifest.settings["width"]
+        shards: list[NDArray[np.float32]] = []
+        for start, stop in itertools.pairwise(starts):
+            shard = open_array(folder / shard_name(start))
+            if shard.shape != (stop - start, width) or shard.dtype != np.float32:
+                raise ArtifactMismatchError(
+                    f"{shard_name(start)} must hold float32 of shape {(stop - start, width)}, "
+                    f"got {shard.dtype} of shape {shard.shape}. Build the corpus again."
+                )
+            shards.append(shard)
+        return cls(
+            starts=np.array(starts, dtype=np.int64),
+            shards=shards,
+            width=width,
+            fingerprint=manifest.fingerprint,
+            embedder=manifest.settings["embedder"],
+        )
+
+    def gather(self, ids: NDArray[Any]) -> NDArray[np.float32]:
+        """Return keys by chunk id, (..., width); every id must exist."""
+        flat_N = np.asarray(ids, dtype=np.int64).reshape(-1)
+        keys_NZ = np.empty((len(flat_N), self.width), dtype=np.float32)
+        shard_N = np.searchsorted(self.starts, flat_N, side="right") - 1
+        for shard in np.unique(shard_N).tolist():
+            rows = np.flatnonzero(shard_N == shard)
+            keys_NZ[rows] = self.shards[shard][flat_N[rows] - self.starts[shard]]
+        return keys_NZ.reshape(*np.shape(ids), self.width)
+
+    def blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first chunk id, keys) of at most ``size`` chunks at a time, in order."""
+        for first in range(start, stop, size):
+            yield first, self.gather(np.arange(first, min(first + size, stop)))
+
+
+def shard_name(start: int) -> str:
+    """Return the file name of the shard that begins with a chunk id."""
+    return f"keys-{start:012d}.npy"
+
+
+def keys_fingerprint(database: RetrievalDatabase, embedder: str) -> str:
+    """Return the identity of the keys of a database."""
+    return fingerprint({"stage": KEYS_KIND, "database": database.fingerprint, "embedder": embedder})
+
+
+def embed_database(
+    corpus_dir: Path, embedder: Embedder, on_progress: Progress = no_progress
+) -> None:
+    """Write the key of every chunk, held-out ones included, to ``keys/``.
+
+    A shard that is already there, is whole, and was made from the same chunks by the
+    same embedder is kept, so an interrupted build goes on where it stopped.
+
+    Args:
+        corpus_dir: The corpus; its ``database/`` is finished.
+        embedder: Maps chunks to keys.
+        on_progress: Told of the stage ``embed`` in chunks.
+    """
+    database = RetrievalDatabase.open(corpus_dir / DATABASE_NAME)
+    folder = corpus_dir / KEYS_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    # From here on the folder is unfinished, and says so to readers.
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    remove_staging(folder)
+
+    starts = _shard_starts(database)
+    done = 0
+    for start, stop in itertools.pairwise(starts):
+        chunks_NM = np.ascontiguousarray(database.chunks_CM[start:stop])
+        expected = {
+            "rows": stop - start,
+            "width": embedder.width,
+            "dtype": "float32",
+            "input_sha256": hashlib.sha256(chunks_NM.tobytes()).hexdigest(),
+            "embedder": embedder.fingerprint,
+        }
+        on_progress("embed", done, database.num_chunks)
+        if not _is_finished(folder / shard_name(start), expected):
+            keys_NZ = _embed_shard(chunks_NM, embedder, done, database.num_chunks, on_progress)
+            path = folder / shard_name(start)
+            save_array(path, keys_NZ)
+            write_json(path.with_suffix(".json"), {**expected, "sha256": sha256_file(path)})
+        done += stop - start
+    _remove_others(folder, starts)
+    write_manifest(
+        folder,
+        KEYS_KIND,
+        content=keys_fingerprint(database, embedder.fingerprint),
+        settings={
+            "starts": starts,
+            "width": embedder.width,
+            "num_retrievable": database.num_retrievable,
+            "database": database.fingerprint,
+            "embedder": embedder.fingerprint,
+        },
+    )
+    on_progress("embed", done, database.num_chunks)
+
+
+def _shard_starts(database: RetrievalDatabase) -> list[int]:
+    """Return first ids of shards, and the end; no shard holds both kinds of chunks."""
+    border, stop = database.num_retrievable, database.num_chunks
+    return [*range(0, border, ROWS_PER_SHARD), *range(border, stop, ROWS_PER_SHARD), stop]
+
+
+def _is_finished(path: Path, expected: dict[str, Any]) -> bool:
+    try:
+        sidecar = read_json(path.with_suffix(".json"))
+    except ArtifactError:
+        return False
+    if not isinstance(sidecar, dict) or not path.exists():
+        return False
+    found = {name: value for name, value in sidecar.items() if name != "sha256"}
+    return found == expected and sidecar.get("sha256") == sha256_file(path)
+
+
+def _embed_shard(
+    chunks_NM: NDArray[np.int32],
+    embedder: Embedder,
+    done: int,
+    total: int,
+    on_progress: Progress,
+) -> NDArray[np.float32]:
+    keys_NZ = np.empty((len(chunks_NM), embedder.width), dtype=np.float32)
+    start, size = 0, FIRST_SLICE
+    while start < len(chunks_NM):
+        began = time.monotonic()
+        stop = min(start + size, len(chunks_NM))
+        keys_NZ[start:stop] = embedder.embed(chunks_NM[start:stop])
+        if time.monotonic() - began < QUICK_S:
+            size *= 2
+        start = stop
+        on_progress("embed", done + start, total)
+    if not (np.isfinite(keys_NZ).all() and keys_NZ.any(axis=1).all()):
+        raise ArtifactMismatchError(
+            "The embedder gave a key that is zero or not finite. Choose another encoder."
+        )
+    return keys_NZ
+
+
+def _remove_others(folder: Path, starts: list[int]) -> None:
+    wanted = {shard_name(start) for start in starts[:-1]}
+    for path in folder.iterdir():
+        if path.with_suffix(".npy").name not in wanted:
+            path.unlink()

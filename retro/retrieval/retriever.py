@@ -1,0 +1,195 @@
+"""The retriever: embedder, index and database together.
+
+Encoder and index are loaded when the first search needs them, so describing chunks is
+cheap and needs neither torch nor FAISS.
+
+Shape suffixes: N chunks or queries, M tokens per chunk, K neighbors.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro.data.database import RetrievalDatabase
+from retro.data.tokenizer import ByteLevelTokenizer
+from retro.errors import ConfigError, InputError, ShapeError
+
+if TYPE_CHECKING:
+    from retro.retrieval.search import KeySearch
+
+MOST_NEIGHBORS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neighbor:
+    """One chunk that was found, and where it comes from."""
+
+    rank: int
+    """Position among the neighbors, from 1."""
+
+    chunk_id: int
+    """Row in the retrieval database."""
+
+    document: str
+    """Relative path of its document."""
+
+    document_id: int
+    """Row of its document."""
+
+    start: int
+    """First character of the chunk in its document."""
+
+    end: int
+    """Character after the last one of the chunk."""
+
+    distance: float
+    """Squared L2 distance between the keys."""
+
+    text: str
+    """The chunk."""
+
+    continuation: str
+    """The chunk after it in its document; empty where there is none."""
+
+    chunk_index: int
+    """Position of the chunk in its document, from 0."""
+
+    num_chunks: int
+    """Chunks of the document."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
+
+
+class Retriever:
+    """Finds chunks by meaning and tells where they come from."""
+
+    def __init__(
+        self,
+        database: RetrievalDatabase,
+        tokenizer: ByteLevelTokenizer,
+        open_search: Callable[[], "KeySearch"],
+    ) -> None:
+        self.database = database
+        self.tokenizer = tokenizer
+        self._open_search = open_search
+        self._search: KeySearch | None = None
+        # FAISS on a GPU serves one search at a time, and loading must happen once.
+        self._lock = Lock()
+
+    def search_chunks(
+        self, chunks_NM: NDArray[Any], k: int, exclude_documents: Sequence[int] = ()
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the nearest retrievable chunks.
+
+        Args:
+            chunks_NM: Token ids, (chunks, tokens), padded where a chunk is shorter.
+            k: Neighbors per chunk.
+            exclude_documents: Ids of documents whose chunks are not found.
+
+        Returns:
+            Ids, (chunks, k), -1 where there is no further one, and squared L2 distances,
+            infinity there.
+
+        Raises:
+            ConfigError: ``k`` is outside its range.
+            ShapeError: The chunks have another number of dimensions.
+        """
+        if not 1 <= k <= MOST_NEIGHBORS:
+            raise ConfigError(f"k must be between 1 and {MOST_NEIGHBORS}, got {k}.")
+        if chunks_NM.ndim != 2:
+            raise ShapeError(f"Chunks must have the shape (chunks, tokens), got {chunks_NM.shape}.")
+        ranges = [self.database.document_chunks(document)[0] for document in exclude_documents]
+        excluded_X2 = np.array([(ids.start, ids.stop) for ids in ranges], np.int64).reshape(-1, 2)
+        with self._lock:
+            if self._search is None:
+                self._search = self._open_search()
+            return self._search.nearest(chunks_NM.astype(np.int32), k, excluded_X2)
+
+    def search_text(self, text: str, k: int) -> list[Neighbor]:
+        """Find the retrievable chunks that are nearest to a text.
+
+        Args:
+            text: Of any length; an encoder reads no more than its longest input.
+            k: Most neighbors to return.
+
+        Raises:
+            InputError: The text is empty or cannot be encoded.
+            ConfigError: ``k`` is outside its range.
+        """
+        if not text.strip():
+            raise InputError("A search needs some text, got none. Enter a few words.")
+        ids = self.tokenizer.encode(text)
+        ids_NK, distances_NK = self.search_chunks(np.array([ids], dtype=np.int32), k)
+        return self.describe(ids_NK[0], distances_NK[0])
+
+    def describe(self, ids_K: NDArray[Any], distances_K: NDArray[Any]) -> list[Neighbor]:
+        """Return where chunks come from, in the given order; -1 is left out."""
+        found = [
+            (int(id), float(distance))
+            for id, distance in zip(ids_K, distances_K, strict=True)
+            if id >= 0
+        ]
+        return [
+            self._describe(rank, id, distance) for rank, (id, distance) in enumerate(found, start=1)
+        ]
+
+    def _describe(self, rank: int, chunk_id: int, distance: float) -> Neighbor:
+        database = self.database
+        document_id = int(database.documents_C[chunk_id])
+        start, end = database.spans_C2[chunk_id].tolist()
+        continuation = int(database.continuation_ids(np.array(chunk_id)))
+        chunk_index, num_chunks = database.chunk_position(chunk_id)
+        return Neighbor(
+            rank=rank,
+            chunk_id=chunk_id,
+            document=database.documents[document_id].path,
+            document_id=document_id,
+            start=start,
+            end=end,
+            distance=distance,
+            text=self.chunk_text(chunk_id),
+            continuation="" if continuation < 0 else self.chunk_text(continuation),
+            chunk_index=chunk_index,
+            num_chunks=num_chunks,
+        )
+
+    def chunk_text(self, chunk_id: int) -> str:
+        """Return the characters of the document that the chunk's span covers.
+
+        The tokens hold the whole text, so the document itself is not read: a character
+        cut by a border is put together from both chunks, and belongs to the first.
+        """
+        following = chunk_id + 1
+        database = self.database
+        text = self._chunk_bytes(chunk_id)
+        while (
+            following < database.num_chunks
+            and database.documents_C[following] == database.documents_C[chunk_id]
+        ):
+            rest = self._chunk_bytes(following)
+            head = rest[: len(rest) - len(_without_head(rest))]
+            text += head
+            if len(head) < len(rest):
+                break
+            following += 1
+        if chunk_id > 0 and database.documents_C[chunk_id - 1] == database.documents_C[chunk_id]:
+            text = _without_head(text)
+        return text.decode("utf-8", errors="replace")
+
+    def _chunk_bytes(self, chunk_id: int) -> bytes:
+        ids = self.database.chunks_CM[chunk_id].tolist()
+        return b"".join([self.tokenizer.token_bytes(id) for id in ids])
+
+
+CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+
+
+def _without_head(data: bytes) -> bytes:
+    """Return UTF-8 without the bytes of a character that began before it."""
+    return data.lstrip(CONTINUATION_BYTES)

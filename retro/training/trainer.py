@@ -1,0 +1,309 @@
+"""Trains a run: resumable at every checkpoint, measured with retrieval on and off.
+
+Shape suffixes: B batch, T tokens, L chunks, K neighbors, R tokens per retrieved value.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retro.config import TrainingConfig, config_to_dict
+from retro.data.dataset import SequenceDataset, SequenceOrder
+from retro.device import autocast_dtype, default_device
+from retro.errors import TrainingError
+from retro.model.retro import RETRO
+from retro.progress import Progress, no_progress
+from retro.retrieval.corpus import Corpus
+from retro.run import CheckpointRecord, CorpusFacts, Run, open_run, resolve_run
+from retro.training.checkpoint import (
+    TrainerState,
+    delete_old_checkpoints,
+    restore_newest,
+    save_checkpoint,
+)
+from retro.training.optimizer import learning_rate, make_optimizer
+
+
+class TrainingListener(Protocol):
+    """What a caller of ``train`` may want to know; any method may raise to stop the work."""
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Take note of measurements.
+
+        Args:
+            step: Optimizer step, counted from 1.
+            values: ``train_loss``, ``val_loss_on``, ``val_loss_off``, ``val_loss_shuffled``
+                (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
+        """
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Take note of a finished checkpoint."""
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Take note that an old checkpoint is gone."""
+
+    def on_resume(self, step: int) -> None:
+        """Take note that training goes on after ``step``; 0 is a new run."""
+
+
+class SilentListener:
+    """Ignores everything; a base class for listeners that want only a part."""
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Ignore measurements."""
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Ignore checkpoints."""
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Ignore deletions."""
+
+    def on_resume(self, step: int) -> None:
+        """Ignore the start."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """How a call of ``train`` ended."""
+
+    state: Literal["finished", "stopped"]
+    step: int
+    val_loss_on: float | None
+    val_loss_off: float | None
+
+
+def corpus_facts(corpus: Corpus, corpus_dir: Path) -> CorpusFacts:
+    """Return what a run must know of an opened corpus."""
+    return CorpusFacts(
+        path=corpus_dir,
+        fingerprint=corpus.fingerprint,
+        tokenizer_dir=corpus_dir / "tokenizer",
+        tokenizer_fingerprint=corpus.tokenizer.fingerprint,
+        num_tokens=corpus.tokenizer.vocab_size,
+        chunk_size=corpus.database.chunk_size,
+        num_neighbors=corpus.neighbors_CK.shape[1],
+    )
+
+
+def train(
+    run_dir: Path,
+    *,
+    corpus_dir: Path | None = None,
+    max_steps: int | None = None,
+    device: torch.device | None = None,
+    listener: TrainingListener | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Progress = no_progress,
+) -> TrainResult:
+    """Train a run from its newest checkpoint, or from the start, to its last step.
+
+    Args:
+        run_dir: Folder that ``create_run`` made.
+        corpus_dir: Folder of the corpus; None is where it was when the run was made.
+        max_steps: New length of the run, in optimizer steps; None keeps it.
+        device: Where to train; None is a GPU where there is one.
+        listener: Hears of metrics and checkpoints.
+        should_stop: Asked after every step; True writes a checkpoint and ends.
+        on_progress: Called with stage ``train`` and optimizer steps.
+
+    Returns:
+        Whether all steps are done, and the newest losses.
+
+    Raises:
+        ArtifactMismatchError: The corpus is not the one the run was started with.
+        ConfigError: A setting does not fit the corpus.
+        TrainingError: The loss is no longer a number.
+        DiskFullError: There is no room for a checkpoint; earlier ones are kept.
+    """
+    run = open_run(run_dir)
+    corpus_dir = run.corpus_path if corpus_dir is None else corpus_dir
+    corpus = Corpus.open(corpus_dir)
+    resolve_run(run, corpus_facts(corpus, corpus_dir), max_steps=max_steps)
+    trainer = Trainer(open_run(run_dir), corpus, device or default_device())
+    return trainer.train(listener or SilentListener(), should_stop, on_progress)
+
+
+class Trainer:
+    """Model, optimizer, data and place of one run."""
+
+    def __init__(self, run: Run, corpus: Corpus, device: torch.device) -> None:
+        assert run.model is not None
+        assert run.training is not None
+        self.run = run
+        self.config: TrainingConfig = run.training
+        self.device = device
+        self.dtype = autocast_dtype(device, self.config.precision)
+        torch.manual_seed(self.config.seed)
+        self.model = RETRO(**config_to_dict(run.model)).to(device)
+        self.optimizer = make_optimizer(self.model, self.config)
+        self.dataset = self._dataset(corpus, "train")
+        self.validation = self._dataset(corpus, "validation")
+        self.order = SequenceOrder(len(self.dataset), self.config.seed)
+        self.resumed = restore_newest(run, self.model, self.optimizer)
+        self.state = self.resumed or TrainerState()
+
+    def _dataset(self, corpus: Corpus, split: Literal["train", "validation"]) -> SequenceDataset:
+        return SequenceDataset(
+            corpus.database,
+            corpus.neighbors_CK,
+            split=split,
+            sequence_length=self.config.sequence_length,
+            num_neighbors=self.config.num_neighbors,
+        )
+
+    def train(
+        self, listener: TrainingListener, should_stop: Callable[[], bool], on_progress: Progress
+    ) -> TrainResult:
+        """Run the remaining steps; see the function ``train``."""
+        config, state = self.config, self.state
+        listener.on_resume(state.step)
+        on_progress("train", state.step, config.max_steps)
+        saved = state.step if self.resumed is not None else -1
+        window = _Window()
+        stopped = should_stop()
+        while state.step < config.max_steps and not stopped:
+            window.add(self._step())
+            is_last = state.step == config.max_steps
+            if state.step % config.log_every == 0 or is_last:
+                listener.on_metrics(state.step, window.close())
+            if state.step % config.eval_every == 0 or is_last:
+                with window.paused():
+                    listener.on_metrics(state.step, self.evaluate())
+            on_progress("train", state.step, config.max_steps)
+            stopped = should_stop()
+            if state.step % config.checkpoint_every == 0 or is_last or stopped:
+                with window.paused():
+                    self._save(listener)
+                saved = state.step
+        if stopped and saved != state.step:
+            self._save(listener)
+        return TrainResult(
+            state="finished" if state.step >= config.max_steps else "stopped",
+            step=state.step,
+            val_loss_on=state.val_loss_on,
+            val_loss_off=state.val_loss_off,
+        )
+
+    def _save(self, listener: TrainingListener) -> None:
+        listener.on_checkpoint(save_checkpoint(self.run, self.model, self.optimizer, self.state))
+        for step in delete_old_checkpoints(self.run, self.config.keep_checkpoints):
+            listener.on_checkpoint_deleted(step)
+
+    def _step(self) -> "_StepReport":
+        """Take one optimizer step."""
+        config, state = self.config, self.state
+        self.model.train()
+        rate = learning_rate(state.step + 1, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batches = [
+            self.dataset.batch(self.order.take(state.sequences_seen + i, config.batch_size))
+            for i in range(0, config.accumulation * config.batch_size, config.batch_size)
+        ]
+        pad_id = self.dataset.database.pad_id
+        num_labels = sum(int((tokens[:, 1:] != pad_id).sum()) for tokens, _ in batches)
+        total = 0.0
+        for batch in batches:
+            seq_BT, retrieved_BLKR = self._to_device(batch)
+            with self._autocast():
+                losses_BT, _ = self.model.token_losses(seq_BT, retrieved_BLKR)
+            # Every label of the step weighs the same, in whichever batch it is.
+            loss = losses_BT.float().sum() / num_labels
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip).item()
+        if not math.isfinite(total) or not math.isfinite(norm):
+            raise TrainingError(
+                f"The loss must stay a finite number, got {total:g} with gradient norm {norm:g} "
+                f"in step {state.step + 1}. The last checkpoint is kept; start a new run with a "
+                f"learning rate below {config.learning_rate:g}."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.sequences_seen += config.accumulation * config.batch_size
+        state.tokens_seen += num_labels
+        return _StepReport(total, norm, rate, num_labels)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Return validation losses with retrieval on, off, and with others' neighbors.
+
+        Where the last is no higher than the first, the model does not use what it retrieves.
+        """
+        self.model.eval()
+        sums = np.zeros(3)
+        count = 0
+        num_sequences = min(len(self.validation), self.config.eval_sequences)
+        for start in range(0, num_sequences, self.config.batch_size):
+            stop = min(start + self.config.batch_size, num_sequences)
+            batch = self.validation.batch(np.arange(start, stop))
+            seq_BT, retrieved_BLKR = self._to_device(batch)
+            chunks_NKR = retrieved_BLKR.flatten(0, 1)
+            shuffled_BLKR = chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0).view_as(retrieved_BLKR)
+            for i, retrieved in enumerate((retrieved_BLKR, None, shuffled_BLKR)):
+                with self._autocast():
+                    losses_BT, counted_BT = self.model.token_losses(seq_BT, retrieved)
+                sums[i] += losses_BT.double().sum().item()
+            count += int(counted_BT.sum())
+        on, off, shuffled = (float(total) / max(1, count) for total in sums)
+        self.state.val_loss_on, self.state.val_loss_off = on, off
+        self.state.val_step = self.state.step
+        return {"val_loss_on": on, "val_loss_off": off, "val_loss_shuffled": shuffled}
+
+    def _to_device(
+        self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> tuple[Tensor, Tensor]:
+        seq_BT, retrieved_BLKR = (torch.from_numpy(array) for array in batch)
+        return seq_BT.to(self.device), retrieved_BLKR.to(self.device)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _StepReport:
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    num_labels: int
+
+
+class _Window:
+    """Means over the steps since the last report, without the time of evaluation and saving."""
+
+    def __init__(self) -> None:
+        self.reports: list[_StepReport] = []
+        self.started = time.perf_counter()
+
+    def add(self, report: _StepReport) -> None:
+        self.reports.append(report)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - begun
+
+    def close(self) -> dict[str, float]:
+        seconds = time.perf_counter() - self.started
+        reports, self.reports = self.reports, []
+        self.started = time.perf_counter()
+        labels = sum(report.num_labels for report in reports)
+        return {
+            "train_loss": sum(r.loss * r.num_labels for r in reports) / max(1, labels),
+            "gradient_norm": reports[-1].gradient_norm,
+            "learning_rate": reports[-1].learning_rate,
+            "tokens_per_second": labels / max(seconds, 1e-9),
+        }

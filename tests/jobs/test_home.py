@@ -1,0 +1,66 @@
+"""The folder that holds everything."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.home import TRASH_PREFIX, Home, empty_trash, remove_folder
+
+
+def test_making_the_folder_twice_changes_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "deep" / "home")
+
+    home.create()
+    (home.corpus_dir("a") / "documents").mkdir(parents=True)
+    home.create()
+
+    assert (home.path / "corpora" / "a" / "documents").is_dir()
+    assert home.database_url() == f"sqlite:///{tmp_path}/deep/home/retro.db"
+
+
+def test_a_home_of_the_user_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert Home(Path("~/.retro")).path == tmp_path / ".retro"
+
+
+def test_the_end_of_a_log_is_read(home: Home) -> None:
+    assert home.read_job_log("a") == ""
+
+    home.job_log("a").write_bytes(b"".join(b"line %d \xff\n" % i for i in range(1000)))
+
+    lines = home.read_job_log("a", last_lines=2).splitlines()
+    assert lines == ["line 998 \ufffd", "line 999 \ufffd"]
+
+
+def test_only_the_end_of_a_huge_log_is_read(home: Home) -> None:
+    home.job_log("a").write_bytes(b"x" * 3_000_000 + b"\nlast\n")
+
+    text = home.read_job_log("a")
+
+    assert len(text) <= 1_000_000
+    assert text.endswith("\nlast")
+
+
+def test_a_removed_folder_is_gone_whole(home: Home) -> None:
+    folder = home.corpus_dir("a")
+    (folder / "keys").mkdir(parents=True)
+    (folder / "keys" / "0.npy").write_text("x")
+
+    remove_folder(folder)
+    remove_folder(folder)
+
+    assert list(home.corpora_dir.iterdir()) == []
+
+
+def test_what_an_interrupted_removal_left_is_removed(home: Home) -> None:
+    (home.runs_dir / f"{TRASH_PREFIX}a-1234" / "checkpoints").mkdir(parents=True)
+    home.run_dir("b").mkdir()
+
+    empty_trash(home.runs_dir)
+
+    assert list(home.runs_dir.iterdir()) == [home.run_dir("b")]
+
+
+def test_a_local_disk_is_no_network_file_system(home: Home) -> None:
+    assert home.network_filesystem() is None

@@ -1,0 +1,171 @@
+"""Building and training as real jobs, stopped in the middle in every way."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from jobs.home import Home
+from jobs.processes import kill_group
+from jobs.rows import DocumentEntry, RunRow
+from jobs.states import CorpusState, JobState, RunState
+from jobs.store import Store
+from jobs.worker import Worker
+from retro.data.documents import TextDocument, store_document
+
+PATIENCE_S = 240.0
+STEPS = 150
+WORDS = "the cat sat on a mat and saw dogs run far over green hills by old rivers"
+MODEL = {
+    "max_seq_len": 64,
+    "enc_dim": 16,
+    "enc_depth": 1,
+    "dec_dim": 16,
+    "dec_depth": 2,
+    "dec_cross_attn_layers": [2],
+    "heads": 2,
+    "dim_head": 8,
+}
+TRAINING = {
+    "max_steps": STEPS,
+    "batch_size": 2,
+    "sequence_length": 64,
+    "warmup_steps": 2,
+    "eval_every": 50,
+    "eval_sequences": 2,
+    "checkpoint_every": 20,
+    "log_every": 1,
+    "precision": "float32",
+}
+SETTINGS = {"preset": "tiny", "model": MODEL, "training": TRAINING}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    store = Store(home.database_url())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def worker(store: Store, home: Home) -> Iterator[Worker]:
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    worker = Worker(store, home, slots=["cpu"], environ=environ)
+    yield worker
+    for process in worker._processes.values():
+        kill_group(process.pid)
+        process.wait()
+
+
+def make_corpus(store: Store, home: Home) -> str:
+    corpus = store.create_corpus("letters", {"chunk_size": 16})
+    entries = []
+    vocabulary = WORDS.split()
+    for number in range(8):
+        words = [vocabulary[(number * 7 + i * i) % len(vocabulary)] for i in range(400)]
+        document = TextDocument(
+            path=f"{number}.txt", text=" ".join(words), encoding="utf-8", note=None
+        )
+        size = store_document(home.corpus_dir(corpus.id), document)
+        entries.append(DocumentEntry(path=document.path, bytes=size, sha256="", encoding="utf-8"))
+    store.add_documents(corpus.id, entries)
+    return corpus.id
+
+
+def tick_until(worker: Worker, store: Store, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, store.list_jobs()
+        worker.tick()
+        time.sleep(0.02)
+
+
+def start_run(store: Store, corpus_id: str, name: str) -> RunRow:
+    run = store.create_run(name, corpus_id, SETTINGS, STEPS)
+    store.submit("train", run_id=run.id, settings=SETTINGS)
+    return store.get_run(run.id)
+
+
+def test_text_becomes_a_trained_model_whatever_stops_it(
+    store: Store, home: Home, worker: Worker
+) -> None:
+    corpus_id = make_corpus(store, home)
+    build = store.submit("build", corpus_id=corpus_id, settings={})
+    paused, killed = (start_run(store, corpus_id, name) for name in ("paused", "killed"))
+    assert store.get_job(paused.job_id).after_id == build.id
+
+    tick_until(worker, store, lambda: store.get_job(build.id).state.is_finished)
+    assert store.get_job(build.id).state is JobState.SUCCEEDED, store.get_job(build.id)
+    corpus = store.get_corpus(corpus_id)
+    assert corpus.state is CorpusState.READY
+    assert corpus.summary["num_documents"] == 8
+
+    tick_until(worker, store, lambda: store.get_run(paused.id).step >= 3)
+    store.pause_run(paused.id)
+    tick_until(worker, store, lambda: store.get_run(paused.id).state is RunState.PAUSED)
+    stopped = store.get_run(paused.id)
+    assert 3 <= stopped.step < STEPS
+    assert store.list_checkpoints(paused.id)[-1].step == stopped.step
+    assert f"Paused after step {stopped.step}" in stopped.message
+    assert steps_of(store, paused) == list(range(1, stopped.step + 1))
+
+    tick_until(worker, store, lambda: bool(store.list_checkpoints(killed.id)))
+    lost = store.get_job(killed.job_id)
+    os.kill(lost.pid, signal.SIGKILL)
+    tick_until(worker, store, lambda: store.get_job(lost.id).state.is_finished)
+    assert store.get_job(lost.id).attempt == 2
+
+    resumed = store.resume_run(paused.id)
+    tick_until(worker, store, lambda: store.get_job(resumed.id).state.is_finished)
+
+    for run in (paused, killed):
+        done = store.get_run(run.id)
+        assert (done.state, done.step, done.total_steps) == (RunState.SUCCEEDED, STEPS, STEPS)
+        assert done.settings["parameters"] > 0
+        assert steps_of(store, run) == list(range(1, STEPS + 1))
+        on_disk = {path.name for path in (home.run_dir(run.id) / "checkpoints").iterdir()}
+        rows = {f"step-{row.step:08d}" for row in store.list_checkpoints(run.id)}
+        assert on_disk == rows
+        assert f"step-{STEPS:08d}" in rows
+    # The same run, stopped in different places, comes to the same numbers.
+    for name in ("train_loss", "val_loss_on", "val_loss_off"):
+        assert store.metrics(paused.id, name=name) == store.metrics(killed.id, name=name)
+
+
+def steps_of(store: Store, run: RunRow) -> list[int]:
+    return [point.step for point in store.metrics(run.id, name="train_loss")]
+
+
+def test_a_corpus_without_text_fails_with_a_sentence_and_stops_its_runs(
+    store: Store, worker: Worker
+) -> None:
+    corpus = store.create_corpus("nothing", {})
+    build = store.submit("build", corpus_id=corpus.id, settings={})
+    run = start_run(store, corpus.id, "first")
+
+    tick_until(worker, store, lambda: store.get_job(build.id).state.is_finished)
+
+    failed = store.get_job(build.id)
+    assert failed.state is JobState.FAILED
+    assert "fault in the program" not in failed.error
+    assert store.get_corpus(corpus.id).state is CorpusState.FAILED
+    assert store.get_run(run.id).state is RunState.CANCELED
+    assert build.id in store.get_run(run.id).message
+    assert failed.error in store.get_run(run.id).message
+
+
+def test_settings_that_do_not_fit_fail_the_run_with_a_sentence(
+    store: Store, home: Home, worker: Worker
+) -> None:
+    corpus_id = make_corpus(store, home)
+    run = store.create_run("first", corpus_id, {}, STEPS)
+    job = store.submit("train", run_id=run.id, settings={"preset": "huge"})
+
+    tick_until(worker, store, lambda: store.get_job(job.id).state.is_finished)
+
+    assert store.get_run(run.id).state is RunState.FAILED
+    assert "'huge'" in store.get_run(run.id).message

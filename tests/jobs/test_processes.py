@@ -1,0 +1,64 @@
+"""Recognising and describing processes."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from jobs.processes import describe_end, has_ended, is_process_of, kill_group, terminate
+from jobs.rows import JobRow
+from jobs.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def job(store: Store) -> JobRow:
+    store.submit("count", settings={})
+    return store.claim("host")
+
+
+def sleeper(token: str) -> subprocess.Popen[bytes]:
+    code = "import time; time.sleep(600)"
+    return subprocess.Popen([sys.executable, "-c", code, "id", token], start_new_session=True)
+
+
+def test_a_process_is_known_by_its_lease(job: JobRow) -> None:
+    process = sleeper(job.lease_token)
+    running = replace(job, pid=process.pid)
+    try:
+        assert is_process_of(running)
+        assert not is_process_of(replace(running, lease_token="another"))
+        assert not is_process_of(replace(running, pid=None))
+        assert not has_ended(process)
+    finally:
+        process.kill()
+
+    while not has_ended(process):
+        pass
+    assert not is_process_of(running)
+    assert process.wait() == -9
+    assert not is_process_of(running)
+
+
+def test_ending_a_process_that_is_gone_changes_nothing() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+
+    terminate(process.pid)
+    kill_group(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [
+        (None, "is gone"),
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (-9, "run out of memory"),
+        (-11, "SIGSEGV"),
+    ],
+)
+def test_the_end_of_a_process_is_described(exit_code: int | None, words: str) -> None:
+    assert words in describe_end(exit_code)

@@ -1,0 +1,160 @@
+"""Submitting, stopping and repeating jobs."""
+
+import pytest
+
+from jobs.errors import InvalidChangeError, NotFoundError
+from jobs.states import CorpusState, JobState, RunState
+from jobs.store import Store
+
+
+def test_a_job_comes_back_as_it_was_submitted(store: Store, clock) -> None:
+    job = store.submit("count", settings={"steps": 3}, time_limit_s=5.0)
+
+    found = store.get_job(job.id)
+
+    assert found == job
+    assert (found.kind, found.state, found.settings) == ("count", JobState.QUEUED, {"steps": 3})
+    assert (found.created_at, found.attempt, found.cancel_requested) == (clock.time, 0, False)
+    assert [event.to_state for event in store.job_events(job.id)] == [JobState.QUEUED]
+
+
+def test_jobs_are_listed_newest_first_and_by_state(store: Store) -> None:
+    ids = [store.submit("count", settings={}).id for _ in range(3)]
+    store.request_cancel(ids[1])
+
+    assert [job.id for job in store.list_jobs()] == ids[::-1]
+    assert [job.id for job in store.list_jobs(limit=1)] == [ids[2]]
+    assert [job.id for job in store.list_jobs(state="canceled")] == [ids[1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "noun"),
+    [
+        ({"corpus_id": "x"}, "corpus"),
+        ({"run_id": "x"}, "run"),
+        ({"after_id": "x"}, "job"),
+        ({"parent_id": "x"}, "job"),
+    ],
+)
+def test_a_job_about_nothing_is_refused(store: Store, arguments: dict, noun: str) -> None:
+    with pytest.raises(NotFoundError, match=rf"There is no {noun} x\."):
+        store.submit("count", settings={}, **arguments)
+
+    assert store.list_jobs() == []
+
+
+def test_waiting_for_a_job_that_failed_is_refused(store: Store) -> None:
+    before = store.submit("build", settings={})
+    store.request_cancel(before.id)
+
+    with pytest.raises(InvalidChangeError, match=f"{before.id} is canceled. Repeat"):
+        store.submit("train", settings={}, after_id=before.id)
+
+
+def test_a_corpus_is_built_by_one_job_at_a_time(store: Store) -> None:
+    corpus = store.create_corpus("letters", {})
+    build = store.submit("build", corpus_id=corpus.id, settings={})
+
+    with pytest.raises(InvalidChangeError, match=f"'letters'.*{build.id} is queued"):
+        store.submit("build", corpus_id=corpus.id, settings={})
+
+
+def test_a_run_waits_for_the_build_that_is_under_way(store: Store, start) -> None:
+    corpus = store.create_corpus("letters", {})
+    build = store.submit("build", corpus_id=corpus.id, settings={})
+    run = store.create_run("first", corpus.id, {}, 10)
+
+    train = store.submit("train", run_id=run.id, settings={})
+
+    assert train.after_id == build.id
+    assert train.corpus_id == corpus.id
+    assert store.get_run(run.id).job_id == train.id
+    start()
+    assert store.claim("host") is None
+
+
+def test_a_queued_job_is_canceled_at_once(store: Store, clock) -> None:
+    job = store.submit("count", settings={})
+    clock.advance(1)
+
+    ended = store.request_cancel(job.id)
+
+    assert ended.state is JobState.CANCELED
+    assert ended.finished_at == clock.time
+    assert store.claim("host") is None
+
+
+def test_a_running_job_is_asked_to_stop(store: Store, start, clock) -> None:
+    store.submit("count", settings={})
+    job = start()
+
+    asked = store.request_cancel(job.id)
+
+    assert asked.state is JobState.RUNNING
+    assert asked.cancel_requested
+    assert asked.stop_requested_at == clock.time
+    assert store.stop_intent(job.id, job.lease_token) == "cancel"
+
+
+def test_asking_again_does_not_put_off_the_end(store: Store, start, clock) -> None:
+    store.submit("count", settings={})
+    job = start()
+    first = store.request_cancel(job.id)
+    clock.advance(20)
+
+    assert store.request_cancel(job.id).stop_requested_at == first.stop_requested_at
+
+
+def test_a_finished_job_cannot_be_stopped(store: Store) -> None:
+    job = store.submit("count", settings={})
+    ended = store.request_cancel(job.id)
+
+    with pytest.raises(InvalidChangeError, match=f"{job.id} is canceled"):
+        store.request_cancel(job.id)
+
+    assert store.get_job(job.id) == ended
+
+
+def test_only_training_can_be_paused(store: Store) -> None:
+    job = store.submit("build", settings={})
+
+    with pytest.raises(InvalidChangeError, match="build job"):
+        store.request_cancel(job.id, "pause")
+
+
+def test_a_retry_is_a_new_job_that_names_its_parent(store: Store) -> None:
+    old = store.submit("count", settings={"steps": 3}, time_limit_s=9.0)
+    ended = store.request_cancel(old.id)
+
+    new = store.retry_job(old.id)
+
+    assert new.id != old.id
+    assert (new.parent_id, new.settings, new.time_limit_s) == (old.id, {"steps": 3}, 9.0)
+    assert store.get_job(old.id) == ended
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED])
+def test_only_a_job_that_ended_without_success_is_repeated(
+    store: Store, put_state, state: JobState
+) -> None:
+    job = put_state(store.submit("count", settings={}), state, "t" if state.is_held else None)
+
+    with pytest.raises(InvalidChangeError, match=f"{job.id} is {state.value}"):
+        store.retry_job(job.id)
+
+
+def test_repeating_a_training_waits_for_the_repeated_build(store: Store) -> None:
+    corpus = store.create_corpus("letters", {})
+    build = store.submit("build", corpus_id=corpus.id, settings={})
+    run = store.create_run("first", corpus.id, {}, 10)
+    train = store.submit("train", run_id=run.id, settings={})
+    store.request_cancel(build.id)
+    assert store.get_run(run.id).state is RunState.CANCELED
+    assert build.id in store.get_run(run.id).message
+    with pytest.raises(InvalidChangeError, match="Repeat that job first"):
+        store.retry_job(train.id)
+
+    again = store.retry_job(build.id)
+
+    assert store.get_corpus(corpus.id).state is CorpusState.BUILDING
+    assert store.retry_job(train.id).after_id == again.id

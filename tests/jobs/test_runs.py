@@ -1,0 +1,187 @@
+"""Runs follow their newest job."""
+
+import pytest
+
+from jobs.errors import InvalidChangeError, NotFoundError
+from jobs.rows import CheckpointEntry, JobRow, RunRow
+from jobs.states import JobState, RunState
+from jobs.store import Store
+
+
+@pytest.fixture
+def run(store: Store) -> RunRow:
+    corpus = store.create_corpus("letters", {})
+    return store.create_run("first", corpus.id, {"preset": "tiny"}, 10)
+
+
+@pytest.fixture
+def job(store: Store, run: RunRow, start) -> JobRow:
+    store.submit("train", run_id=run.id, settings={"preset": "tiny"})
+    return start()
+
+
+def end(store: Store, job: JobRow, state: JobState, message: str = "") -> None:
+    store.transition(job.id, job.lease_token, JobState.RUNNING, state, message=message)
+
+
+def test_a_run_names_its_corpus(store: Store, run: RunRow) -> None:
+    assert (run.corpus_name, run.state, run.total_steps) == ("letters", RunState.QUEUED, 10)
+    assert store.list_runs() == [store.get_run(run.id)] == [run]
+
+
+def test_a_run_follows_its_job(store: Store, run: RunRow) -> None:
+    submitted = store.submit("train", run_id=run.id, settings={})
+    states = [store.get_run(run.id).state]
+    job = store.claim("host")
+    states.append(store.get_run(run.id).state)
+    store.transition(job.id, job.lease_token, JobState.STARTING, JobState.RUNNING)
+    states.append(store.get_run(run.id).state)
+    store.transition(
+        job.id, job.lease_token, JobState.RUNNING, JobState.FAILED, error="The loss is nan."
+    )
+    states.append(store.get_run(run.id).state)
+
+    assert [state.value for state in states] == ["queued", "starting", "running", "failed"]
+    assert store.get_run(run.id).message == "The loss is nan."
+    assert store.get_run(run.id).job_id == submitted.id
+
+
+def test_pause_and_resume(store: Store, run: RunRow, job: JobRow, start) -> None:
+    assert store.pause_run(run.id).state is RunState.RUNNING
+    assert store.stop_intent(job.id, job.lease_token) == "pause"
+    with pytest.raises(InvalidChangeError, match="'first' is running"):
+        store.resume_run(run.id)
+    end(store, job, JobState.CANCELED, "Paused after step 4.")
+    assert store.get_run(run.id).state is RunState.PAUSED
+    assert store.get_run(run.id).message == "Paused after step 4."
+
+    resumed = store.resume_run(run.id)
+
+    assert (resumed.parent_id, resumed.run_id) == (job.id, run.id)
+    assert resumed.settings == {"preset": "tiny"}
+    assert store.get_run(run.id).job_id == resumed.id
+    assert store.get_run(run.id).state is RunState.QUEUED
+    assert start().id == resumed.id
+
+
+def test_a_run_that_waits_is_paused_at_once(store: Store, run: RunRow) -> None:
+    store.submit("train", run_id=run.id, settings={})
+
+    assert store.pause_run(run.id).state is RunState.PAUSED
+
+
+def test_to_stop_wins_over_to_pause(store: Store, run: RunRow, job: JobRow) -> None:
+    store.pause_run(run.id)
+    store.stop_run(run.id)
+    store.pause_run(run.id)
+
+    end(store, job, JobState.CANCELED)
+
+    assert store.get_run(run.id).state is RunState.CANCELED
+
+
+def test_a_paused_run_can_be_stopped_for_good(store: Store, run: RunRow, job: JobRow) -> None:
+    store.pause_run(run.id)
+    end(store, job, JobState.CANCELED)
+
+    assert store.stop_run(run.id).state is RunState.CANCELED
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+def test_a_run_that_has_ended_is_neither_paused_nor_stopped(
+    store: Store, run: RunRow, job: JobRow, state: JobState
+) -> None:
+    end(store, job, state)
+
+    for change in (store.pause_run, store.stop_run):
+        with pytest.raises(InvalidChangeError, match=f"'first' is {state.value}"):
+            change(run.id)
+
+
+def test_a_finished_run_is_not_resumed(store: Store, run: RunRow, job: JobRow) -> None:
+    end(store, job, JobState.SUCCEEDED)
+
+    with pytest.raises(InvalidChangeError, match="all of its 10 steps"):
+        store.resume_run(run.id)
+
+
+def test_a_run_without_a_job_is_not_resumed(store: Store, run: RunRow) -> None:
+    with pytest.raises(InvalidChangeError, match="no job yet"):
+        store.resume_run(run.id)
+
+
+def test_a_run_has_one_job_at_a_time(store: Store, run: RunRow, job: JobRow) -> None:
+    with pytest.raises(InvalidChangeError, match=f"'first'.*{job.id} is running"):
+        store.submit("train", run_id=run.id, settings={})
+
+
+def test_an_older_job_no_longer_changes_the_run(store: Store, run: RunRow, put_state) -> None:
+    old = store.submit("train", run_id=run.id, settings={})
+    store.request_cancel(old.id)
+    store.resume_run(run.id)
+    put_state(old, JobState.RUNNING, "old")
+
+    store.transition(old.id, "old", JobState.RUNNING, JobState.FAILED, error="late")
+
+    assert store.get_run(run.id).state is RunState.QUEUED
+
+
+def test_the_best_checkpoint_is_the_only_best(store: Store, run: RunRow, job: JobRow) -> None:
+    for step, loss, is_best in [(1, 3.0, True), (2, 2.0, True), (3, 2.5, False)]:
+        store.add_checkpoint(
+            run.id,
+            CheckpointEntry(
+                step=step, val_loss_on=loss, val_loss_off=None, bytes=9, is_best=is_best
+            ),
+            job.lease_token,
+        )
+    store.remove_checkpoint(run.id, 1, job.lease_token)
+
+    found = store.list_checkpoints(run.id)
+
+    assert [(row.step, row.is_best) for row in found] == [(2, True), (3, False)]
+
+
+def test_a_checkpoint_written_again_has_one_row(store: Store, run: RunRow, job: JobRow) -> None:
+    for size in (5, 6):
+        entry = CheckpointEntry(step=1, val_loss_on=None, val_loss_off=None, bytes=size)
+        store.add_checkpoint(run.id, entry, job.lease_token)
+
+    assert [row.bytes for row in store.list_checkpoints(run.id)] == [6]
+
+
+def test_rows_of_checkpoints_are_made_to_agree_with_the_files(
+    store: Store, run: RunRow, job: JobRow
+) -> None:
+    entries = [
+        CheckpointEntry(step=step, val_loss_on=None, val_loss_off=None, bytes=1)
+        for step in (1, 2, 3)
+    ]
+    store.add_checkpoint(run.id, entries[0], job.lease_token)
+
+    store.replace_checkpoints(run.id, entries[1:], job.lease_token)
+
+    assert [row.step for row in store.list_checkpoints(run.id)] == [2, 3]
+
+
+def test_a_run_can_be_renamed(store: Store, run: RunRow) -> None:
+    assert store.rename_run(run.id, "second").name == "second"
+    assert store.get_run(run.id).name == "second"
+
+
+def test_a_deleted_run_takes_its_measurements_along(store: Store, run: RunRow, job: JobRow) -> None:
+    store.add_metrics(run.id, 1, {"train_loss": 1.0}, job.lease_token)
+    end(store, job, JobState.SUCCEEDED)
+
+    store.delete_run(run.id)
+
+    with pytest.raises(NotFoundError, match=rf"There is no run {run.id}\."):
+        store.metrics(run.id)
+    assert store.list_runs() == []
+    assert store.get_job(job.id).run_id is None
+    store.delete_corpus(run.corpus_id)
+
+
+def test_a_run_at_work_is_not_deleted(store: Store, run: RunRow, job: JobRow) -> None:
+    with pytest.raises(InvalidChangeError, match=f"'first'.*{job.id}"):
+        store.delete_run(run.id)
