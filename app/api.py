@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import status_of
 from app.multipart import read_files
@@ -34,6 +35,8 @@ KEEP_ALIVE_S = 15.0
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+
+ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def make_router(services: Services) -> APIRouter:
@@ -294,6 +297,21 @@ async def _stream(services: Services, generation_id: str) -> AsyncIterator[str]:
 
 def _event(name: str, value: Json) -> str:
     return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def make_last_router(app: FastAPI) -> APIRouter:
+    """Return a route for what no other one below ``/api`` takes; include it last.
+
+    Without it such requests would end up among the pages.
+    """
+    router = APIRouter()
+
+    @router.api_route("/api/{path:path}", methods=list(ALL_METHODS), include_in_schema=False)
+    def nothing(request: Request) -> Response:
+        known = any(route.matches(request.scope)[0] is Match.PARTIAL for route in app.routes)
+        raise HTTPException(405 if known else 404)
+
+    return router
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app.api import add_error_handlers, make_router
+from app.api import add_error_handlers, make_last_router, make_router
 from app.gate import Gate
 from app.pages import corpora, docs, generate, jobs, runs, start
 from app.services.services import Services
@@ -34,6 +34,13 @@ def make_app(services: Services, *, token: str | None) -> ASGIApp:
 
 def make_ungated_app(services: Services) -> FastAPI:
     """Return everything inside the gate; never serve it without one."""
+    api = make_rest_app(services)
+    asyncio.run(mount_pages(api, services))
+    return api
+
+
+def make_rest_app(services: Services) -> FastAPI:
+    """Return the REST routes and the static files."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -55,8 +62,8 @@ def make_ungated_app(services: Services) -> FastAPI:
 
     api.include_router(make_router(services))
     api.include_router(docs.make_router(api))
+    api.include_router(make_last_router(api))
     api.mount("/assets-retro", StaticFiles(directory=STATIC_DIR), name="assets-retro")
-    asyncio.run(mount_pages(api, services))
     return api
 
 

@@ -106,7 +106,8 @@ class SequenceDataset:
         safe_BL = np.where(in_database, chunk_BL, 0)
         same_document = database.documents_C[safe_BL] == database.documents_C[start_B1]
         same_split = (chunk_BL < database.num_retrievable) == (start_B1 < database.num_retrievable)
-        return in_database & same_document & same_split
+        inside: NDArray[np.bool_] = in_database & same_document & same_split
+        return inside
 
 
 class SequenceOrder:

@@ -18,7 +18,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
     }
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for _, parameter in model.named_parameters():
         matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
         (decayed if matrix else plain).append(parameter)

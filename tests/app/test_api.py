@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from app.services.services import Services
 from fastapi.testclient import TestClient
 
+from app.services.services import Services
 from tests.app.real_app import Trained
 
 MISSING = [

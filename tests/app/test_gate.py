@@ -159,7 +159,7 @@ def test_without_a_token_only_loopback_names_are_served(client: TestClient) -> N
 
 
 def test_answers_carry_security_headers(client: TestClient) -> None:
-    for path in ("/", "/api/v1/system", "/healthz", "/assets-retro/app.js"):
+    for path in ("/api/v1/system", "/healthz", "/assets-retro/app.js"):
         headers = client.get(path).headers
 
         assert "default-src 'self'" in headers["content-security-policy"]

@@ -1,17 +1,17 @@
 """Every uploaded file is accepted or gets a reason, and none leaves the corpus folder."""
 
 import io
-import os
 import stat
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
+
 from app.errors import ChangeRefusedError, RequestTooLargeError
 from app.services.services import Services
 from app.services.uploads import UploadedFile, UploadLimits, UploadService
-from fastapi.testclient import TestClient
 from retro.errors import DiskFullError
 
 HOSTILE_NAMES = [
@@ -53,9 +53,7 @@ def paths(answer: dict[str, Any]) -> list[str]:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
-    }
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def test_relative_paths_are_kept_and_recorded(services: Services, corpus_id: str) -> None:
@@ -106,7 +104,9 @@ def test_a_hostile_name_writes_nothing(services: Services, corpus_id: str, name:
 
     assert answer["accepted"] == []
     assert len(answer["skipped"]) == 1
-    assert {name for name in files_below(services.home.path) - before if "retro.db" not in name} == set()
+    assert {
+        name for name in files_below(services.home.path) - before if "retro.db" not in name
+    } == set()
 
 
 def test_a_zip_is_unpacked_with_its_folders(services: Services, corpus_id: str) -> None:
@@ -137,7 +137,7 @@ def test_zip_members_cannot_leave_the_folder(services: Services, corpus_id: str)
     assert not (services.home.corpora_dir / "outside.txt").exists()
     stored = services.home.corpus_dir(corpus_id) / "documents"
     assert files_below(stored) == {"good.txt"}
-    assert not any(os.path.islink(path) for path in stored.rglob("*"))
+    assert not any(path.is_symlink() for path in stored.rglob("*"))
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(services: Services, corpus_id: str) -> None:

@@ -1,0 +1,43 @@
+"""What the app refuses to start with."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import read_settings
+from retro.errors import ConfigError
+
+
+def test_the_defaults_listen_on_loopback_without_a_token() -> None:
+    settings = read_settings({})
+
+    assert (settings.host, settings.port, settings.token) == ("127.0.0.1", 7860, None)
+    assert settings.home == Path("~/.retro").expanduser()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "retro.example", "127.0.0.1.x"])
+def test_a_network_address_needs_a_token(host: str) -> None:
+    with pytest.raises(ConfigError, match="RETRO_TOKEN must be set") as caught:
+        read_settings({"RETRO_HOST": host})
+
+    assert repr(host) in str(caught.value)
+    assert read_settings({"RETRO_HOST": host, "RETRO_TOKEN": "x" * 16}).token == "x" * 16
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])
+def test_loopback_needs_none(host: str) -> None:
+    assert read_settings({"RETRO_HOST": host}).token is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RETRO_PORT", "0"),
+        ("RETRO_PORT", "http"),
+        ("RETRO_PORT", "70000"),
+        ("RETRO_TOKEN", "short"),
+    ],
+)
+def test_wrong_values_are_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        read_settings({name: value})

@@ -1,0 +1,121 @@
+"""The two processes: what starting loads, and what stopping ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_web_process_starts_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from app.services.services import Services; from app.web import make_app\n"
+        "from jobs.home import Home; from jobs.store import Store\n"
+        f"home = Home(Path({str(tmp_path)!r})); home.create()\n"
+        "make_app(Services(home, Store(home.database_url())), token=None)\n"
+        "heavy = {'torch', 'transformers', 'faiss'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_network_address_without_a_token_ends_with_the_reason(tmp_path: Path) -> None:
+    environ = {**os.environ, "RETRO_HOME": str(tmp_path), "RETRO_HOST": "0.0.0.0"}
+    environ.pop("RETRO_TOKEN", None)
+
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("RETRO_TOKEN must be set to listen on '0.0.0.0'")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {**os.environ, "RETRO_HOME": str(tmp_path / "home"), "RETRO_PORT": str(port)}
+    environ["HF_HUB_OFFLINE"] = "1"
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: is_up(address) and worker_pid(address) is not None)
+        yield process, address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_up(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def worker_pid(address: str) -> int | None:
+    worker = httpx.get(f"{address}/api/v1/system").json()["worker"]
+    return int(worker["pid"]) if worker["alive"] else None
+
+
+def wait_until(condition: object) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if callable(condition) and condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_ends_web_and_worker(
+    server: tuple[subprocess.Popen[bytes], str], number: signal.Signals
+) -> None:
+    process, address = server
+    worker = worker_pid(address)
+    assert worker is not None
+
+    process.send_signal(number)
+
+    assert process.wait(30) == 0
+    assert not psutil.pid_exists(worker)
+
+
+def test_a_worker_that_was_lost_is_started_again(
+    server: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    _, address = server
+    first = worker_pid(address)
+    assert first is not None
+
+    os.kill(first, signal.SIGKILL)
+
+    wait_until(lambda: worker_pid(address) not in (None, first))
+    second = worker_pid(address)
+    assert second is not None
+    psutil.Process(second).terminate()

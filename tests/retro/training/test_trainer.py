@@ -1,0 +1,290 @@
+"""Training learns, stops and goes on without a difference, and keeps what is good."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from retro.config import CorpusConfig
+from retro.data.documents import TextDocument, store_document
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
+from retro.retrieval.corpus import Corpus, build_corpus
+from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run
+from retro.training.trainer import (
+    SilentListener,
+    Trainer,
+    TrainResult,
+    corpus_facts,
+    resolve_run,
+    train,
+)
+from tests.conftest import TINY_MODEL, TINY_TRAINING
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+
+
+class Recorder(SilentListener):
+    """Keeps everything it hears."""
+
+    def __init__(self) -> None:
+        self.metrics: list[tuple[int, dict[str, float]]] = []
+        self.saved: list[int] = []
+        self.deleted: list[int] = []
+        self.resumed: list[int] = []
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        self.metrics.append((step, values))
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        self.saved.append(record.step)
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        self.deleted.append(step)
+
+    def on_resume(self, step: int) -> None:
+        self.resumed.append(step)
+
+    def values(self, name: str) -> list[tuple[int, float]]:
+        return [(step, values[name]) for step, values in self.metrics if name in values]
+
+
+class StopAfter:
+    """Asks for a stop once it was asked a number of times."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def run_with(tmp_path: Path, corpus_dir: Path, name: str, **training: object) -> Run:
+    return create_run(
+        tmp_path / name,
+        corpus_dir,
+        model={**TINY_MODEL, "dec_ff_dropout": 0.1},
+        training={**TINY_TRAINING, **training},
+    )
+
+
+def go(
+    run: Run, recorder: Recorder | None = None, stop: Callable[[], bool] = lambda: False
+) -> TrainResult:
+    return train(run.path, device=CPU, listener=recorder, should_stop=stop)
+
+
+def weights(run: Run, step: int) -> bytes:
+    folder = run.checkpoints_dir / f"step-{step:08d}"
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_small_corpus_is_learned_by_heart(tmp_path: Path, corpus_dir: Path) -> None:
+    recorder = Recorder()
+    run = create_run(
+        tmp_path / "run",
+        corpus_dir,
+        model=TINY_MODEL,
+        training={
+            **TINY_TRAINING,
+            "max_steps": 250,
+            "learning_rate": 1e-2,
+            "checkpoint_every": 250,
+        },
+    )
+
+    go(run, recorder)
+
+    losses = [loss for _, loss in recorder.values("train_loss")]
+    assert losses[0] > 5
+    assert losses[-1] < 0.5
+    validation = [loss for _, loss in recorder.values("val_loss_on")]
+    assert min(validation) < validation[0] - 0.5
+
+
+def test_the_neighbors_are_used(tmp_path: Path, corpus_dir: Path) -> None:
+    """Wording is shared between documents, so their neighbors must help and others' not."""
+    recorder = Recorder()
+    go(run_with(tmp_path, corpus_dir, "run", max_steps=60, learning_rate=1e-2), recorder)
+
+    _, last = recorder.metrics[-1]
+    assert last["val_loss_on"] < last["val_loss_off"]
+    assert last["val_loss_on"] < last["val_loss_shuffled"]
+
+
+def test_stopping_and_going_on_equals_never_having_stopped(
+    tmp_path: Path, corpus_dir: Path
+) -> None:
+    # 13 steps of 8 sequences pass through more than two epochs.
+    settings = {"max_steps": 13, "accumulation": 2, "keep_checkpoints": 99}
+    straight, broken = Recorder(), Recorder()
+    first = run_with(tmp_path, corpus_dir, "straight", **settings)
+    second = run_with(tmp_path, corpus_dir, "broken", **settings)
+
+    go(first, straight)
+    # should_stop is asked once before the first step, then after each.
+    results = [go(second, broken, StopAfter(n)) for n in (3, 0, 5)] + [go(second, broken)]
+
+    assert [result.state for result in results] == ["stopped", "stopped", "stopped", "finished"]
+    assert [result.step for result in results] == [3, 3, 8, 13]
+    assert broken.resumed == [0, 3, 3, 8]
+    assert weights(first, 13) == weights(second, 13)
+    assert straight.values("train_loss") == broken.values("train_loss")
+    assert straight.values("val_loss_on") == broken.values("val_loss_on")
+    assert len(straight.values("train_loss")) == 13
+    files = [run.checkpoints_dir / "step-00000013" / "trainer.pt" for run in (first, second)]
+    states = [torch.load(file, weights_only=True) for file in files]
+    for one, other in zip(
+        states[0]["optimizer"]["state"].values(),
+        states[1]["optimizer"]["state"].values(),
+        strict=True,
+    ):
+        assert torch.equal(one["exp_avg"], other["exp_avg"])
+        assert torch.equal(one["exp_avg_sq"], other["exp_avg_sq"])
+    assert states[0]["state"] == states[1]["state"]
+
+
+def test_a_finished_run_can_be_extended(tmp_path: Path, corpus_dir: Path) -> None:
+    run = run_with(tmp_path, corpus_dir, "run", max_steps=4)
+    assert go(run).step == 4
+
+    again = go(run)
+    longer = train(run.path, device=CPU, max_steps=6)
+
+    assert (again.state, again.step) == ("finished", 4)
+    assert (longer.state, longer.step) == ("finished", 6)
+    assert open_run(run.path).training_choices["max_steps"] == 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit", "missing file", "no manifest"])
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
+    tmp_path: Path, corpus_dir: Path, damage: str, name: str
+) -> None:
+    run = run_with(tmp_path, corpus_dir, "run")
+    go(run)
+    expected = weights(run, 8)
+    newest = run.checkpoints_dir / "step-00000008"
+    data = (newest / name).read_bytes()
+    if damage == "truncated":
+        (newest / name).write_bytes(data[: len(data) // 2])
+    elif damage == "one bit":
+        middle = len(data) // 2
+        changed = bytes([data[middle] ^ 1])
+        (newest / name).write_bytes(data[:middle] + changed + data[middle + 1 :])
+    elif damage == "missing file":
+        (newest / name).unlink()
+    else:
+        (newest / "manifest.json").unlink()
+    recorder = Recorder()
+
+    go(run, recorder)
+
+    assert recorder.resumed == [4]
+    assert weights(run, 8) == expected
+    assert (run.checkpoints_dir / "step-00000008.damaged").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_ignored(
+    tmp_path: Path, corpus_dir: Path
+) -> None:
+    run = run_with(tmp_path, corpus_dir, "run")
+    go(run, stop=StopAfter(4))
+    half = run.checkpoints_dir / ".tmp-step-00000008-dead"
+    shutil.copytree(run.checkpoints_dir / "step-00000004", half)
+    recorder = Recorder()
+
+    go(run, recorder)
+
+    assert recorder.resumed == [4]
+    assert not half.exists()
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path, corpus_dir: Path) -> None:
+    recorder = Recorder()
+    run = run_with(
+        tmp_path,
+        corpus_dir,
+        "run",
+        max_steps=6,
+        checkpoint_every=1,
+        eval_every=1,
+        keep_checkpoints=2,
+    )
+
+    go(run, recorder)
+
+    losses = dict(recorder.values("val_loss_on"))
+    kept = [record.step for record in list_checkpoints(run.path)]
+    best = min(losses, key=lambda step: losses[step])
+    assert kept == sorted({best, 5, 6})
+    assert recorder.saved == [1, 2, 3, 4, 5, 6]
+    assert sorted(recorder.deleted + kept) == recorder.saved
+    record = next(r for r in list_checkpoints(run.path) if r.is_best)
+    assert (record.step, record.val_loss_on) == (best, losses[best])
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_a_checkpoint(
+    tmp_path: Path, corpus_dir: Path, corpus: Corpus
+) -> None:
+    run = run_with(tmp_path, corpus_dir, "run")
+    resolve_run(run, corpus_facts(corpus, corpus_dir))
+    trainer = Trainer(open_run(run.path), corpus, CPU)
+    with torch.no_grad():
+        trainer.model.token_embedding.weight[5] = float("nan")
+
+    with pytest.raises(TrainingError, match=r"finite number, got nan.* in step 1\..*below 0\.003"):
+        trainer.train(SilentListener(), lambda: False, lambda _stage, _done, _total: None)
+
+    assert list_checkpoints(run.path) == []
+    assert trainer.state.step == 0
+
+
+def test_a_changed_corpus_is_refused(tmp_path: Path, corpus_dir: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(corpus_dir, changed)
+    run = run_with(tmp_path, changed, "run", max_steps=2)
+    go(run)
+    store_document(changed, TextDocument(path="new.txt", text="A new land. " * 9, encoding="utf-8"))
+    build_corpus(changed, CorpusConfig(chunk_size=8, vocab_size=400), device=CPU)
+
+    with pytest.raises(ArtifactMismatchError, match=r"changed is now version .* start a new run"):
+        train(run.path, device=CPU, max_steps=4)
+
+    assert [record.step for record in list_checkpoints(run.path)] == [2]
+
+
+def test_a_run_whose_corpus_has_no_index_says_so(tmp_path: Path) -> None:
+    run = run_with(tmp_path, tmp_path / "nothing", "run")
+
+    with pytest.raises(ArtifactMissingError, match="'nothing' has no index yet"):
+        go(run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "huge"}, "preset must be one of tiny, .*got 'huge'"),
+        ({"model": {"num_tokens": 5}}, "num_tokens follows from the corpus, got 5"),
+        ({"model": {"heads": 0}}, "heads must be .* got 0"),
+        ({"model": {"dec_cross_attn_layers": [9]}}, "layers between 1 and 4.* got 9"),
+        ({"training": {"batch_size": 2.5}}, r"batch_size must be a whole number .* got 2\.5"),
+        ({"training": {"max_steps": -1}}, "max_steps must be .* got -1"),
+        ({"training": {"lr": 1}}, "no setting 'lr'"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_written(
+    tmp_path: Path, corpus_dir: Path, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_run(tmp_path / "run", corpus_dir, **arguments)  # type: ignore[arg-type]
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_run: Run, corpus_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="run already holds a run"):
+        create_run(tiny_run.path, corpus_dir)
