@@ -133,7 +133,7 @@ def render_strip(services: Services) -> str:
     """Return device, what is at work, and free disk."""
     parts = [f"<span>{escape(services.system.device_label())}</span>"]
     active = services.jobs.active()
-    if not services.system.worker_is_alive():
+    if services.system.lacks_worker():
         parts.append('<span class="bad-text">no worker is running, jobs wait</span>')
     at_work = [job for job in active if job["state"] in ("running", "starting")]
     if at_work:

@@ -183,7 +183,7 @@ def render_output(services: Services, query: Query) -> str:
     """Return the generation in the address, as it stands."""
     generation_id = query.get("gen")
     if generation_id is None:
-        if not _models(services):
+        if services.runs.newest_with_checkpoint() is None:
             return empty(
                 "There is no model to write with yet. A checkpoint appears here as soon as "
                 'training has written one. <a href="/">Start</a>'

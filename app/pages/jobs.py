@@ -45,8 +45,9 @@ def render_jobs(services: Services, query: Query) -> str:
     if not jobs:
         note = 'Nothing has been started yet. <a href="/">Start</a> has two ways to begin.'
         return f"<h1>Jobs</h1><div style='margin-top:14px'>{empty(note)}</div>"
-    alive = services.system.worker_is_alive()
-    warning = "" if alive else callout("No worker is running, so jobs wait. Start the app again.")
+    warning = ""
+    if services.system.lacks_worker():
+        warning = callout("No worker is running, so jobs wait. Start the app again.")
     rows = "".join(_row(job) for job in jobs)
     return (
         f'<div class="head"><h1>Jobs</h1></div>{warning}{chosen}'

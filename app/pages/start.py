@@ -54,15 +54,6 @@ def build(services: Services, demo: gr.Blocks) -> None:
     sample.click(try_sample, None, doors, concurrency_limit=None, **quiet)
 
 
-def writable_run(services: Services) -> dict[str, Any] | None:
-    """Return the newest run that has a checkpoint, with its checkpoints."""
-    for run in services.runs.list_runs()[:20]:
-        found = services.runs.get(run["id"])
-        if found["checkpoints"]:
-            return found
-    return None
-
-
 def render_steps(services: Services, _query: Query) -> str:
     """Return the introduction, or the three steps once there is a corpus."""
     corpora = services.corpora.list_corpora()
@@ -73,7 +64,7 @@ def render_steps(services: Services, _query: Query) -> str:
     corpus = corpora[0]
     if run is not None:
         corpus = next((item for item in corpora if item["id"] == run["corpus_id"]), corpus)
-    writable = writable_run(services)
+    writable = services.runs.newest_with_checkpoint()
     written = services.generations.list_generations(limit=1)
     cards = [
         _text_step(services, corpus),

@@ -3,7 +3,6 @@
 import hashlib
 import stat
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ MOST_NAME_CHARACTERS = 200
 MOST_SEARCH_CHARACTERS = 20_000
 MOST_NEIGHBORS = 100
 PROMPT_CHARACTERS = 160
-DISK_AGE_S = 20.0
+BUILT_FOLDERS = ("tokenizer", "database", "keys", "index")
 
 
 class CorpusService:
@@ -37,7 +36,7 @@ class CorpusService:
         self._store = store
         self._jobs = jobs
         self._encoder = encoder
-        self._disk: dict[str, tuple[float, int]] = {}
+        self._num_bytes: dict[str, tuple[float, int]] = {}
         self._open: dict[str, tuple[str, Corpus]] = {}
         self._open_lock = threading.Lock()
 
@@ -87,13 +86,10 @@ class CorpusService:
         return self._to_dict(self._store.get_corpus(corpus_id))
 
     def disk_bytes(self, corpus_id: str) -> int:
-        """Return the bytes a corpus takes on disk, as of a few seconds ago."""
-        measured_at, found = self._disk.get(corpus_id, (0.0, 0))
-        if time.monotonic() - measured_at > DISK_AGE_S or not measured_at:
-            folder = self._home.corpus_dir(corpus_id)
-            found = sum(_file_bytes(path) for path in folder.rglob("*"))
-            self._disk[corpus_id] = (time.monotonic(), found)
-        return found
+        """Return the bytes a corpus takes on disk: its documents and what was built."""
+        folder = self._home.corpus_dir(corpus_id)
+        built = (path for name in BUILT_FOLDERS for path in (folder / name).rglob("*"))
+        return self.num_bytes(corpus_id) + sum(_file_bytes(path) for path in built)
 
     def delete(self, corpus_id: str) -> None:
         """Delete a corpus and free its disk.
@@ -135,8 +131,13 @@ class CorpusService:
         return self._jobs.get(job.id)
 
     def num_bytes(self, corpus_id: str) -> int:
-        """Return the bytes of text in a corpus."""
-        return document_bytes(self._store, corpus_id)
+        """Return the bytes of text in a corpus; added up again when it has changed."""
+        changed_at = self._store.get_corpus(corpus_id).updated_at
+        known = self._num_bytes.get(corpus_id)
+        if known is None or known[0] != changed_at:
+            known = (changed_at, document_bytes(self._store, corpus_id))
+            self._num_bytes[corpus_id] = known
+        return known[1]
 
     def documents(self, corpus_id: str, limit: int = 100, offset: int = 0) -> dict[str, Any]:
         """Return a page of a corpus's documents and how many there are."""

@@ -113,6 +113,13 @@ class RunService:
         ]
         return {**run_to_dict(row), "checkpoints": checkpoints}
 
+    def newest_with_checkpoint(self) -> dict[str, Any] | None:
+        """Return the newest run that can write, None if there is none."""
+        for row in self._store.list_runs():
+            if self._store.list_checkpoints(row.id):
+                return self.get(row.id)
+        return None
+
     def metrics(
         self,
         run_id: str,

@@ -24,6 +24,8 @@ PACKAGES = (
     "numpy",
 )
 
+WORKER_START_S = 15.0
+
 
 class SystemService:
     """Answers questions about the host."""
@@ -31,6 +33,7 @@ class SystemService:
     def __init__(self, home: Home, store: Store) -> None:
         self._home = home
         self._store = store
+        self._started = time.monotonic()
 
     def describe(self) -> dict[str, Any]:
         """Return devices, versions, disk and the worker's state."""
@@ -51,6 +54,10 @@ class SystemService:
     def worker_is_alive(self) -> bool:
         """Whether a worker has reported lately."""
         return bool(self._store.worker_status()["alive"])
+
+    def lacks_worker(self) -> bool:
+        """Whether jobs wait in vain; not said while a worker may still be starting."""
+        return time.monotonic() - self._started > WORKER_START_S and not self.worker_is_alive()
 
     def device_label(self) -> str:
         """Return the device in a few words for the status strip."""

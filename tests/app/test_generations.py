@@ -98,7 +98,12 @@ def test_a_stream_tells_tokens_chunks_and_the_end(trained: Trained) -> None:
     assert names.count("token") == 40
     written = "".join(value["text"] for name, value in events if name == "token")
     final = events[-1][1]
-    assert final["text"].endswith(written)
+    # A character that the last token leaves incomplete is only in the chunk.
+    assert (
+        final["text"]
+        .rstrip("\N{REPLACEMENT CHARACTER}")
+        .endswith(written.rstrip("\N{REPLACEMENT CHARACTER}"))
+    )
     chunks = [value for name, value in events if name == "chunk"]
     assert [chunk["text"] for chunk in chunks] == [chunk["text"] for chunk in final["chunks"]]
 
@@ -195,7 +200,7 @@ def test_text_of_documents_is_shown_as_text(trained: Trained) -> None:
     shown = render_result(generation, {}, 0)
 
     assert "<img" not in shown
-    assert "<b>0" not in shown
+    assert "<b>0</b>" not in shown
     assert "&lt;img" in shown
 
 

@@ -99,6 +99,9 @@ def test_the_smallest_corpora_are_built(tmp_path: Path, texts: list[str]) -> Non
 
     database = RetrievalDatabase.open(tmp_path / "database")
     assert (database.num_retrievable, database.num_chunks) == (2, 3)
+    for document_id, record in enumerate(database.documents):
+        retrievable, held_out = database.document_chunks(document_id)
+        assert (record.split is Split.BOTH) == (len(retrievable) > 0 and len(held_out) > 0)
 
 
 def test_a_corpus_without_documents_is_refused(tmp_path: Path) -> None:

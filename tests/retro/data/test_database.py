@@ -59,6 +59,14 @@ def test_continuation_ends_with_its_document(shared: RetrievalDatabase) -> None:
     assert shared.documents_C.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
+def test_the_last_chunk_of_the_database_has_no_continuation(folder: Path) -> None:
+    database = RetrievalDatabase.open(folder)
+    last = database.num_chunks - 1
+    assert database.num_retrievable < last
+
+    assert database.continuation_ids(np.array([last - 1, last])).tolist() == [last, NO_NEIGHBOR]
+
+
 def test_retrieved_values_are_neighbor_and_continuation(shared: RetrievalDatabase) -> None:
     values = shared.retrieved_values(np.array([[0, 2, NO_NEIGHBOR], [6, 7, 5]]))
 

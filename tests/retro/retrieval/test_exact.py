@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.retrieval import exact as module
-from retro.retrieval.exact import exact_search
+from retro.retrieval.exact import choose_nearest, exact_search
 
 
 class ArrayKeys:
@@ -98,3 +98,27 @@ def test_keys_beyond_the_searched_ones_are_never_found() -> None:
 
     assert ids_QK.max() < 20
     assert ids_QK.min() >= 0
+
+
+def test_candidates_at_one_distance_are_ordered_by_id() -> None:
+    keys_NZ = np.ones((40, 3), np.float32)
+    found_QS = np.array([[30, 4, 17, -1, 9]])
+
+    ids_QK, distances_QK, sure_Q = choose_nearest(
+        keys_NZ[:1], ArrayKeys(keys_NZ), found_QS, 6, np.array([np.inf], np.float32)
+    )
+
+    assert ids_QK.tolist() == [[4, 9, 17, 30, -1, -1]]
+    assert distances_QK.tolist() == [[0, 0, 0, 0, np.inf, np.inf]]
+    assert sure_Q.tolist() == [True]
+
+
+def test_a_result_as_near_as_what_was_left_out_is_not_sure() -> None:
+    keys_NZ = np.arange(6, dtype=np.float32)[:, None]
+    beyond_Q = np.array([1.0, 1.1], np.float32)
+
+    _, _, sure_Q = choose_nearest(
+        keys_NZ[[0, 0]], ArrayKeys(keys_NZ), np.array([[0, 1], [0, 1]]), 2, beyond_Q
+    )
+
+    assert sure_Q.tolist() == [False, True]

@@ -67,6 +67,17 @@ def test_every_kind_works_on_a_small_corpus(
     assert capfd.readouterr().out == ""
 
 
+def test_what_the_probed_lists_do_not_hold_is_missing() -> None:
+    keys = ArrayKeys(clustered_keys(1000))
+    index, _ = build_index(keys, 1000, IndexKind.IVF)
+    index.set_effort(1)
+
+    ids_QS, distances_QS = index.search(keys.keys_NZ[:5], 1000)
+
+    assert (ids_QS == -1).any()
+    assert np.array_equal(ids_QS == -1, np.isinf(distances_QS))
+
+
 @pytest.mark.parametrize("kind", [IndexKind.FLAT, IndexKind.IVF, IndexKind.HNSW])
 def test_saving_and_opening_changes_no_result(kind: IndexKind, tmp_path: Path) -> None:
     keys = ArrayKeys(clustered_keys(1000))

@@ -1,0 +1,143 @@
+"""The real app in a process of its own, and Chromium to use it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+ARTIFACTS = ROOT / "test-artifacts"
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+]
+START_S = 60.0
+NOISE = ("AbortError", "Connection errored out", "BodyStreamBuffer was aborted")
+"""What Gradio's client logs when a page is left."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running app with a home folder of its own."""
+
+    address: str
+    home: Path
+
+    def get(self, path: str) -> Any:
+        """Return the JSON answer of a REST route."""
+        answer = httpx.get(f"{self.address}/api/v1{path}", timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {
+        **os.environ,
+        "RETRO_HOME": str(tmp_path / "home"),
+        "RETRO_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=environ, start_new_session=True
+    )
+    try:
+        made = Server(f"http://127.0.0.1:{port}", tmp_path / "home")
+        wait_for_server(made, process)
+        yield made
+    finally:
+        stop(process, tmp_path / "home")
+
+
+def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the app ended"
+        try:
+            if httpx.get(f"{server.address}/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("the app did not start")
+
+
+def stop(process: subprocess.Popen[bytes], home: Path) -> None:
+    """End the app, and the jobs of this home, which would go on without it."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for left in psutil.process_iter(["environ"]):
+        if (left.info["environ"] or {}).get("RETRO_HOME") == str(home):
+            left.kill()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = CHROMIUM if CHROMIUM.exists() else shutil.which("chromium")
+    if found is None:
+        message = "Chromium is needed for these tests, and /usr/bin/chromium is not there."
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(found), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """Page errors, console errors and requests to other hosts, as they happen."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, problems: list[str]) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+
+    def note(text: str) -> None:
+        if not any(noise in text for noise in NOISE):
+            problems.append(text)
+
+    page.on("pageerror", lambda error: note(f"page error: {error}"))
+    page.on(
+        "console",
+        lambda message: note(f"console: {message.text}") if message.type == "error" else None,
+    )
+    page.on(
+        "request",
+        lambda request: (
+            note(f"foreign request: {request.url}")
+            if not request.url.startswith((server.address, "data:", "blob:"))
+            else None
+        ),
+    )
+    yield page
+    context.close()
