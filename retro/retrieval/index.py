@@ -141,9 +141,7 @@ def open_index(folder: Path, info: IndexInfo) -> Index:
             f"{INDEX_FILE} must hold {info.num_keys} keys, got {backend.ntotal}. "
             f"Build the corpus again."
         )
-    index = Index(backend, info.kind)
-    index.set_effort(info.effort)
-    return index
+    return Index(backend, info.kind)
 
 
 def _empty_index(keys: Keys, num_keys: int, kind: IndexKind, rng: np.random.Generator) -> Any:

@@ -120,6 +120,18 @@ def test_shards_of_a_longer_database_are_removed(corpus_dir: Path) -> None:
     assert files < before
 
 
+def test_keys_that_are_being_made_again_are_not_for_reading(corpus_dir: Path) -> None:
+    embed_database(corpus_dir, HashEmbedder(258))
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise StopHereError((stage, done, total))
+
+    with pytest.raises(StopHereError):
+        embed_database(corpus_dir, HashEmbedder(258, width=5), stop)
+    with pytest.raises(ArtifactMissingError, match="no finished keys"):
+        KeyStore.open(corpus_dir / "keys")
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_keys_that_find_nothing_are_refused(corpus_dir: Path, bad: float) -> None:
     class BadEmbedder(HashEmbedder):

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from retro.config import CorpusConfig, Exclusion, IndexKind
 from retro.data.chunking import build_database
 from retro.data.database import RetrievalDatabase
 from retro.retrieval import neighbors as module
-from retro.retrieval.index import build_index
+from retro.retrieval.index import Index, build_index
+from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.keys import KeyStore, embed_database
-from retro.retrieval.neighbors import excluded_ranges, find_neighbors, resolve_exclusion
+from retro.retrieval.neighbors import (
+    excluded_ranges,
+    find_neighbors,
+    nearest_allowed,
+    resolve_exclusion,
+)
 from tests.fakes import ByteTokenizer, HashEmbedder, random_texts, store_texts
-from tests.retro.retrieval.test_exact import literal_search
+from tests.retro.retrieval.test_exact import ArrayKeys, literal_search
 
 SIZE = 4
 WINDOW = 12
@@ -111,6 +118,48 @@ def test_a_window_larger_than_the_corpus_excludes_the_document(tmp_path: Path) -
     everything = excluded_ranges(database, ids_C, Exclusion.WINDOW, 2**53)
 
     assert np.array_equal(everything, excluded_ranges(database, ids_C, Exclusion.DOCUMENT, 1))
+
+
+def test_only_retrievable_chunks_are_excluded(tmp_path: Path) -> None:
+    database, _ = built(tmp_path, {"book.txt": "words " * 50})
+    ids_C = np.arange(database.num_chunks)
+
+    for rule in (Exclusion.DOCUMENT, Exclusion.WINDOW):
+        ranges_C2 = excluded_ranges(database, ids_C, rule, WINDOW)[:, 0]
+        assert ranges_C2.max() == database.num_retrievable
+        assert (ranges_C2[: database.num_retrievable, 0] <= ids_C[: database.num_retrievable]).all()
+
+
+def test_the_order_in_which_an_index_finds_equal_keys_does_not_matter() -> None:
+    class BackwardIndex(Index):
+        """Finds equal keys in falling order of their ids."""
+
+        def __init__(self, keys_NZ: NDArray[np.float32]) -> None:
+            self.keys_NZ = keys_NZ
+
+        def search(
+            self, queries_QZ: NDArray[np.float32], num_results: int
+        ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            distances_QN = np.square(queries_QZ[:, None] - self.keys_NZ).sum(-1)[:, ::-1]
+            order_QS = np.argsort(distances_QN, axis=1, kind="stable")[:, :num_results]
+            found_QS = len(self.keys_NZ) - 1 - order_QS
+            return found_QS, np.take_along_axis(distances_QN, order_QS, axis=1)
+
+    # Fourteen equal keys: more than are kept, fewer than are fetched.
+    keys_NZ = np.arange(40, dtype=np.float32)[:, None].repeat(3, axis=1)
+    keys_NZ[:14] = 1
+    info = IndexInfo(kind=IndexKind.FLAT, num_keys=40, recall=1.0, recall_at=10, effort=0)
+
+    ids_QK, _ = nearest_allowed(
+        keys_NZ[:1],
+        ArrayKeys(keys_NZ),
+        BackwardIndex(keys_NZ),
+        info,
+        2,
+        excluded_QX2=np.array([[[30, 40]]]),
+    )
+
+    assert ids_QK.tolist() == [[0, 1]]
 
 
 def test_the_rule_follows_the_largest_document(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks; what was measured is in RESULTS.md."""
