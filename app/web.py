@@ -12,11 +12,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app.api import add_error_handlers, make_last_router, make_router
+from app.api import make_last_router, make_router
+from app.error_answers import add_error_handlers
 from app.gate import Gate
 from app.pages import corpora, docs, generate, jobs, runs, start
 from app.services.services import Services
-from app.ui import STATIC_DIR, make_theme
+from app.theme import make_theme
+from app.ui import STATIC_DIR
 
 GRADIO_UPLOAD_LIMIT = "1kb"
 """Gradio's own upload route is not used: files go through ``/api/v1``."""

@@ -146,9 +146,9 @@ def _models(services: Services) -> list[tuple[str, str]]:
     for run in services.runs.list_runs()[:50]:
         found = services.runs.get(run["id"])
         for item in reversed(found["checkpoints"]):
-            label = f"{run['name']} · step {item['step']:,}"
+            label = f"{run['name']} \N{MIDDLE DOT} step {item['step']:,}"
             if item["val_loss_on"] is not None:
-                label += f" · loss {loss(item['val_loss_on'])}"
+                label += f" \N{MIDDLE DOT} loss {loss(item['val_loss_on'])}"
             models.append((label, f"{run['id']}:{item['step']}"))
     return models
 
@@ -209,8 +209,9 @@ def render_history(services: Services, query: Query) -> str:
         f'<li><a href="/generate?gen={escape(item["id"])}"'
         f"{' aria-current=true' if item['id'] == query.get('gen') else ''}>"
         f"{escape(item['prompt'][:HISTORY_CHARACTERS]) or 'no prompt'}</a> "
-        f'<span class="dim">{escape(item["run_name"])} · '
-        f"{escape(item['settings'].get('retrieval', 'on'))} · {escape(item['state'])}</span></li>"
+        f'<span class="dim">{escape(item["run_name"])} \N{MIDDLE DOT} '
+        f"{escape(item['settings'].get('retrieval', 'on'))} \N{MIDDLE DOT} "
+        f"{escape(item['state'])}</span></li>"
         for item in items
     )
     return (

@@ -51,7 +51,9 @@ def render_neighbor(neighbor: dict[str, Any], corpus_id: str | None) -> str:
     """
     place = ""
     if neighbor.get("num_chunks"):
-        place = f"chunk {neighbor['chunk_index'] + 1:,} of {neighbor['num_chunks']:,} · "
+        place = (
+            f"chunk {neighbor['chunk_index'] + 1:,} of {neighbor['num_chunks']:,} \N{MIDDLE DOT} "
+        )
     text = _text(neighbor, "text")
     continuation = _text(neighbor, "continuation")
     after = f'<div class="text continuation">{continuation}</div>' if continuation else ""
@@ -60,7 +62,7 @@ def render_neighbor(neighbor: dict[str, Any], corpus_id: str | None) -> str:
         name = f'<a href="{document_address(corpus_id, neighbor)}">{name}</a>'
     return (
         f'<div class="neighbor" data-chunk-id="{int(neighbor["chunk_id"])}"><h4>{neighbor["rank"]} '
-        f"{name}<small>{place}characters {neighbor['start']:,}-{neighbor['end']:,} · "
+        f"{name}<small>{place}characters {neighbor['start']:,}-{neighbor['end']:,} \N{MIDDLE DOT} "
         f"distance {neighbor['distance']:.3f}, lower is nearer</small></h4>"
         f'<div class="text">{text}</div>{after}</div>'
     )

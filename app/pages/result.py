@@ -99,14 +99,15 @@ def _card(
     index = chunk["index"]
     first = sum(len(item["token_ids"]) for item in chunks if item["index"] < index) + 1
     last = first + len(chunk["token_ids"]) - 1
-    heads = [f"<span>Chunk {index + 1} · tokens {first:,}-{last:,}</span>"]
+    heads = [f"<span>Chunk {index + 1} \N{MIDDLE DOT} tokens {first:,}-{last:,}</span>"]
     if chunk["neighbors"]:
         heads.append(f"<span>copied {percent(chunk['copied_fraction'])}</span>")
     if chunk["mean_nll"] is not None:
         heads.append(f"<span>log-prob {number(-chunk['mean_nll'])}</span>")
     right = "prompt" if chunk["is_prompt"] else ""
     if not chunk["neighbors"]:
-        right += f"{' · ' if right else ''}{_without(index, variant)}"
+        separator = " \N{MIDDLE DOT} " if right else ""
+        right += f"{separator}{_without(index, variant)}"
     heads.append(f'<span class="push">{right}</span>')
     kind = "text prompt" if chunk["is_prompt"] else "text"
     return (
@@ -125,8 +126,8 @@ def _without(index: int, variant: str) -> str:
 
 def _unfinished(text: str, index: int) -> str:
     return (
-        f'<article class="card"><div class="card-head"><span>Chunk {index + 1} · being written'
-        f'</span></div><div class="text cursor">{escape(text)}</div></article>'
+        f'<article class="card"><div class="card-head"><span>Chunk {index + 1} \N{MIDDLE DOT} '
+        f'being written</span></div><div class="text cursor">{escape(text)}</div></article>'
     )
 
 

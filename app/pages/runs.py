@@ -6,10 +6,9 @@ from typing import Any
 import gradio as gr
 
 from app.chart import NARROW, WIDE, draw
-from app.errors import shows_errors
-from app.format import ago, count, duration, escape, number, parameters, size
+from app.format import ago, duration, escape, number, parameters, size
+from app.pages.new_run import NewRunForm
 from app.services.jobs import share_done, time_left
-from app.services.runs import DEFAULT_PRESET, list_presets
 from app.services.services import Services
 from app.ui import (
     Page,
@@ -25,25 +24,7 @@ from app.ui import (
     write_button,
 )
 from jobs.errors import NotFoundError
-from retro.errors import ConfigError
 
-BASIC = {
-    "max_steps": "Steps",
-    "batch_size": "Batch size",
-    "sequence_length": "Sequence length",
-    "learning_rate": "Learning rate",
-}
-ADVANCED = {
-    "num_neighbors": "Neighbors",
-    "warmup_steps": "Warm-up steps",
-    "accumulation": "Accumulation",
-    "weight_decay": "Weight decay",
-    "eval_every": "Measure every",
-    "checkpoint_every": "Checkpoint every",
-    "keep_checkpoints": "Checkpoints kept",
-    "seed": "Seed",
-}
-FIELDS = {**BASIC, **ADVANCED}
 ACTIVE = ("queued", "starting", "running")
 
 
@@ -52,121 +33,9 @@ def build(services: Services, demo: gr.Blocks) -> None:
     page = Page(services, demo, "Runs", "/runs")
     with gr.Column(elem_id="page"):
         page.part("runs", lambda query: render_runs(services, query))
-        with gr.Column(elem_classes="form-panel", visible=False, elem_id="new-run") as form:
-            gr.HTML("<h2>New run</h2>", apply_default_css=False, js_on_load=None)
-            with gr.Row():
-                corpus = gr.Dropdown(label="Corpus", elem_id="run-corpus", scale=2, min_width=220)
-                preset = gr.Dropdown(label="Preset", elem_id="run-preset", scale=2, min_width=220)
-                name = gr.Textbox(
-                    label="Name", value="", elem_id="run-name", scale=2, min_width=220
-                )
-            about = gr.HTML(elem_id="run-about", apply_default_css=False, js_on_load=None)
-            fields = [_number_fields(BASIC)]
-            with gr.Accordion("Advanced settings", open=False):
-                fields.append(_number_fields(ADVANCED))
-            numbers = [item for row in fields for item in row]
-            start = gr.Button("Start training", variant="primary", elem_id="start-run")
-        target = gr.Textbox(visible=False)
+        form = NewRunForm()
     page.wire()
-    _wire_form(services, demo, form, (corpus, preset, name), about, numbers, start, target)
-
-
-def _number_fields(names: dict[str, str]) -> list[gr.Number]:
-    rows = list(names.items())
-    fields = []
-    for first in range(0, len(rows), 4):
-        with gr.Row():
-            fields += [
-                gr.Number(label=label, elem_id=f"run-{field}", min_width=120)
-                for field, label in rows[first : first + 4]
-            ]
-    return fields
-
-
-def _wire_form(
-    services: Services,
-    demo: gr.Blocks,
-    form: gr.Column,
-    choices: tuple[gr.Dropdown, gr.Dropdown, gr.Textbox],
-    about: gr.HTML,
-    numbers: list[gr.Number],
-    start: gr.Button,
-    target: gr.Textbox,
-) -> None:
-    corpus, preset, name = choices
-    quiet: dict[str, Any] = {
-        "api_visibility": "private",
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-    }
-
-    @shows_errors
-    def load(request: gr.Request) -> list[Any]:
-        query = dict(request.query_params)
-        usable = [
-            (item["name"], item["id"])
-            for item in services.corpora.list_corpora()
-            if item["state"] in ("ready", "building")
-        ]
-        ids = [value for _, value in usable]
-        chosen = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
-        labels = _preset_labels(services, chosen)
-        return [
-            gr.update(visible="run" not in query and bool(usable)),
-            gr.update(choices=usable, value=chosen),
-            gr.update(choices=labels, value=DEFAULT_PRESET),
-            *_filled(services, chosen, DEFAULT_PRESET),
-        ]
-
-    @shows_errors
-    def fill(corpus_id: str | None, preset_name: str) -> list[Any]:
-        return _filled(services, corpus_id, preset_name)
-
-    @shows_errors
-    def submit(corpus_id: str | None, preset_name: str, run_name: str, *values: Any) -> str:
-        if corpus_id is None:
-            raise ConfigError("A corpus must be chosen, got none. Build one on the Corpora page.")
-        defaults = services.runs.preview(corpus_id, preset_name)["training"]
-        training = {
-            field: value
-            for field, value in zip(FIELDS, values, strict=True)
-            if value is not None and value != defaults[field]
-        }
-        named = run_name.strip() or f"{preset_name}, {count(int(values[0] or 0), 'step')}"
-        run = services.runs.create(named, corpus_id, preset=preset_name, training=training)
-        return f"/runs?run={run['id']}"
-
-    demo.load(load, None, [form, corpus, preset, about, *numbers], queue=False, **quiet)
-    for changed in (corpus, preset):
-        changed.input(fill, [corpus, preset], [about, *numbers], queue=False, **quiet)
-    start.click(submit, [corpus, preset, name, *numbers], target, **quiet).then(
-        None, target, None, js="(address) => { if (address) location.href = address; }", **quiet
-    )
-
-
-def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str, str]]:
-    labels = []
-    for item in list_presets():
-        label = item["name"]
-        if corpus_id is not None:
-            preview = services.runs.preview(corpus_id, item["name"])
-            label += f" · {parameters(preview['parameters'])} parameters"
-        labels.append((label, item["name"]))
-    return labels
-
-
-def _filled(services: Services, corpus_id: str | None, preset: str) -> list[Any]:
-    if corpus_id is None:
-        return ["", *[gr.update() for _ in FIELDS]]
-    preview = services.runs.preview(corpus_id, preset)
-    description = next(item["description"] for item in list_presets() if item["name"] == preset)
-    about = (
-        f'<p class="dim small">{escape(description)} '
-        f"{parameters(preview['parameters'])} parameters, "
-        f"{count(preview['model']['dec_depth'], 'layer')} of width "
-        f"{preview['model']['dec_dim']}.</p>"
-    )
-    return [about, *[gr.update(value=preview["training"][field]) for field in FIELDS]]
+    form.wire(services, demo)
 
 
 def render_runs(services: Services, query: Query) -> str:

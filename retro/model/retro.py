@@ -263,6 +263,9 @@ def initialize(model: RETRO) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    if not config.tie_embeddings:
+        # Small logits: the first predictions are nearly even, so the first loss is ln(vocabulary).
+        model.to_logits.weight.data.mul_(0.2)
     nn.init.normal_(model.token_embedding.weight, std=config.dec_dim**-0.5)
     for part, beta, sublayers in (
         (model.decoder.layers, decoder_beta(config), decoder_sublayers(config)),

@@ -179,6 +179,15 @@ def test_stopping_anywhere_loses_nothing(tmp_path: Path) -> None:
     assert set(stages) == set(BUILD_STAGES)
 
 
+def test_what_a_killed_build_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-database-0123abcd").mkdir()
+    (tmp_path / ".tmp-database-0123abcd" / "chunks.npy").write_bytes(b"half")
+
+    small_corpus(tmp_path)
+
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
 def test_a_rebuild_that_was_stopped_is_noticed(tmp_path: Path) -> None:
     small_corpus(tmp_path)
 

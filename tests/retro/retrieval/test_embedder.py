@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from retro.config import Precision
@@ -110,6 +112,26 @@ def test_padding_and_cut_characters_change_no_key(
 
     np.testing.assert_array_equal(plain, padded)
     np.testing.assert_array_equal(plain, cut)
+
+
+def test_an_encoder_never_sees_half_a_character(tokenizer: ByteLevelTokenizer) -> None:
+    class ListeningEncoder(TextEncoder):
+        """Keeps what it is given."""
+
+        def __init__(self) -> None:
+            self.width, self.fingerprint = 2, "listening"
+            self.heard: list[str] = []
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            self.heard += texts
+            return np.ones((len(texts), 2), np.float32)
+
+    encoder = ListeningEncoder()
+    ids = tokenizer.encode("\U0001f600 words \U0001f600")
+
+    ChunkEmbedder(encoder, tokenizer).embed(np.array([ids[1:-1]], np.int32))
+
+    assert encoder.heard == [" words "]
 
 
 def test_another_tokenizer_is_another_embedder(

@@ -1,0 +1,74 @@
+"""Every error of a REST route as ``{"detail": "<rule, value found, next step>"}``."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.errors import status_of
+from jobs.errors import JobError
+from retro.errors import RetroError
+
+logger = logging.getLogger(__name__)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error as ``{"detail": "<sentence>"}``, never with a stack trace."""
+
+    async def for_people(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_of(error))
+
+    async def invalid(_request: Request, error: Exception) -> JSONResponse:
+        problems = error.errors() if isinstance(error, RequestValidationError) else []
+        return JSONResponse({"detail": describe_problems(problems)}, 422)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        sentences = {
+            404: f"There is nothing at {request.url.path[:200]}. The routes are at /api/v1/docs.",
+            405: f"{request.method} is not possible at {request.url.path[:200]}. "
+            f"The routes are at /api/v1/docs.",
+        }
+        detail = sentences.get(status, str(getattr(error, "detail", "The request failed.")))
+        return JSONResponse({"detail": detail}, status, headers=headers)
+
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse(
+            {"detail": "The request failed because of a fault in the program. See the log."}, 500
+        )
+
+    app.add_exception_handler(RetroError, for_people)
+    app.add_exception_handler(JobError, for_people)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, fault)
+
+
+def describe_problems(problems: Sequence[Any]) -> str:
+    """Return validation errors as one sentence: the field, the rule, the value found."""
+    if not problems:
+        return "The request could not be read. The routes are at /api/v1/docs."
+    first = problems[0]
+    place = [str(item) for item in first["loc"] if item not in ("body", "query", "path")]
+    name = ".".join(place) or "The body"
+    match first["type"]:
+        case "extra_forbidden":
+            text = f"{name} is not a known field. Remove it, or see /api/v1/docs."
+        case "missing":
+            text = f"{name} is needed, and it is not there." if place else "A JSON body is needed."
+        case "json_invalid":
+            text = "The body must be JSON, and it could not be read as such."
+        case _:
+            rule = str(first["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+            shown = repr(first.get("input"))
+            text = (
+                f"{name} must be {rule}, got {shown if len(shown) <= 80 else shown[:77] + '...'}."
+            )
+    more = len(problems) - 1
+    return text if not more else f"{text} There {'is' if more == 1 else 'are'} {more} more."
