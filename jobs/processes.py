@@ -38,6 +38,9 @@ def start_process(
     assert job.slot is not None
     search_path = [str(ROOT), environ.get("PYTHONPATH", "")]
     variables = {
+        # Threads that spin while they wait make training several times slower as soon as
+        # anything else needs a core (bench/RESULTS.md); a choice in the environment wins.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **environ,
         **slot_environment(job.slot),
         "RETRO_HOME": str(home.path),

@@ -10,6 +10,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def share_cores() -> None:
+    """Use half of this process's CPU threads from now on, so that a job beside keeps the rest."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+
+
 def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
     """Return the number format of matrix products, or None for float32.
 

@@ -69,6 +69,7 @@ class GenerationService:
         self._lock = threading.Lock()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generation")
         self._generators: dict[tuple[str, int, str, str], Generator] = {}
+        self._shares_cores = False
 
     def recover(self) -> None:
         """Mark what a former web process left unfinished; call once at start-up."""
@@ -276,8 +277,12 @@ class GenerationService:
 
     def _generator(self, live: LiveGeneration) -> "Generator":
         # Only the writer thread gets here, so the cache needs no lock.
-        from retro.generation.generate import Generator  # noqa: PLC0415  # imports torch
+        from retro.device import share_cores  # noqa: PLC0415  # imports torch
+        from retro.generation.generate import Generator  # noqa: PLC0415
 
+        if not self._shares_cores:
+            share_cores()
+            self._shares_cores = True
         fingerprint = self._corpora.open(live.corpus_id).fingerprint
         key = (live.run_id, live.step, live.corpus_id, fingerprint)
         if key not in self._generators:
