@@ -2,11 +2,10 @@
 
 from dataclasses import asdict
 
-from retro.retrieval.corpus import build_corpus
-
 from jobs.context import JobContext
 from jobs.errors import JobError
 from retro.config import CorpusConfig, Exclusion, config_from_dict
+from retro.retrieval.corpus import build_corpus
 
 
 def run(context: JobContext) -> str:
