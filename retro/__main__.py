@@ -146,6 +146,11 @@ def build(arguments: argparse.Namespace) -> None:
         f"database; {summary.index_kind} index{recall}; vocabulary {summary.vocab_size}; "
         f"neighbors exclude the same {summary.exclusion}"
     )
+    if summary.num_short:
+        print(
+            f"{summary.num_short} of {summary.num_chunks} chunks have fewer than "
+            f"{summary.num_neighbors} neighbors, because too little text is left to choose from"
+        )
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -58,6 +58,8 @@ class CorpusFacts:
     num_tokens: int
     chunk_size: int
     num_neighbors: int
+    exclusion_window: int | None
+    """Tokens on either side that neighbors exclude; None where whole documents are excluded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +216,13 @@ def resolve_run(
         chunk_size=corpus.chunk_size,
         num_neighbors=corpus.num_neighbors,
     )
+    window = corpus.exclusion_window
+    if window is not None and training.sequence_length > window:
+        raise ConfigError(
+            f"sequence_length must be at most {window}, the tokens of the same document that the "
+            f"neighbors of {corpus.path.name} exclude, got {training.sequence_length}. Shorten it, "
+            f"or rebuild the corpus with a larger exclusion_window."
+        )
     if not run.tokenizer_dir.exists():
         with staged_folder(run.tokenizer_dir) as staging:
             shutil.copytree(corpus.tokenizer_dir, staging, dirs_exist_ok=True)

@@ -196,6 +196,8 @@ def _facts(services: Services, corpus: dict[str, Any]) -> dict[str, str]:
                 EXCLUSION_WORDS.get(summary["exclusion"], summary["exclusion"])
             ),
         }
+        if summary["num_short"]:
+            values["Short of neighbors"] = count(summary["num_short"], "chunk")
     return values
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retro.config import TrainingConfig, config_to_dict
+from retro.config import Exclusion, TrainingConfig, config_to_dict
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device
 from retro.errors import TrainingError
@@ -91,6 +91,9 @@ def corpus_facts(corpus: Corpus, corpus_dir: Path) -> CorpusFacts:
         num_tokens=corpus.tokenizer.vocab_size,
         chunk_size=corpus.database.chunk_size,
         num_neighbors=corpus.neighbors_CK.shape[1],
+        exclusion_window=(
+            corpus.config.exclusion_window if corpus.exclusion is Exclusion.WINDOW else None
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from retro.training.trainer import (
     train,
 )
 from tests.conftest import TINY_MODEL, TINY_TRAINING
+from tests.fakes import hash_embedder
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -234,7 +235,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_a_checkpoint(
     resolve_run(run, corpus_facts(corpus, corpus_dir))
     trainer = Trainer(open_run(run.path), corpus, CPU)
     with torch.no_grad():
-        trainer.model.token_embedding.weight[5] = float("nan")
+        trainer.model.to_logits.weight[5] = float("nan")
 
     with pytest.raises(TrainingError, match=r"finite number, got nan.* in step 1\..*below 0\.003"):
         trainer.train(SilentListener(), lambda: False, lambda _stage, _done, _total: None)
@@ -255,6 +256,18 @@ def test_a_changed_corpus_is_refused(tmp_path: Path, corpus_dir: Path) -> None:
         train(run.path, device=CPU, max_steps=4)
 
     assert [record.step for record in list_checkpoints(run.path)] == [2]
+
+
+def test_a_sequence_may_not_reach_beyond_what_its_neighbors_exclude(tmp_path: Path) -> None:
+    """Otherwise a neighbor could be text that the sequence itself goes on to predict."""
+    folder = tmp_path / "novel"
+    words = " ".join(f"word{i % 50} and{i % 7}" for i in range(3000))
+    store_document(folder, TextDocument(path="novel.txt", text=words, encoding="utf-8"))
+    config = CorpusConfig(chunk_size=8, vocab_size=400, exclusion_window=16)
+    build_corpus(folder, config, device=CPU, embedder=hash_embedder)
+
+    with pytest.raises(ConfigError, match=r"sequence_length must be at most 16, .* got 32"):
+        go(run_with(tmp_path, folder, "run"))
 
 
 def test_a_run_whose_corpus_has_no_index_says_so(tmp_path: Path) -> None:
