@@ -2,13 +2,21 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Body(BaseModel):
     """Base of all bodies: no field is ignored, no value is bent into another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_half_characters(cls, values: Any) -> Any:
+        # JSON can spell them, but neither the database nor a file can hold them.
+        if not _is_storable(values):
+            raise ValueError("free of halves of surrogate pairs")
+        return values
 
 
 class NewCorpus(Body):
@@ -72,3 +80,13 @@ class NewGeneration(Body):
 
 
 RunAction = Literal["pause", "resume", "stop", "duplicate"]
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return all(_is_storable(item) for pair in value.items() for item in pair)
+    if isinstance(value, list):
+        return all(map(_is_storable, value))
+    return True

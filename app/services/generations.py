@@ -21,6 +21,7 @@ from jobs.rows import GenerationRow
 from jobs.states import GenerationState
 from jobs.store import Store
 from retro.config import SamplingConfig, config_from_dict, config_to_dict, shown
+from retro.data.tokenizer import check_text
 from retro.errors import ArtifactMissingError, ConfigError, InputError, RetroError
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class GenerationService:
                 f"The prompt may have at most {MOST_PROMPT_CHARACTERS:,} characters, "
                 f"got {len(prompt):,}. Shorten it."
             )
+        check_text(prompt)
         config = config_from_dict(SamplingConfig, sampling or {})
         run = self._runs.get(run_id)
         step = self._choose_step(run, checkpoint_step)

@@ -277,3 +277,33 @@ def test_metrics_and_checkpoints_of_a_run(trained: Trained) -> None:
     assert [item["step"] for item in run["checkpoints"]] == [2, 4]
     assert {point["name"] for point in points} == {"train_loss"}
     assert min(point["step"] for point in points) >= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/corpora", rb'{"name": "\ud800"}'),
+        ("/api/v1/corpora", rb'{"name": "x", "settings": {"encoder": "\udfff"}}'),
+        ("/api/v1/runs", rb'{"name": "x", "corpus_id": "\ud800"}'),
+        ("/api/v1/runs", rb'{"name": "x", "corpus_id": "y", "model": {"\ud800": [1]}}'),
+        ("/api/v1/generations", rb'{"run_id": "x", "prompt": "half \ud83d"}'),
+    ],
+)
+def test_half_characters_are_refused_in_every_text(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    assert "free of halves of surrogate pairs, got" in answer.json()["detail"]
+
+
+def test_a_body_nested_without_end_is_refused(client: TestClient) -> None:
+    body = b'{"name": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    answer = client.post(
+        "/api/v1/corpora", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"]
