@@ -48,7 +48,9 @@ def render_jobs(services: Services, query: Query) -> str:
     warning = ""
     if services.system.lacks_worker():
         warning = callout("No worker is running, so jobs wait. Start the app again.")
-    rows = "".join(_row(job) for job in jobs)
+    names = {run["id"]: run["name"] for run in services.runs.list_runs()}
+    names |= {corpus["id"]: corpus["name"] for corpus in services.corpora.list_corpora()}
+    rows = "".join(_row(job, names) for job in jobs)
     return (
         f'<div class="head"><h1>Jobs</h1></div>{warning}{chosen}'
         '<section class="panel"><table class="list stack"><thead><tr><th>Job</th><th>State</th>'
@@ -57,9 +59,11 @@ def render_jobs(services: Services, query: Query) -> str:
     )
 
 
-def _row(job: dict[str, Any]) -> str:
+def _row(job: dict[str, Any], names: dict[str, str]) -> str:
     now = time.time()
     title = f'<a href="/jobs?job={escape(job["id"])}">{escape(job["kind"])} {job["number"]}</a>'
+    if subject := names.get(job["run_id"] or job["corpus_id"]):
+        title += f'<div class="dim small"><a href="{job_address(job)}">{escape(subject)}</a></div>'
     started = "-" if job["started_at"] is None else ago(job["started_at"], now)
     return (
         f"<tr><td>{title}</td><td>{badge(job['state'])}</td>"

@@ -190,6 +190,13 @@ def _gap(series: dict[str, list[tuple[float, float]]]) -> str:
         words = (
             f"retrieval does not lower the validation loss yet ({number(gap, 3)} nats per token)."
         )
+    if others := series.get("val_loss_shuffled"):
+        change = others[-1][1] - on[-1][1]
+        use = "so the model uses" if change > 0 else "so the model does not use yet"
+        words += (
+            f" With the neighbors of other chunks it is {number(abs(change), 3)} "
+            f"{'higher' if change > 0 else 'lower'}, {use} what it retrieves."
+        )
     return f'<p class="dim small" style="margin:6px 0 0">At step {on[-1][0]:,} {words}</p>'
 
 
@@ -226,7 +233,15 @@ def _settings(run: dict[str, Any]) -> str:
     for group in ("training", "model"):
         for field, value in (settings.get(group) or {}).items():
             values[str(field).replace("_", " ")] = escape(value)
-    return f'<section class="panel" style="margin:0"><h2>Settings</h2>{facts(values)}</section>'
+    resolved = settings.get("resolved") or {}
+    every = {
+        field.replace("_", " "): escape(value)
+        for group in ("training", "model")
+        for field, value in (resolved.get(group) or {}).items()
+    }
+    details = f"<details><summary>All settings</summary>{facts(every)}</details>" if every else ""
+    body = f"<h2>Settings</h2>{facts(values)}{details}"
+    return f'<section class="panel" style="margin:0">{body}</section>'
 
 
 def _log(services: Services, job: dict[str, Any] | None) -> str:
