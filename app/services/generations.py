@@ -23,6 +23,7 @@ from jobs.store import Store
 from retro.config import SamplingConfig, config_from_dict, config_to_dict, shown
 from retro.data.tokenizer import check_text
 from retro.errors import ArtifactMissingError, ConfigError, InputError, RetroError
+from retro.run import list_checkpoints
 
 if TYPE_CHECKING:
     from retro.generation.generate import Generator
@@ -149,13 +150,14 @@ class GenerationService:
         return self.get(row.id)
 
     def _choose_step(self, run: dict[str, Any], wanted: int | None) -> int:
-        steps = sorted(item["step"] for item in run["checkpoints"])
+        # The files, not the rows: somebody may have deleted a folder by hand.
+        steps = [record.step for record in list_checkpoints(self._home.run_dir(run["id"]))]
         if not steps:
             raise ArtifactMissingError(
                 f"Run {run['name']!r} has no checkpoint yet. Wait until training has written one."
             )
         if wanted is None:
-            return int(steps[-1])
+            return steps[-1]
         if wanted not in steps:
             have = ", ".join(f"{step:,}" for step in steps)
             raise MissingError(

@@ -177,8 +177,8 @@ def test_a_deleted_checkpoint_is_one_clear_sentence(trained: Trained) -> None:
     finally:
         away.rename(folder)
 
-    assert answer.status_code == 409
-    assert "Traceback" not in answer.text
+    assert answer.status_code == 404
+    assert "has no checkpoint at step 2. It has: 4" in answer.json()["detail"]
     assert post(trained, checkpoint_step=2).status_code == 200
 
 
@@ -209,3 +209,16 @@ def test_the_door_writes_from_a_held_out_document(trained: Trained) -> None:
 
     assert generation["prompt"]
     assert wait(trained, generation["id"])["state"] == "succeeded"
+
+
+def test_the_newest_checkpoint_there_is_writes_when_the_last_was_deleted(trained: Trained) -> None:
+    folder = trained.services.home.run_dir(trained.run_id) / "checkpoints" / "step-00000004"
+    hidden = folder.with_name("elsewhere")
+    folder.rename(hidden)
+    try:
+        answer = post(trained)
+    finally:
+        hidden.rename(folder)
+
+    assert answer.status_code == 200
+    assert answer.json()["settings"]["checkpoint_step"] == 2
