@@ -80,7 +80,7 @@ PRESETS: dict[str, Preset] = {
                 "warmup_steps": 20,
                 "max_steps": 600,
                 "eval_every": 100,
-                "eval_sequences": 24,
+                "eval_sequences": 48,
                 "checkpoint_every": 100,
             },
         ),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from retro.config import ModelConfig, config_from_dict, config_to_dict
 from retro.errors import ShapeError
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.decoder import Decoder, DecoderCache, EmbeddedNeighbors
+from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EmbeddedNeighbors
 from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
 
 
@@ -255,9 +255,12 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
 def initialize(model: RETRO) -> None:
     """Set the initial weights.
 
-    Pre-norm: normal with variance 1 / inputs, and the matrices that write to the residual
-    stream are divided by the square root of the number of sublayers. DeepNorm: Xavier, with
-    the gain beta of arXiv:2203.00555 on feed-forward, value and output matrices.
+    Pre-norm: normal with variance 1 / inputs; the matrices by which the decoder's
+    self-attention and feed-forward layers write to the stream are divided by the square root
+    of the number of sublayers. Neighbor encoder and chunked cross-attention are not damped:
+    the way from a neighbor to a prediction is long enough (bench/RESULTS.md has the effect).
+    DeepNorm: Xavier, with the gain beta of arXiv:2203.00555 on feed-forward, value and output
+    matrices.
     """
     config = model.config
     for module in model.modules():
@@ -267,23 +270,26 @@ def initialize(model: RETRO) -> None:
         # Small logits: the first predictions are nearly even, so the first loss is ln(vocabulary).
         model.to_logits.weight.data.mul_(0.2)
     nn.init.normal_(model.token_embedding.weight, std=config.dec_dim**-0.5)
-    for part, beta, sublayers in (
-        (model.decoder.layers, decoder_beta(config), decoder_sublayers(config)),
-        (model.decoder.encoder, encoder_beta(config), 2 * config.enc_depth),
-    ):
-        for module in part.modules() if part is not None else ():
-            plain: tuple[nn.Linear, ...] = ()
-            if isinstance(module, SelfAttention | CrossAttention):
-                plain = (module.q_proj, module.k_proj)
-                scaled, out = (module.v_proj, module.out_proj), module.out_proj
-            elif isinstance(module, FeedForward):
-                scaled, out = (module.up_proj, module.down_proj), module.down_proj
-            else:
-                continue
-            if config.use_deepnet:
-                for linear in plain:
-                    nn.init.xavier_normal_(linear.weight)
-                for linear in scaled:
-                    nn.init.xavier_normal_(linear.weight, gain=beta)
-            else:
-                out.weight.data.mul_(sublayers**-0.5)
+    if config.use_deepnet:
+        _initialize_deepnorm(model.decoder.layers, decoder_beta(config))
+        if model.decoder.encoder is not None:
+            _initialize_deepnorm(model.decoder.encoder, encoder_beta(config))
+        return
+    damping = decoder_sublayers(config) ** -0.5
+    for layer in model.decoder.layers:
+        assert isinstance(layer, DecoderLayer)
+        layer.attention.out_proj.weight.data.mul_(damping)
+        layer.feed_forward.down_proj.weight.data.mul_(damping)
+
+
+def _initialize_deepnorm(part: nn.Module, beta: float) -> None:
+    for module in part.modules():
+        if isinstance(module, SelfAttention | CrossAttention):
+            gains = {module.q_proj: 1.0, module.k_proj: 1.0}
+            gains |= {module.v_proj: beta, module.out_proj: beta}
+        elif isinstance(module, FeedForward):
+            gains = {module.up_proj: beta, module.down_proj: beta}
+        else:
+            continue
+        for linear, gain in gains.items():
+            nn.init.xavier_normal_(linear.weight, gain=gain)

@@ -247,9 +247,10 @@ class Trainer:
         sums = np.zeros(3)
         count = 0
         num_sequences = min(len(self.validation), self.config.eval_sequences)
+        # Evenly over all held-out documents: the first sequences are of one or two alone.
+        chosen_N = np.arange(num_sequences) * len(self.validation) // num_sequences
         for start in range(0, num_sequences, self.config.batch_size):
-            stop = min(start + self.config.batch_size, num_sequences)
-            batch = self.validation.batch(np.arange(start, stop))
+            batch = self.validation.batch(chosen_N[start : start + self.config.batch_size])
             seq_BT, retrieved_BLKR = self._to_device(batch)
             chunks_NKR = retrieved_BLKR.flatten(0, 1)
             shuffled_BLKR = chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0).view_as(retrieved_BLKR)

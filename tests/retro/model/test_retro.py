@@ -272,6 +272,18 @@ def test_deepnet_scales_follow_the_number_of_sublayers() -> None:
     assert ratio.item() == pytest.approx((4 * sublayers) ** -0.25, rel=0.02)
 
 
+def test_the_first_predictions_are_nearly_even() -> None:
+    torch.manual_seed(0)
+    model = RETRO(num_tokens=500, max_seq_len=64, chunk_size=16, enc_dim=64, dec_dim=96,
+                  dec_depth=3, dec_cross_attn_layers=(2,), heads=3, dim_head=32)  # fmt: skip
+    seq = torch.randint(1, 500, (4, 65))
+    retrieved = torch.randint(1, 500, (4, 4, 2, 32))
+
+    loss = model(seq, retrieved, return_loss=True).item()
+
+    assert loss == pytest.approx(torch.tensor(500.0).log().item(), abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("seq", "retrieved", "message"),
     [
