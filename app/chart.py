@@ -8,7 +8,7 @@ from app.format import escape
 
 HEIGHT = 250.0
 NARROW, WIDE = 640.0, 1180.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 22.0, 10.0, 26.0
+LEFT, RIGHT, TOP, BOTTOM = 72.0, 22.0, 10.0, 26.0
 NUM_TICKS = 5
 FEW_POINTS = 40
 

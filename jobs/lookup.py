@@ -66,8 +66,8 @@ def refuse_if_hopeless(before: Job) -> None:
     state = JobState(before.state)
     if state.is_finished and state is not JobState.SUCCEEDED:
         raise InvalidChangeError(
-            f"A job can only wait for one that may still succeed, {before.kind} job {before.id} is "
-            f"{state.value}. Repeat that job first."
+            f"A job can only wait for one that may still succeed, and job {before.number} "
+            f"({before.kind}) ended without success: it is {state.value}. Repeat that job first."
         )
 
 

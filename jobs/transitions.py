@@ -272,6 +272,6 @@ class Transitions(Database):
                 None,
                 JobState.QUEUED,
                 JobState.CANCELED,
-                message=f"Canceled: it waited for job {job.id} ({job.kind}), which is "
-                f"{job.state}. {reason}".strip(),
+                message=f"Canceled, because it waited for job {job.number} ({job.kind}), which "
+                f"ended without success. {reason}".strip(),
             )

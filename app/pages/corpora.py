@@ -10,9 +10,10 @@ from app.errors import MissingError, shows_errors
 from app.format import ago, count, escape, percent, size
 from app.pages.neighbors import render_neighbor
 from app.pages.upload import render_report, render_upload
-from app.services.jobs import share_done
+from app.services.jobs import outcome, share_done
 from app.services.services import Services
 from app.ui import (
+    TICK_S,
     Page,
     Query,
     action,
@@ -52,10 +53,18 @@ def build(services: Services, demo: gr.Blocks) -> None:
         page.part("documents", lambda query: render_documents(services, query))
     page.wire()
 
-    def show_search(request: gr.Request) -> Any:
-        corpus_id = dict(request.query_params).get("corpus")
-        corpora = {corpus["id"]: corpus for corpus in services.corpora.list_corpora()}
-        return gr.update(visible=bool(corpora.get(corpus_id or "", {}).get("summary")))
+    def show_search(query: Query) -> Any:
+        try:
+            corpus = services.corpora.get(query.get("corpus", ""))
+        except NotFoundError:
+            return gr.update(visible=False)
+        return gr.update(visible=bool(corpus["summary"]) and "document" not in query)
+
+    def load_search(request: gr.Request) -> Any:
+        return show_search(dict(request.query_params))
+
+    def follow_search(query_text: str) -> Any:
+        return show_search(read_query(query_text))
 
     @shows_errors
     def search(query_text: str, wanted: str, number: float | None) -> str:
@@ -64,7 +73,10 @@ def build(services: Services, demo: gr.Blocks) -> None:
         return "".join(render_neighbor(neighbor, corpus_id) for neighbor in neighbors)
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
-    demo.load(show_search, None, search_box, queue=False, show_progress="hidden", **quiet)
+    silent: dict[str, Any] = {**quiet, "queue": False, "show_progress": "hidden"}
+    demo.load(load_search, None, search_box, **silent)
+    # A build may end while its page is open.
+    gr.Timer(TICK_S).tick(follow_search, page.query, search_box, concurrency_limit=None, **silent)
     for trigger in (button.click, text.submit):
         trigger(search, [page.query, text, k], found, concurrency_id="search", **quiet)
 
@@ -151,12 +163,12 @@ def _render_build(services: Services, corpus: dict[str, Any]) -> str:
     job = services.jobs.get(corpus["build_job_id"])
     if corpus["state"] == "failed":
         link = f'<a href="/jobs?job={escape(job["id"])}">Show the log</a>'
-        return f'<div class="callout">{escape(job["message"])} {link}</div>'
+        return f'<div class="callout">{escape(outcome(job))} {link}</div>'
     if corpus["state"] != "building":
         return ""
     cancel = action("Cancel", f"POST /api/v1/jobs/{job['id']}/cancel", kind="tiny danger")
     if job["state"] == "queued":
-        text = "Waiting in the queue"
+        text = services.jobs.why_waiting(job).capitalize()
     else:
         text = f"{describe_job(job)}, {percent(share_done(job))}"
     return (
@@ -167,7 +179,7 @@ def _render_build(services: Services, corpus: dict[str, Any]) -> str:
 
 EXCLUSION_WORDS = {
     "document": "never from the same document",
-    "window": "not from near by in the same document",
+    "window": "not from near by in the same document, because few documents hold most of the text",
 }
 INDEX_WORDS = {"flat": "flat, exact", "ivf": "IVF, approximate", "hnsw": "HNSW, approximate"}
 

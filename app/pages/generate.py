@@ -183,6 +183,11 @@ def render_output(services: Services, query: Query) -> str:
     """Return the generation in the address, as it stands."""
     generation_id = query.get("gen")
     if generation_id is None:
+        if "run" in query:
+            try:
+                services.runs.get(query["run"])
+            except NotFoundError as error:
+                return missing(error)
         if services.runs.newest_with_checkpoint() is None:
             return empty(
                 "There is no model to write with yet. A checkpoint appears here as soon as "

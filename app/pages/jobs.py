@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app.format import ago, duration, escape, percent
-from app.services.jobs import share_done, time_left
+from app.services.jobs import outcome, restart_note, share_done
 from app.services.services import Services
 from app.ui import (
     Page,
@@ -48,9 +48,9 @@ def render_jobs(services: Services, query: Query) -> str:
     warning = ""
     if services.system.lacks_worker():
         warning = callout("No worker is running, so jobs wait. Start the app again.")
-    names = {run["id"]: run["name"] for run in services.runs.list_runs()}
-    names |= {corpus["id"]: corpus["name"] for corpus in services.corpora.list_corpora()}
-    rows = "".join(_row(job, names) for job in jobs)
+    runs, corpora = services.runs.list_runs(), services.corpora.list_corpora()
+    names = {item["id"]: item["name"] for item in [*runs, *corpora]}
+    rows = "".join(_row(services, job, names) for job in jobs)
     return (
         f'<div class="head"><h1>Jobs</h1></div>{warning}{chosen}'
         '<section class="panel"><table class="list stack"><thead><tr><th>Job</th><th>State</th>'
@@ -59,7 +59,7 @@ def render_jobs(services: Services, query: Query) -> str:
     )
 
 
-def _row(job: dict[str, Any], names: dict[str, str]) -> str:
+def _row(services: Services, job: dict[str, Any], names: dict[str, str]) -> str:
     now = time.time()
     title = f'<a href="/jobs?job={escape(job["id"])}">{escape(job["kind"])} {job["number"]}</a>'
     if subject := names.get(job["run_id"] or job["corpus_id"]):
@@ -67,31 +67,33 @@ def _row(job: dict[str, Any], names: dict[str, str]) -> str:
     started = "-" if job["started_at"] is None else ago(job["started_at"], now)
     return (
         f"<tr><td>{title}</td><td>{badge(job['state'])}</td>"
-        f'<td class="wide">{_progress(job, now)}</td>'
-        f'<td class="dim num">{started}</td><td>{_buttons(job, "tiny")}</td></tr>'
+        f'<td class="wide">{_progress(services, job)}</td>'
+        f'<td class="dim num">{started}</td><td>{_buttons(services, job, "tiny")}</td></tr>'
     )
 
 
-def _progress(job: dict[str, Any], now: float) -> str:
+def _progress(services: Services, job: dict[str, Any]) -> str:
     if job["state"] == "running":
-        left = time_left(job, now)
+        run_id = job["run_id"] if job["kind"] == "train" else None
+        left = services.runs.time_left(run_id) if run_id else None
         rest = "" if left is None else f", about {duration(left)} left"
         return (
             f'<div style="min-width:160px">{meter(share_done(job))}<div class="dim small">'
             f"{escape(describe_job(job))}, {percent(share_done(job))}{rest}</div></div>"
         )
-    if job["state"] == "queued" and job["after_id"]:
-        return '<span class="dim">waits for the job before it</span>'
-    return f'<span class="dim">{escape(job["message"])}</span>'
+    if job["state"] == "queued":
+        words = f"{restart_note(job)} {services.jobs.why_waiting(job)}".strip()
+        return f'<span class="dim">{escape(words)}</span>'
+    return f'<span class="dim">{escape(outcome(job))}</span>'
 
 
-def _buttons(job: dict[str, Any], size: str = "") -> str:
+def _buttons(services: Services, job: dict[str, Any], size: str = "") -> str:
     address = f"/api/v1/jobs/{job['id']}"
     if not JobState(job["state"]).is_finished:
         if job["cancel_requested"]:
             return '<span class="dim small">stopping</span>'
         return action("Cancel", f"POST {address}/cancel", kind=f"danger {size}")
-    if job["state"] != "succeeded":
+    if job["state"] != "succeeded" and services.jobs.is_newest(job):
         return action("Retry", f"POST {address}/retry", kind=size, done="Submitted again.")
     return ""
 
@@ -111,12 +113,16 @@ def render_job(services: Services, job: dict[str, Any]) -> str:
         "Works on": f'<a href="{job_address(job)}">open</a>',
     }
     log = services.jobs.log(job["id"], 200)
-    note = callout(job["message"]) if job["state"] in ("failed", "dead") and job["message"] else ""
+    reason = outcome(job)
+    note = callout(reason) if job["state"] in ("failed", "dead") and reason else ""
+    if again := restart_note(job):
+        note = callout(again, calm=True)
     shown = (
         f'<pre class="log" tabindex="0" aria-label="Log">{escape(log) or "No output yet."}</pre>'
     )
     return (
         f'<section class="panel"><div class="head"><h2 style="margin:0">{escape(job["kind"])} '
-        f'{job["number"]}</h2><span class="push">{_buttons(job)}</span></div>{note}{facts(values)}'
+        f'{job["number"]}</h2><span class="push">{_buttons(services, job)}</span></div>'
+        f"{note}{facts(values)}"
         f"<h3 style='margin:14px 0 6px'>Log</h3>{shown}</section>"
     )

@@ -47,7 +47,7 @@ class NewRunForm:
                 )
             self.about = gr.HTML(elem_id="run-about", apply_default_css=False, js_on_load=None)
             self.numbers = _number_fields(BASIC)
-            with gr.Accordion("Advanced settings", open=False):
+            with gr.Accordion("Advanced settings", open=False, elem_id="run-advanced"):
                 self.numbers += _number_fields(ADVANCED)
             self.start = gr.Button("Start training", variant="primary", elem_id="start-run")
         self.target = gr.Textbox(visible=False)

@@ -25,9 +25,16 @@ def render_result(generation: dict[str, Any], partial: dict[str, str], waiting_f
         waiting_for: How many generations are written before this one.
     """
     note = _note(generation, waiting_for)
+    if generation["state"] == "failed" and not _has_text(generation):
+        return note
     both = generation["settings"]["retrieval"] == "both"
     body = _side_by_side(generation, partial) if both else _single(generation, partial)
     return f"{note}{body}"
+
+
+def _has_text(generation: dict[str, Any]) -> bool:
+    variants = [generation[name] for name in ("on", "off") if name in generation] or [generation]
+    return any(variant["chunks"] for variant in variants)
 
 
 def _note(generation: dict[str, Any], waiting_for: int) -> str:

@@ -8,7 +8,7 @@ import gradio as gr
 from app.chart import NARROW, WIDE, draw
 from app.format import ago, duration, escape, number, parameters, size
 from app.pages.new_run import NewRunForm
-from app.services.jobs import share_done, time_left
+from app.services.jobs import restart_note, share_done
 from app.services.services import Services
 from app.ui import (
     Page,
@@ -26,6 +26,8 @@ from app.ui import (
 from jobs.errors import NotFoundError
 
 ACTIVE = ("queued", "starting", "running")
+NOTICEABLE_NATS = 0.01
+"""Smaller differences of validation losses come and go with the seed."""
 
 
 def build(services: Services, demo: gr.Blocks) -> None:
@@ -99,12 +101,15 @@ def render_run(services: Services, run: dict[str, Any]) -> str:
     for point in points:
         series.setdefault(point["name"], []).append((point["step"], point["value"]))
     note = ""
-    if run["message"] and run["state"] in ("failed", "interrupted"):
-        note = callout(run["message"])
+    if run["message"] and run["state"] in ("failed", "interrupted", "canceled"):
+        note = callout(run["message"], calm=run["state"] == "canceled")
+    elif job is not None and (again := restart_note(job)):
+        note = callout(again, calm=True)
     return (
         f'<p class="small"><a href="/runs">All runs</a></p><div class="head"><h1>'
         f"{escape(run['name'])}</h1>{badge(run['state'])}"
-        f'<span class="push row">{_buttons(run, job)}</span></div>{note}{_progress(run, job)}'
+        f'<span class="push row">{_buttons(run, job)}</span></div>{note}'
+        f"{_progress(services, run, job)}"
         f"{_charts(run, series)}"
         f'<div class="grid2" style="margin-top:16px">{_checkpoints(run)}{_settings(run)}</div>'
         f"{_log(services, job)}"
@@ -133,17 +138,18 @@ def _buttons(run: dict[str, Any], job: dict[str, Any] | None) -> str:
     return "".join(buttons)
 
 
-def _progress(run: dict[str, Any], job: dict[str, Any] | None) -> str:
+def _progress(services: Services, run: dict[str, Any], job: dict[str, Any] | None) -> str:
     share = min(1.0, run["step"] / run["total_steps"]) if run["total_steps"] else 0.0
     text = f"step {run['step']:,} of {run['total_steps']:,}"
     if job is not None and run["state"] == "queued":
-        text = "waiting for the build of its corpus" if job["after_id"] else "waiting in the queue"
+        text = services.jobs.why_waiting(job)
     elif job is not None and job["state"] == "running" and not run["step"]:
         text = f"starting, {share_done(job):.0%}" if job["total"] else "starting"
-    elif job is not None and (left := time_left(job)) is not None:
+    elif (left := services.runs.time_left(run["id"])) is not None:
         text += f", about {duration(left)} left"
     return (
-        f'<section class="panel"><div class="row small"><span class="num">{text}</span></div>'
+        '<section class="panel"><div class="row small">'
+        f'<span class="num">{escape(text)}</span></div>'
         f"{meter(share)}</section>"
     )
 
@@ -184,15 +190,17 @@ def _gap(series: dict[str, list[tuple[float, float]]]) -> str:
     if not on or not off:
         return ""
     gap = off[-1][1] - on[-1][1]
-    if gap > 0:
+    if gap >= NOTICEABLE_NATS:
         words = f"retrieval lowers the validation loss by {number(gap, 3)} nats per token."
     else:
         words = (
-            f"retrieval does not lower the validation loss yet ({number(gap, 3)} nats per token)."
+            "retrieval does not lower the validation loss noticeably "
+            f"({number(gap, 3)} nats per token)."
         )
     if others := series.get("val_loss_shuffled"):
         change = others[-1][1] - on[-1][1]
-        use = "so the model uses" if change > 0 else "so the model does not use yet"
+        uses = change >= NOTICEABLE_NATS
+        use = "so the model uses" if uses else "so the model hardly uses yet"
         words += (
             f" With the neighbors of other chunks it is {number(abs(change), 3)} "
             f"{'higher' if change > 0 else 'lower'}, {use} what it retrieves."

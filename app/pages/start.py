@@ -7,10 +7,11 @@ import gradio as gr
 from app.errors import shows_errors
 from app.format import count, duration, escape, percent
 from app.pages.upload import render_upload
-from app.services.jobs import share_done, time_left
+from app.services.jobs import outcome, share_done
 from app.services.services import Services
 from app.ui import Page, Query, action, badge, callout, describe_job, meter, write_button
 
+ENDED_EARLY = ("failed", "interrupted", "canceled")
 SAMPLE_BUTTON = "Try with sample text"
 
 INTRO = """<h1>A language model that reads while it writes</h1>
@@ -60,7 +61,8 @@ def render_steps(services: Services, _query: Query) -> str:
     if not corpora:
         return INTRO
     runs = services.runs.list_runs()
-    run = runs[0] if runs else None
+    at_work = (item for item in runs if item["state"] in ("starting", "running"))
+    run = next(at_work, runs[0] if runs else None)
     corpus = corpora[0]
     if run is not None:
         corpus = next((item for item in corpora if item["id"] == run["corpus_id"]), corpus)
@@ -87,10 +89,10 @@ def _progress(services: Services, job_id: str | None) -> str:
         return ""
     job = services.jobs.get(job_id)
     if job["state"] == "queued":
-        return '<div class="dim small">waiting in the queue</div>'
+        return f'<div class="dim small">{escape(services.jobs.why_waiting(job))}</div>'
     if job["state"] not in ("starting", "running"):
-        return callout(job["message"]) if job["state"] == "failed" else ""
-    left = time_left(job)
+        return callout(outcome(job)) if job["state"] in ("failed", "dead") else ""
+    left = services.runs.time_left(job["run_id"]) if job["kind"] == "train" else None
     rest = "" if left is None else f", about {duration(left)} left"
     return (
         f"{meter(share_done(job))}<div class='dim small'>{escape(describe_job(job))}, "
@@ -129,8 +131,8 @@ def _train_step(services: Services, run: dict[str, Any] | None, corpus: dict[str
     body = f"<div class=dim>step {run['step']:,} of {run['total_steps']:,}</div>"
     if run["state"] in ("queued", "starting", "running"):
         body += _progress(services, run["job_id"])
-    elif run["message"] and run["state"] == "failed":
-        body += callout(run["message"])
+    elif run["message"] and run["state"] in ENDED_EARLY and corpus["state"] != "failed":
+        body += callout(run["message"], calm=run["state"] != "failed")
     link = f'<a href="/runs?run={escape(run["id"])}">Open the run</a>'
     active = run["state"] in ("starting", "running")
     return _step(2, "Train", escape(run["name"]), badge(run["state"]), body, link, active)

@@ -1,12 +1,14 @@
 """Background jobs as the app shows them."""
 
-import time
 from typing import Any
 
+from app.format import count
+from jobs.errors import NotFoundError
 from jobs.home import Home
 from jobs.rows import JobRow
 from jobs.states import JobState
 from jobs.store import Store
+from jobs.transitions import MAX_ATTEMPTS
 from retro.errors import ConfigError
 
 MOST_LOG_LINES = 2000
@@ -41,6 +43,29 @@ class JobService:
     def get(self, job_id: str) -> dict[str, Any]:
         """Return one job."""
         return job_to_dict(self._store.get_job(job_id))
+
+    def why_waiting(self, job: dict[str, Any]) -> str:
+        """Return what a queued job waits for, in words that go on a sentence."""
+        before = self.get(job["after_id"]) if job["after_id"] else None
+        if before is not None and not JobState(before["state"]).is_finished:
+            is_build = before["kind"] == "build"
+            return f"waiting for {'the build of its corpus' if is_build else before['kind']}"
+        ahead = [item for item in self.active() if item["number"] < job["number"]]
+        at_work = [item for item in self.active() if item["state"] in ("starting", "running")]
+        if not at_work:
+            return "waiting in the queue"
+        words = f"waiting until job {at_work[0]['number']} ({at_work[0]['kind']}) has ended"
+        between = sum(1 for item in ahead if item not in at_work)
+        return f"{words} and {count(between, 'more job')} before it" if between else words
+
+    def is_newest(self, job: dict[str, Any]) -> bool:
+        """Whether no later job works on the same, so that it makes sense to repeat this one."""
+        try:
+            if job["kind"] == "train":
+                return self._store.get_run(job["run_id"] or "").job_id == str(job["id"])
+            return self._store.get_corpus(job["corpus_id"] or "").build_job_id == str(job["id"])
+        except NotFoundError:
+            return False
 
     def log(self, job_id: str, last_lines: int = 200) -> str:
         """Return the end of a job's log; empty where it has not written yet."""
@@ -84,18 +109,25 @@ def job_to_dict(job: JobRow) -> dict[str, Any]:
     }
 
 
+def outcome(job: dict[str, Any]) -> str:
+    """Return what came of a job, for people: why it failed, or what it made."""
+    return str(job["error"] or job["message"])
+
+
+def restart_note(job: dict[str, Any]) -> str:
+    """Return why an unfinished job was started again by itself, empty if it was not."""
+    if JobState(job["state"]).is_finished or not job["message"] or not job["attempt"]:
+        return ""
+    if job["state"] == JobState.QUEUED:
+        return f"{job['message']} It starts again by itself."
+    if job["attempt"] == 1:
+        return ""
+    return (
+        f"{job['message']} It was started again by itself, attempt {job['attempt']} of "
+        f"{MAX_ATTEMPTS}, and goes on from what was finished."
+    )
+
+
 def share_done(job: dict[str, Any]) -> float:
     """Return how much of the present stage of a job is finished, between 0 and 1."""
     return min(1.0, job["done"] / job["total"]) if job["total"] else 0.0
-
-
-def time_left(job: dict[str, Any], now: float | None = None) -> float | None:
-    """Return the seconds a training job still needs at its speed so far, if that is known.
-
-    The stages of a build have different speeds, so nothing is said about them.
-    """
-    share = share_done(job)
-    if job["kind"] != "train" or job["state"] != "running" or not job["started_at"] or share < 0.02:
-        return None
-    passed = (now or time.time()) - job["started_at"]
-    return float(passed * (1 - share) / share)

@@ -1,11 +1,12 @@
 """Training runs: start, pause, resume, stop, look into, delete."""
 
+from statistics import median
 from typing import Any
 
 from app.services.corpora import CorpusService, check_name
 from jobs.home import Home, remove_folder
 from jobs.rows import CheckpointRow, CorpusRow, RunRow
-from jobs.states import CorpusState
+from jobs.states import CorpusState, RunState
 from jobs.store import Store
 from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
 from retro.data.tokenizer import choose_vocab_size
@@ -14,6 +15,7 @@ from retro.model.presets import PRESETS, parameter_count, resolve_preset
 
 DEFAULT_PRESET = "tiny"
 MOST_POINTS = 10_000
+SPEED_POINTS = 10
 
 
 class RunService:
@@ -142,6 +144,24 @@ class RunService:
             run_id, name=name, since_step=since_step, max_points=max_points
         )
         return [{"name": item.name, "step": item.step, "value": item.value} for item in points]
+
+    def time_left(self, run_id: str) -> float | None:
+        """Return the seconds a run still needs at its present speed, if that is known.
+
+        The speed is what was measured last: a run that goes on after a pause has steps
+        that cost this attempt nothing.
+        """
+        row = self._store.get_run(run_id)
+        config = (row.settings.get("resolved") or {}).get("training")
+        if row.state is not RunState.RUNNING or not config:
+            return None
+        since = max(0, row.step - SPEED_POINTS * int(config["log_every"]))
+        points = self._store.metrics(run_id, name="tokens_per_second", since_step=since)
+        speeds = [point.value for point in points[-SPEED_POINTS:] if point.value > 0]
+        if not speeds:
+            return None
+        tokens = config["batch_size"] * config["sequence_length"] * config["accumulation"]
+        return float((row.total_steps - row.step) * tokens / median(speeds))
 
     def pause(self, run_id: str) -> dict[str, Any]:
         """Write a checkpoint and free the device; the run can be resumed."""

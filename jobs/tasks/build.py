@@ -25,7 +25,8 @@ def run(context: JobContext) -> str:
     config = config_from_dict(CorpusConfig, {**corpus.settings, **context.job.settings})
     summary = build_corpus(context.home.corpus_dir(corpus_id), config, on_progress=context.progress)
     context.store.set_corpus_summary(corpus_id, asdict(summary), context.token)
-    message = f"{summary.num_documents:,} documents, {summary.num_chunks:,} chunks."
+    noun = "document" if summary.num_documents == 1 else "documents"
+    message = f"{summary.num_documents:,} {noun}, {summary.num_chunks:,} chunks."
     if summary.exclusion == Exclusion.WINDOW:
         message += (
             " Neighbors may come from the same document, but not from near the chunk itself, "

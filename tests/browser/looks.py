@@ -12,6 +12,11 @@ UNLABELLED = """() => [...document.querySelectorAll('input, textarea, select')]
     && !field.getAttribute('aria-label') && !field.getAttribute('aria-labelledby'))
   .map((field) => field.outerHTML.slice(0, 120))"""
 
+CUT_OFF = """() => [...document.querySelectorAll('.btn, button, a, input, textarea')]
+  .filter((item) => item.offsetParent !== null && item.closest('.gradio-container')
+    && item.getBoundingClientRect().right > innerWidth + 1)
+  .map((item) => item.outerHTML.slice(0, 120))"""
+
 
 def picture(page: Page, name: str) -> None:
     """Save a page in light, in dark, and as a phone shows it; it must fit the phone."""
@@ -20,6 +25,7 @@ def picture(page: Page, name: str) -> None:
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # playwright's own TypedDict
     page.wait_for_timeout(300)
     width = page.evaluate("document.documentElement.scrollWidth")
+    cut_off = page.evaluate(CUT_OFF)
     page.screenshot(path=ARTIFACTS / f"{name}-phone.png", full_page=True)
     page.set_viewport_size(DESK)  # type: ignore[arg-type]  # playwright's own TypedDict
     page.evaluate("document.body.classList.add('dark')")
@@ -28,4 +34,5 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=ARTIFACTS / f"{name}-dark.png", full_page=True)
     page.evaluate("document.body.classList.remove('dark')")
     assert width <= PHONE["width"], f"{name} is {width} pixels wide on a phone"
+    assert cut_off == [], f"{name} cuts off what could be pressed on a phone"
     assert page.evaluate(UNLABELLED) == [], f"{name} has fields without a label"

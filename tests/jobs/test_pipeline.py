@@ -154,7 +154,7 @@ def test_a_corpus_without_text_fails_with_a_sentence_and_stops_its_runs(
     assert "fault in the program" not in failed.error
     assert store.get_corpus(corpus.id).state is CorpusState.FAILED
     assert store.get_run(run.id).state is RunState.CANCELED
-    assert build.id in store.get_run(run.id).message
+    assert f"job {build.number} (build)" in store.get_run(run.id).message
     assert failed.error in store.get_run(run.id).message
 
 

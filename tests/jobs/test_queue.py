@@ -47,7 +47,7 @@ def test_waiting_for_a_job_that_failed_is_refused(store: Store) -> None:
     before = store.submit("build", settings={})
     store.request_cancel(before.id)
 
-    with pytest.raises(InvalidChangeError, match=f"{before.id} is canceled. Repeat"):
+    with pytest.raises(InvalidChangeError, match=f"job {before.number} .*canceled. Repeat"):
         store.submit("train", settings={}, after_id=before.id)
 
 
@@ -150,7 +150,7 @@ def test_repeating_a_training_waits_for_the_repeated_build(store: Store) -> None
     train = store.submit("train", run_id=run.id, settings={})
     store.request_cancel(build.id)
     assert store.get_run(run.id).state is RunState.CANCELED
-    assert build.id in store.get_run(run.id).message
+    assert f"job {build.number} (build)" in store.get_run(run.id).message
     with pytest.raises(InvalidChangeError, match="Repeat that job first"):
         store.retry_job(train.id)
 

@@ -145,9 +145,9 @@ def test_a_failed_job_cancels_all_that_wait_for_it(store: Store, start) -> None:
 
     waiting = [store.get_job(row.id) for row in (second, third)]
     assert [row.state for row in waiting] == [JobState.CANCELED, JobState.CANCELED]
-    assert first.id in waiting[0].message
+    assert f"job {first.number} (build)" in waiting[0].message
     assert "No documents." in waiting[0].message
-    assert second.id in waiting[1].message
+    assert f"job {second.number} (train)" in waiting[1].message
     assert store.get_job(free.id).state is JobState.QUEUED
 
 
