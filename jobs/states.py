@@ -115,7 +115,6 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 """State to the states that may follow it."""
 
-FINISHED_STATES = tuple(state for state in JobState if state.is_finished)
 ACTIVE_STATES = tuple(state for state in JobState if not state.is_finished)
 
 

@@ -187,11 +187,6 @@ class ModelConfig:
             )
 
     @property
-    def retrieved_length(self) -> int:
-        """Tokens in one retrieved value: a neighbor and its continuation (r)."""
-        return 2 * self.chunk_size
-
-    @property
     def encoder_cross_layers(self) -> tuple[int, ...]:
         """Encoder layers that read the decoder, counted from 1, never None."""
         if self.enc_cross_attn_layers is None:

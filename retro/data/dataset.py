@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.data.database import RetrievalDatabase
+from retro.data.database import NO_NEIGHBOR, RetrievalDatabase
 from retro.errors import ConfigError, InputError
 
 Split = Literal["train", "validation"]
-NO_NEIGHBOR = -1
 
 
 class SequenceDataset:
