@@ -97,7 +97,6 @@ def test_layers_are_sorted_and_counted_once() -> None:
 
     assert config.dec_cross_attn_layers == (3, 9)
     assert config.encoder_cross_layers == (1, 2, 3)
-    assert config.retrieved_length == 128
 
 
 def test_configs_cannot_be_changed() -> None:
