@@ -6,12 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 
-.PHONY: help run demo test lint types tests bench clean
+.PHONY: help run demo test test-gpu lint types tests bench clean
 
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
 	@echo "make demo   build, train and generate on the built-in sample, in the terminal"
 	@echo "make test   lint, types and all tests"
+	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
 
 $(VENV)/.installed: requirements.txt
@@ -47,6 +48,9 @@ types: $(VENV)/.installed-dev
 
 tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not gpu and not network"
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench
