@@ -83,10 +83,13 @@ RunAction = Literal["pause", "resume", "stop", "duplicate"]
 
 
 def _is_storable(value: Any) -> bool:
-    if isinstance(value, str):
-        return not any("\ud800" <= character <= "\udfff" for character in value)
-    if isinstance(value, dict):
-        return all(_is_storable(item) for pair in value.items() for item in pair)
-    if isinstance(value, list):
-        return all(map(_is_storable, value))
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str) and any("\ud800" <= character <= "\udfff" for character in item):
+            return False
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            waiting += item
     return True

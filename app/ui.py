@@ -29,6 +29,13 @@ PAGES = (
 )
 TICK_S = 1.5
 
+PRIVATE: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "concurrency_limit": None,
+}
+"""How every event of a page is wired: it is no endpoint of the API, and events run side by side."""
+
 Query = Mapping[str, str]
 """Parameters of the page's address."""
 Render = Callable[[Query], str]
@@ -92,12 +99,7 @@ class Page:
                 updates.append(gr.skip() if hashes.get(name) == fresh[name] else value)
             return [fresh if fresh != hashes else gr.skip(), *updates]
 
-        quiet: dict[str, Any] = {
-            "show_progress": "hidden",
-            "queue": False,
-            "api_visibility": "private",
-            "concurrency_limit": None,
-        }
+        quiet: dict[str, Any] = {**PRIVATE, "queue": False}
         self._demo.load(load, None, [self.query, seen, *components], **quiet)
         timer = gr.Timer(self._tick_s)
         timer.tick(tick, [self.query, seen], [seen, *components], **quiet)

@@ -10,7 +10,7 @@ from app.format import escape
 from app.pages.result import render_result
 from app.services.generations import RETRIEVAL_MODES
 from app.services.services import Services
-from app.ui import Page, Query, empty, loss, missing, read_query
+from app.ui import PRIVATE, Page, Query, empty, loss, missing, read_query
 from jobs.errors import NotFoundError
 from retro.config import SamplingConfig
 from retro.errors import ConfigError, RetroError
@@ -63,11 +63,6 @@ def build(services: Services, demo: gr.Blocks) -> None:
     form: list[Any] = [
         model, corpus, prompt, mode, neighbors, length, temperature, top_p, top_k, seed
     ]  # fmt: skip
-    quiet: dict[str, Any] = {
-        "api_visibility": "private",
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-    }
 
     @shows_errors
     def load(request: gr.Request) -> list[Any]:
@@ -97,11 +92,11 @@ def build(services: Services, demo: gr.Blocks) -> None:
         if generation_id := read_query(query_text).get("gen"):
             services.generations.stop(generation_id)
 
-    demo.load(load, None, form, queue=False, **quiet)
-    go.click(generate, form, page.query, **quiet).success(
-        None, page.query, None, js=CHANGE_ADDRESS, **quiet
+    demo.load(load, None, form, queue=False, **PRIVATE)
+    go.click(generate, form, page.query, **PRIVATE).success(
+        None, page.query, None, js=CHANGE_ADDRESS, **PRIVATE
     )
-    stop.click(stop_writing, page.query, None, queue=False, **quiet)
+    stop.click(stop_writing, page.query, None, queue=False, **PRIVATE)
 
 
 def _number(label: str, value: int, elem_id: str) -> gr.Number:

@@ -8,6 +8,7 @@ from app.errors import shows_errors
 from app.format import count, escape, parameters
 from app.services.runs import DEFAULT_PRESET, list_presets
 from app.services.services import Services
+from app.ui import PRIVATE
 from retro.errors import ConfigError
 
 BASIC = {
@@ -54,11 +55,6 @@ class NewRunForm:
 
     def wire(self, services: Services, demo: gr.Blocks) -> None:
         """Fill the form when the page is loaded or a choice changes, and submit it."""
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": None,
-        }
 
         @shows_errors
         def load(request: gr.Request) -> list[Any]:
@@ -103,20 +99,24 @@ class NewRunForm:
             None,
             [self.box, self.corpus, self.preset, self.about, *self.numbers],
             queue=False,
-            **quiet,
+            **PRIVATE,
         )
         for changed in (self.corpus, self.preset):
             changed.input(
-                fill, [self.corpus, self.preset], [self.about, *self.numbers], queue=False, **quiet
+                fill,
+                [self.corpus, self.preset],
+                [self.about, *self.numbers],
+                queue=False,
+                **PRIVATE,
             )
         self.start.click(
-            submit, [self.corpus, self.preset, self.name, *self.numbers], self.target, **quiet
+            submit, [self.corpus, self.preset, self.name, *self.numbers], self.target, **PRIVATE
         ).then(
             None,
             self.target,
             None,
             js="(address) => { if (address) location.href = address; }",
-            **quiet,
+            **PRIVATE,
         )
 
 
