@@ -1,12 +1,13 @@
 # Two commands matter: `make run` and `make test`. Both make what they need and are quick when it exists.
 
 VENV ?= .venv
+VENV_PEER ?= .venv-peer
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 
-.PHONY: help run demo test test-gpu lint types tests bench clean
+.PHONY: help run demo test test-gpu lint types tests bench bench-peer-env clean
 
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
@@ -14,6 +15,7 @@ help:
 	@echo "make test   lint, types and all tests"
 	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
+	@echo "make bench-peer-env  what python -m bench peer compares with, in an environment of its own"
 
 $(VENV)/.installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it and try again."; exit 1; }
@@ -47,13 +49,22 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(BIN)/python -m pytest -m "not gpu and not network and not full_size"
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench
+
+# autofaiss needs numpy 1, which has no wheels beyond Python 3.12; newer pyarrow needs numpy 2.
+bench-peer-env: $(VENV_PEER)/.installed
+
+$(VENV_PEER)/.installed:
+	test -x $(VENV_PEER)/bin/python || $(PYTHON) -m venv $(VENV_PEER)
+	$(VENV_PEER)/bin/python -m pip install --quiet --disable-pip-version-check \
+		retro-pytorch==0.3.9 "pyarrow<20" torch==2.13.0 "transformers>=5.23,<5.24"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache test-artifacts

@@ -1,4 +1,8 @@
-"""Run all benchmarks, or those named: ``python -m bench [start attention training pages]``.
+"""Run benchmarks by name, or those of this library alone: ``python -m bench [NAME ...]``.
+
+``peer`` stands for all that compare with retro-pytorch, which ``make bench-peer-env`` installs.
+``BENCH_ROUNDS`` sets how often is measured, ``BENCH_QUICK=1`` only shows that everything runs,
+``BENCH_VERBOSE=1`` shows what the compared processes print.
 
 Each prints a Markdown table. Nothing else heavy should run on the machine: on a busy one,
 two threads that wait for each other are many times slower.
@@ -7,18 +11,29 @@ two threads that wait for each other are many times slower.
 import sys
 from importlib import import_module
 
-NAMES = ("start", "attention", "training", "generation", "pages")
+from bench.peer.processes import PeerMissingError, WorkerError
+
+OWN = {name: f"bench.{name}" for name in ("start", "attention", "training", "generation", "pages")}
+PEER = {f"peer-{name}": f"bench.peer.{name}" for name in ("training", "memory", "encoding")}
+LONG = {name: f"bench.{name}" for name in ("build", "curves", "gpu")}
+BENCHMARKS = {**OWN, **PEER, **LONG}
+GROUPS = {"peer": tuple(PEER)}
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or NAMES
+    wanted = [name for word in sys.argv[1:] or OWN for name in GROUPS.get(word, (word,))]
     for name in wanted:
-        if name not in NAMES:
-            print(f"There is no benchmark {name!r}; choose from {', '.join(NAMES)}.")
+        if name not in BENCHMARKS:
+            choices = ", ".join((*BENCHMARKS, *GROUPS))
+            print(f"There is no benchmark {name!r}; choose from {choices}.")
             return 1
     for name in wanted:
         print(f"\n## {name}\n", flush=True)
-        import_module(f"bench.{name}").main()
+        try:
+            import_module(BENCHMARKS[name]).main()
+        except (PeerMissingError, WorkerError) as error:
+            print(error)
+            return 1
     return 0
 
 

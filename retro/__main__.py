@@ -1,4 +1,4 @@
-"""The command line: ``python -m retro build | train | generate | search``."""
+"""The command line: ``python -m retro build | train | generate | search | export``."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -21,91 +21,8 @@ from retro.config import (
 )
 from retro.errors import ConfigError, RetroError
 from retro.model.presets import PRESETS
-from retro.run import CONFIG_NAME, CheckpointRecord, Run, create_run, open_run
-
-METRICS_NAME = "metrics.jsonl"
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line and exits with 1."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and exit."""
-        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
-        raise SystemExit(1)
-
-
-class Bars:
-    """Shows one progress bar per stage; where there is no terminal, one line per stage."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm[Any] | None = None
-        self.stage = ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show where a stage is."""
-        if stage != self.stage:
-            self.close()
-            self.stage = stage
-            if not sys.stderr.isatty():
-                print(f"{stage} ...", file=sys.stderr, flush=True)
-        if self.bar is None:
-            self.bar = tqdm(desc=stage, disable=None, file=sys.stderr, dynamic_ncols=True)
-        self.bar.total = total
-        self.bar.n = done
-        self.bar.refresh()
-
-    def close(self) -> None:
-        """End the present bar."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
-class MetricsFile:
-    """Prints measurements and keeps them beside the run, one JSON object per line."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / METRICS_NAME
-
-    def on_resume(self, step: int) -> None:
-        """Drop what lies after the checkpoint: it is measured again."""
-        if step:
-            tqdm.write(f"going on after step {step}")
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
-
-    def on_metrics(self, step: int, values: dict[str, float]) -> None:
-        """Print and keep measurements."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if "val_loss_on" in values:
-            tqdm.write(
-                f"step {step}: validation loss {values['val_loss_on']:.3f} with retrieval, "
-                f"{values['val_loss_off']:.3f} without, "
-                f"{values['val_loss_shuffled']:.3f} with the neighbors of other chunks"
-            )
-        elif step % 25 == 0:
-            tqdm.write(
-                f"step {step}: training loss {values['train_loss']:.3f}, "
-                f"{values['tokens_per_second']:.0f} tokens/s"
-            )
-
-    def on_checkpoint(self, record: CheckpointRecord) -> None:
-        """Print where a checkpoint is."""
-        tqdm.write(f"checkpoint {record.path.name}, {record.size_bytes / 2**20:.0f} MB")
-
-    def on_checkpoint_deleted(self, step: int) -> None:
-        """Stay silent: old checkpoints go as announced."""
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        # The last line of a process that was killed while writing it.
-        return sys.maxsize
+from retro.run import CONFIG_NAME, Run, create_run, open_run
+from retro.terminal import Bars, MetricsFile, OneLineParser
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -310,6 +227,21 @@ def search(arguments: argparse.Namespace) -> None:
         )
 
 
+def export(arguments: argparse.Namespace) -> None:
+    """Save a checkpoint as a model that needs neither run nor corpus; publish it if asked."""
+    from retro.export import export_run  # noqa: PLC0415  # imports torch
+    from retro.model.retro import RETRO  # noqa: PLC0415
+
+    if arguments.private and arguments.push_to_hub is None:
+        raise ConfigError("--private needs --push-to-hub REPO.")
+    folder = export_run(arguments.run, arguments.out, arguments.step)
+    print(f"saved {folder}; write with: python -m retro generate {folder} --retrieval off")
+    if arguments.push_to_hub is not None:
+        model = RETRO.from_pretrained(folder)
+        address = model.push_to_hub(arguments.push_to_hub, private=arguments.private or None)
+        print(f"published {address}")
+
+
 def _assignment(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -359,7 +291,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("generate", help="write text and show its neighbors")
     command.set_defaults(run_command=generate)
-    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("run", metavar="RUN", help="or a saved model: a folder or a Hub name")
     command.add_argument("--prompt", required=True)
     command.add_argument("--corpus", type=Path, help="default: the corpus of the run")
     command.add_argument("--step", type=int, help="step of the checkpoint (default: newest)")
@@ -377,6 +309,14 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("corpus", type=Path, metavar="CORPUS")
     command.add_argument("text", metavar="TEXT")
     command.add_argument("-k", type=int, default=5, help="how many (default 5)")
+
+    command = commands.add_parser("export", help="save a checkpoint as a model of its own")
+    command.set_defaults(run_command=export)
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    command.add_argument("--step", type=int, help="step of the checkpoint (default: newest)")
+    command.add_argument("--push-to-hub", metavar="REPO", help="publish it as USER/NAME as well")
+    command.add_argument("--private", action="store_true", help="publish for yourself only")
     return parser
 
 

@@ -155,6 +155,9 @@ class ModelConfig:
     tie_embeddings: bool = False
     """Use the token embedding as the output layer as well."""
 
+    separate_encoder_embedding: bool = False
+    """Give the neighbor encoder a token embedding of its own instead of the decoder's."""
+
     pad_id: int = 0
     """Token id that marks "nothing here" in sequences and neighbors."""
 
@@ -170,7 +173,12 @@ class ModelConfig:
         check_integer(self, "dim_head", 4, 4096)
         for name in ("enc_attn_dropout", "enc_ff_dropout", "dec_attn_dropout", "dec_ff_dropout"):
             check_number(self, name, 0.0, 1.0, below_maximum=True)
-        for name in ("use_deepnet", "gated_rmsnorm", "tie_embeddings"):
+        for name in (
+            "use_deepnet",
+            "gated_rmsnorm",
+            "tie_embeddings",
+            "separate_encoder_embedding",
+        ):
             check_flag(self, name)
         check_integer(self, "pad_id", 0, self.num_tokens - 1)
         check_layers(self, "enc_cross_attn_layers", self.enc_depth, optional=True)
@@ -252,6 +260,18 @@ class TrainingConfig:
     precision: Precision = Precision.AUTO
     """Number format of the matrix products; weights and optimizer stay float32."""
 
+    packing: bool = True
+    """Put several short pieces of text into one row, instead of padding each to a row."""
+
+    compile: bool = False
+    """Compile the network with torch.compile before the first step; needs a C++ compiler."""
+
+    gradient_checkpointing: bool = False
+    """Compute inner states again for the gradient: less memory for about a third more time."""
+
+    num_workers: int = 0
+    """Processes that prepare batches; 0 prepares them between the steps."""
+
     seed: int = 0
     """Seed of weights, order of data and dropout."""
 
@@ -275,6 +295,9 @@ class TrainingConfig:
         check_integer(self, "keep_checkpoints", 1, 1_000_000)
         check_integer(self, "log_every", 1, 1_000_000_000)
         check_choice(self, "precision", Precision)
+        for name in ("packing", "compile", "gradient_checkpointing"):
+            check_flag(self, name)
+        check_integer(self, "num_workers", 0, 256)
         check_integer(self, "seed", 0, LARGEST_INTEGER)
 
 

@@ -1,8 +1,15 @@
 """Where tensors are computed and in which number format."""
 
+import ctypes
+import platform
+
 import torch
 
 from retro.config import Precision
+
+MALLOPT_TRIM_THRESHOLD = -1
+MALLOPT_MMAP_MAX = -4
+"""Numbers of these settings in the C library's malloc.h."""
 
 
 def default_device() -> torch.device:
@@ -13,6 +20,20 @@ def default_device() -> torch.device:
 def share_cores() -> None:
     """Use half of this process's CPU threads from now on, so that a job beside keeps the rest."""
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory it has freed, for its next large tensors.
+
+    The GNU C library returns large blocks to the system at once, and the system hands them out
+    again page by page, zeroed: measured a tenth of a training step in float32 on two cores, and
+    a quarter in bfloat16. Elsewhere nothing is changed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    library.mallopt(MALLOPT_MMAP_MAX, 0)
+    library.mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:

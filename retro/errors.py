@@ -5,6 +5,7 @@ RetroError
 |-- InputError               a document or a prompt cannot be used
 |-- ShapeError               an array does not fit the operation
 |-- TrainingError            a training run cannot go on
+|-- PublishError             a model cannot be put on the Hugging Face Hub
 `-- ArtifactError            a file written by an earlier step cannot be used
     |-- ArtifactMissingError
     |-- ArtifactMismatchError
@@ -33,6 +34,10 @@ class ShapeError(RetroError, ValueError):
 
 class TrainingError(RetroError):
     """A training run cannot go on; its last good checkpoint is kept."""
+
+
+class PublishError(RetroError):
+    """A model cannot be put on the Hugging Face Hub."""
 
 
 class ArtifactError(RetroError):

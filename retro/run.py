@@ -60,6 +60,8 @@ class CorpusFacts:
     num_neighbors: int
     exclusion_window: int | None
     """Tokens on either side that neighbors exclude; None where whole documents are excluded."""
+    summary: dict[str, Any]
+    """What the corpus holds and the name of its encoder, for people who read about the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,8 @@ class Run:
     """None until the run has started for the first time."""
     corpus_fingerprint: str | None
     tokenizer_fingerprint: str | None
+    corpus_summary: dict[str, Any] | None
+    """What the corpus held at the newest start; None in runs of earlier versions."""
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -175,6 +179,7 @@ def open_run(run_dir: Path) -> Run:
             training=None if training is None else config_from_dict(TrainingConfig, training),
             corpus_fingerprint=values.get("corpus_fingerprint"),
             tokenizer_fingerprint=values.get("tokenizer_fingerprint"),
+            corpus_summary=values.get("corpus_summary"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactMismatchError(
@@ -237,6 +242,7 @@ def resolve_run(
             "training": config_to_dict(training),
             "corpus_fingerprint": corpus.fingerprint,
             "tokenizer_fingerprint": corpus.tokenizer_fingerprint,
+            "corpus_summary": corpus.summary,
         },
     )
     return model, training

@@ -1,6 +1,7 @@
 """Imports point one way, third parties stay behind their fences, and imports are cheap."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def loaded_after(code: str) -> set[str]:
     ("code", "absent"),
     [
         ("import retro", {"torch", "numpy", "transformers", "faiss", "huggingface_hub"}),
+        ("import retro.retrieval", {"torch", "numpy", "transformers", "faiss"}),
         ("import retro.config, retro.model.presets", {"torch", "numpy"}),
         ("import retro.run, retro.retrieval.corpus", {"torch", "transformers", "faiss"}),
         ("import jobs.worker", {"torch", "transformers", "faiss", "gradio"}),
@@ -98,10 +100,12 @@ def test_imports_stay_light(code: str, absent: set[str]) -> None:
     assert loaded_after(code) & absent == set()
 
 
-def test_public_names_are_found_and_unknown_ones_are_named() -> None:
-    import retro  # noqa: PLC0415  # the lazy import is what is tested
+@pytest.mark.parametrize("name", ["retro", "retro.retrieval"])
+def test_public_names_are_found_and_unknown_ones_are_named(name: str) -> None:
+    package = importlib.import_module(name)
 
-    assert retro.RETRO.__name__ == "RETRO"
-    assert set(retro.__all__) == set(dir(retro))
+    for public in set(package.__all__) - {"__version__"}:
+        assert getattr(package, public).__name__ == public
+    assert set(package.__all__) == set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'REALM'"):
-        retro.REALM  # noqa: B018
+        package.REALM  # noqa: B018

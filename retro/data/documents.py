@@ -252,7 +252,7 @@ def read_folder(folder: Path, on_skip: Callable[[SkippedFile], None]) -> Iterato
     for relative in sorted(_walk(root, on_skip)):
         try:
             path = check_relative_path(relative)
-            yield decode_text(_read_inside(root, relative), path)
+            yield decode_text(read_inside(root, relative), path)
         except InputError as error:
             on_skip(SkippedFile(path=_printable(relative), reason=str(error)))
         except OSError as error:
@@ -275,7 +275,16 @@ def _walk(root: Path, on_skip: Callable[[SkippedFile], None]) -> Iterator[str]:
         yield from ((base / name).as_posix() for name in files)
 
 
-def _read_inside(root: Path, relative: str) -> bytes:
+def read_inside(root: Path, relative: str) -> bytes:
+    """Return the bytes of a regular file in a folder.
+
+    Args:
+        root: The folder, resolved.
+        relative: Path in it.
+
+    Raises:
+        InputError: It leads out of the folder, or the file is not regular, empty or too large.
+    """
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
         raise InputError(f"{relative} is a link out of its folder. Copy the file to include it.")

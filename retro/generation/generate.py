@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retro.config import SamplingConfig
-from retro.data.tokenizer import ByteLevelTokenizer, Tokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.overlap import copied_fraction, run_lengths
 from retro.generation.sampling import sample
+from retro.generation.source import open_source
 from retro.model.decoder import DecoderCache
 from retro.model.retro import RETRO
-from retro.model.weights import load_model
 from retro.retrieval.corpus import Corpus
 from retro.retrieval.retriever import Neighbor
-from retro.run import find_checkpoint, open_run
 
 FinishReason = Literal["length", "end", "stopped"]
 Segments = list[tuple[str, int]]
@@ -168,33 +167,38 @@ class Generator:
     @classmethod
     def open(
         cls,
-        run_dir: Path,
+        path: str | Path,
         *,
-        corpus_dir: Path | None = None,
+        corpus_dir: str | Path | None = None,
         step: int | None = None,
         device: torch.device | None = None,
         with_corpus: bool = True,
     ) -> "Generator":
-        """Load a checkpoint and open the corpus it reads.
+        """Load a model and open the corpus it reads.
 
         Args:
-            run_dir: Folder of the run.
-            corpus_dir: Folder of the corpus; None is the one the run was trained on.
-            step: Step of the checkpoint; None is the newest.
+            path: Folder of a run or of a saved model, or a saved model's name on the Hub.
+            corpus_dir: Folder of the corpus; None is the one the run was trained on. A
+                saved model does not know where that is.
+            step: Step of the run's checkpoint; None is the newest.
             device: Where to compute; None is a GPU where there is one.
             with_corpus: False leaves the corpus alone; then retrieval must stay off.
 
         Raises:
-            ArtifactMissingError: Run, checkpoint or corpus does not exist.
+            ArtifactMissingError: Run, checkpoint, model, its tokenizer or corpus does not
+                exist.
             ArtifactMismatchError: They do not fit each other, or a file is damaged.
+            ConfigError: ``step`` is given for a saved model.
         """
-        run = open_run(run_dir)
-        record = find_checkpoint(run_dir, step)
-        if run.model is None:
-            raise ArtifactMissingError(f"Run {run_dir.name} has not started yet. Train it first.")
-        model = load_model(record.path / "model.safetensors", run.model, device or default_device())
-        corpus = Corpus.open(corpus_dir or run.corpus_path) if with_corpus else None
-        return cls(model, ByteLevelTokenizer.load(run.tokenizer_dir), corpus)
+        source = open_source(
+            path,
+            corpus_dir=None if corpus_dir is None else Path(corpus_dir),
+            step=step,
+            device=device or default_device(),
+            with_corpus=with_corpus,
+        )
+        corpus = None if source.corpus_dir is None else Corpus.open(source.corpus_dir)
+        return cls(source.model, source.tokenizer, corpus)
 
     @torch.inference_mode()
     def generate(

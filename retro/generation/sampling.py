@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from retro.config import SamplingConfig
+from retro.model.sampling import tempered, top_k, top_p
 
 
 def filtered_probabilities(logits_V: Tensor, config: SamplingConfig) -> Tensor:
@@ -22,21 +23,10 @@ def filtered_probabilities(logits_V: Tensor, config: SamplingConfig) -> Tensor:
     Returns:
         Probabilities, (vocabulary,), float32, which sum to one.
     """
-    logits_V = logits_V.float()
-    if config.temperature == 0:
-        return torch.zeros_like(logits_V).scatter(0, logits_V.argmax(keepdim=True), 1.0)
-    # Subtracting the maximum first keeps tiny temperatures from overflowing.
-    probability_V = torch.softmax((logits_V - logits_V.max()) / config.temperature, -1)
-    sorted_V, order_V = probability_V.sort(descending=True, stable=True)
-    kept_V = torch.ones_like(sorted_V, dtype=torch.bool)
-    if 0 < config.top_k < len(kept_V):
-        kept_V[config.top_k :] = False
-        sorted_V = torch.where(kept_V, sorted_V, 0.0)
-        sorted_V = sorted_V / sorted_V.sum()
-    if config.top_p < 1:
-        kept_V &= sorted_V.cumsum(0) - sorted_V < config.top_p
-    sorted_V = torch.where(kept_V, sorted_V, 0.0)
-    return torch.zeros_like(probability_V).scatter(0, order_V, sorted_V / sorted_V.sum())
+    logits_V = tempered(logits_V, config.temperature)
+    if config.top_k > 0:
+        logits_V = top_k(logits_V, config.top_k)
+    return top_p(logits_V, config.top_p).softmax(-1)
 
 
 def sample(logits_V: Tensor, config: SamplingConfig, generator: torch.Generator) -> int:

@@ -44,18 +44,34 @@ def attend(
         mask = mask | ~mask.any(dim=-1, keepdim=True)
     if q_BHTP.device.type != "cpu" or q_BHTP.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(
-            q_BHTP, k_BHSP, v_BHSP, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
+            q_BHTP,
+            k_BHSP,
+            v_BHSP,
+            attn_mask=None if mask is None else _bias(mask, q_BHTP.dtype),
+            is_causal=is_causal,
+            dropout_p=dropout,
         )
     score_BHTS = (q_BHTP * q_BHTP.shape[-1] ** -0.5) @ k_BHSP.transpose(-1, -2)
     if is_causal:
         size = q_BHTP.shape[-2]
         mask = torch.ones(size, size, dtype=torch.bool, device=q_BHTP.device).tril()
     if mask is not None:
-        score_BHTS = score_BHTS.masked_fill(~mask, float("-inf"))
+        # In place and added: neither this nor its gradient is one more copy of all scores.
+        score_BHTS += _bias(mask, score_BHTS.dtype)
     weight_BHTS = score_BHTS.softmax(dim=-1)
     if dropout:
         weight_BHTS = F.dropout(weight_BHTS, dropout)
     return weight_BHTS @ v_BHSP
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what to add to scores: zero where they may be read, minus infinity elsewhere."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, float("-inf"))
+
+
+def project_jointly(x_BTD: Tensor, *projections: nn.Linear) -> Tensor:
+    """Return the outputs of several linear layers side by side, from one matrix product."""
+    return F.linear(x_BTD, torch.cat([projection.weight for projection in projections]))
 
 
 def split_heads(x_BTD: Tensor, num_heads: int) -> Tensor:
@@ -103,14 +119,14 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(inner, width, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, valid_BS: Tensor | None = None, cache: KeyValueCache | None = None
+        self, x_BTD: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
         """Let every token read the tokens it may.
 
         Args:
             x_BTD: States, (batch, tokens, width).
-            valid_BS: True where a token exists, (batch, tokens); None means everywhere.
-                Only without ``causal``.
+            mask: True where a token may be read, broadcastable to (batch, heads, tokens, read
+                tokens); it takes the place of ``causal``. None means that all tokens exist.
             cache: Earlier tokens, which the new ones read too and are added to. Only with
                 ``causal``.
 
@@ -121,12 +137,14 @@ class SelfAttention(nn.Module):
         before = 0 if cache is None else cache.length
         positions_T = torch.arange(before, before + num_tokens, device=x_BTD.device)
         angles_TJ = rotary_angles(positions_T, self.head_width)
-        q_BHTP = rotate(split_heads(self.q_proj(x_BTD), self.num_heads), angles_TJ)
-        k_BHSP = rotate(split_heads(self.k_proj(x_BTD), self.num_heads), angles_TJ)
-        v_BHSP = split_heads(self.v_proj(x_BTD), self.num_heads)
+        projected = project_jointly(x_BTD, self.q_proj, self.k_proj, self.v_proj)
+        qk_BHTP, v_BHSP = torch.split(
+            split_heads(projected, 3 * self.num_heads), [2 * self.num_heads, self.num_heads], dim=1
+        )
+        q_BHTP, k_BHSP = rotate(qk_BHTP, angles_TJ).chunk(2, dim=1)
         if cache is not None:
             k_BHSP, v_BHSP = cache.append(k_BHSP, v_BHSP)
-        mask = None if valid_BS is None else valid_BS[:, None, None, :]
+        is_causal = self.causal and mask is None and not before
         if self.causal and before and num_tokens > 1:
             read_S = torch.arange(before + num_tokens, device=x_BTD.device)
             mask = read_S[None, :] <= positions_T[:, None]
@@ -135,7 +153,7 @@ class SelfAttention(nn.Module):
             k_BHSP,
             v_BHSP,
             mask=mask,
-            is_causal=self.causal and not before and num_tokens > 1,
+            is_causal=is_causal,
             dropout=self.dropout if self.training else 0.0,
         )
         return self.out_proj(merge_heads(out_BHTP))
@@ -161,8 +179,9 @@ class CrossAttention(nn.Module):
     def keys_values(self, read_BSD: Tensor, positions_S: Tensor) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values of what is read, each (batch, heads, read, head_width)."""
         angles_SJ = rotary_angles(positions_S, self.head_width)
-        k_BHSP = rotate(split_heads(self.k_proj(read_BSD), self.num_heads), angles_SJ)
-        return k_BHSP, split_heads(self.v_proj(read_BSD), self.num_heads)
+        projected = project_jointly(read_BSD, self.k_proj, self.v_proj)
+        k_BHSP, v_BHSP = split_heads(projected, 2 * self.num_heads).chunk(2, dim=1)
+        return rotate(k_BHSP, angles_SJ), v_BHSP
 
     def forward(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from retro.config import ModelConfig
 from retro.model.attention import CrossAttention
+from retro.model.packing import AttendingTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,24 @@ class ChunkedCrossAttention(nn.Module):
             any_BT1 = any_BL.repeat_interleave(self.chunk_size, 1)[:, :body, None]
             changed_BT1 = torch.cat((changed_BT1[:, :head], any_BT1), 1)
         return update_BTD, changed_BT1
+
+    def read_packed(
+        self, x_BTD: Tensor, neighbors: ReadableNeighbors, attending: AttendingTokens
+    ) -> tuple[Tensor, Tensor]:
+        """Read the neighbors in packed rows.
+
+        Args:
+            x_BTD: Decoder states, (batch, tokens, width).
+            neighbors: Those of all complete chunks of the batch, as one row of chunks.
+            attending: The tokens that read them.
+
+        Returns:
+            As for ``forward``.
+        """
+        size = x_BTD.shape[:2]
+        read_BLMD, any_BL = self._read(attending.gather(x_BTD), 0, neighbors)
+        any_CM1 = any_BL[0][:, None, None].expand(-1, self.chunk_size, 1)
+        return attending.scatter(read_BLMD[0], *size), attending.scatter(any_CM1, *size)
 
     def _read(
         self, x_BLMD: Tensor, first: int, neighbors: ReadableNeighbors

@@ -15,12 +15,16 @@ from retro.config import ModelConfig
 from retro.model.attention import KeyValueCache, SelfAttention
 from retro.model.cca import ChunkedCrossAttention, ReadableNeighbors
 from retro.model.encoder import NeighborEncoder
-from retro.model.layers import FeedForward, Residual, RMSNorm, decoder_alpha
+from retro.model.layers import FeedForward, KeepOrRecompute, Residual, RMSNorm, decoder_alpha
+from retro.model.packing import AttendingTokens, Packing
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedNeighbors:
-    """Retrieved values of the chunks that end within the tokens at hand."""
+class EncodedNeighbors:
+    """Retrieved values, embedded or encoded, of the chunks that end within the tokens at hand.
+
+    In packed rows, those of all complete chunks of the batch, as one row of chunks.
+    """
 
     x_BLKRE: Tensor
     valid_BLKR: Tensor
@@ -80,24 +84,44 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.dec_dim, config.dec_ff_dropout)
         self.feed_forward_residual = Residual(config.dec_dim, alpha, gated=gated)
 
-    def attend_to_tokens(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def attend_to_tokens(
+        self, x_BTD: Tensor, mask: Tensor | None, cache: KeyValueCache | None
+    ) -> Tensor:
         """Return the stream after self-attention."""
         residual = self.attention_residual
-        return residual.combine(x_BTD, self.attention(residual.prepare(x_BTD), cache=cache))
+        return residual.combine(
+            x_BTD, self.attention(residual.prepare(x_BTD), mask=mask, cache=cache)
+        )
 
     def read_neighbors(
         self,
         x_BTD: Tensor,
         start: int,
-        neighbors: ReadableNeighbors | None,
+        encoded: EncodedNeighbors | None,
         earlier: ReadableNeighbors | None,
-    ) -> Tensor:
-        """Return the stream after chunked cross-attention."""
-        if self.cca is None or (neighbors is None and earlier is None):
-            return x_BTD
+        attending: AttendingTokens | None,
+    ) -> tuple[Tensor, ReadableNeighbors | None]:
+        """Return the stream after chunked cross-attention, and what it read.
+
+        Args:
+            x_BTD: The stream, (batch, tokens, width).
+            start: Position of the first token, counted from the start of the first chunk.
+            encoded: Neighbors of the chunks that end within these tokens.
+            earlier: Those of the last chunk that ended before these tokens.
+            attending: Who reads them in packed rows; None for one text per row.
+        """
+        if self.cca is None or (encoded is None and earlier is None):
+            return x_BTD, None
         residual = self.cca_residual
-        update_BTD, changed_BT1 = self.cca(residual.prepare(x_BTD), start, neighbors, earlier)
-        return residual.combine(x_BTD, update_BTD, changed_BT1)
+        prepared_BTD = residual.prepare(x_BTD)
+        readable = None
+        if encoded is not None:
+            readable = self.cca.readable(encoded.x_BLKRE, encoded.valid_BLKR)
+        if attending is not None and readable is not None:
+            update_BTD, changed_BT1 = self.cca.read_packed(prepared_BTD, readable, attending)
+        else:
+            update_BTD, changed_BT1 = self.cca(prepared_BTD, start, readable, earlier)
+        return residual.combine(x_BTD, update_BTD, changed_BT1), readable
 
     def feed(self, x_BTD: Tensor) -> Tensor:
         """Return the stream after the feed-forward layer."""
@@ -115,6 +139,7 @@ class Decoder(nn.Module):
             DecoderLayer(config, reads_neighbors=number in config.dec_cross_attn_layers)
             for number in range(1, config.dec_depth + 1)
         )
+        self.keep = KeepOrRecompute()
         self.first_cca = min(config.dec_cross_attn_layers, default=0) - 1
         self.encoder = NeighborEncoder(config) if config.dec_cross_attn_layers else None
         self.output_norm = (
@@ -126,10 +151,11 @@ class Decoder(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        embedded: EmbeddedNeighbors | None,
+        embedded: EncodedNeighbors | None,
         *,
         left_padding: int = 0,
         cache: DecoderCache | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Decode tokens, all of a sequence or, with a cache, the next ones.
 
@@ -139,38 +165,57 @@ class Decoder(nn.Module):
                 means retrieval off.
             left_padding: Tokens that the first chunk lacks at its start.
             cache: The tokens before; it is extended.
+            packing: Where pieces and chunks lie in packed rows; None for one text per row.
 
         Returns:
             Normalised states, (batch, tokens, width).
         """
         start = left_padding if cache is None else cache.left_padding + cache.num_tokens
-        num_chunks = (start + x_BTD.shape[1]) // self.chunk_size - start // self.chunk_size
-        encoded: EmbeddedNeighbors | None = None
+        mask = None if packing is None else packing.self_attention_mask()
+        attending = None if packing is None else packing.attending(self.chunk_size)
+        encoded: EncodedNeighbors | None = None
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            x_BTD = layer.attend_to_tokens(x_BTD, None if cache is None else cache.layers[number])
+            tokens = None if cache is None else cache.layers[number]
+            x_BTD = self.keep(layer.attend_to_tokens, x_BTD, mask, tokens)
             if number == self.first_cca:
-                chunk_BLMD, chunk_valid_BLM = self._finished_chunks(x_BTD, start, num_chunks, cache)
-                if embedded is not None and num_chunks > 0:
-                    assert self.encoder is not None
-                    encoded = EmbeddedNeighbors(
-                        self.encoder(
-                            embedded.x_BLKRE, embedded.valid_BLKR, chunk_BLMD, chunk_valid_BLM
-                        ),
-                        embedded.valid_BLKR,
-                    )
+                encoded = self._encode(x_BTD, embedded, start, cache, packing)
             if layer.cca is not None:
-                readable = None
-                if encoded is not None:
-                    readable = layer.cca.readable(encoded.x_BLKRE, encoded.valid_BLKR)
                 earlier = None if cache is None else cache.neighbors.get(number)
-                x_BTD = layer.read_neighbors(x_BTD, start, readable, earlier)
-                if cache is not None and num_chunks > 0:
+                x_BTD, readable = self.keep(
+                    layer.read_neighbors, x_BTD, start, encoded, earlier, attending
+                )
+                if cache is not None and self._num_finished(x_BTD, start) > 0:
                     cache.neighbors.pop(number, None)
                     if readable is not None:
                         cache.neighbors[number] = readable.last_chunk()
-            x_BTD = layer.feed(x_BTD)
+            x_BTD = self.keep(layer.feed, x_BTD)
         return self.output_norm(x_BTD)
+
+    def _num_finished(self, x_BTD: Tensor, start: int) -> int:
+        return (start + x_BTD.shape[1]) // self.chunk_size - start // self.chunk_size
+
+    def _encode(
+        self,
+        x_BTD: Tensor,
+        embedded: EncodedNeighbors | None,
+        start: int,
+        cache: DecoderCache | None,
+        packing: Packing | None,
+    ) -> EncodedNeighbors | None:
+        """Return the neighbors in the light of their chunks; None with retrieval off."""
+        assert self.encoder is not None
+        if packing is not None:
+            if embedded is None:
+                return None
+            chunk_BLMD, chunk_valid_BLM = packing.chunks(x_BTD, self.chunk_size), None
+        else:
+            num_chunks = self._num_finished(x_BTD, start)
+            chunk_BLMD, chunk_valid_BLM = self._finished_chunks(x_BTD, start, num_chunks, cache)
+            if embedded is None or num_chunks == 0:
+                return None
+        x_BLKRE = self.encoder(embedded.x_BLKRE, embedded.valid_BLKR, chunk_BLMD, chunk_valid_BLM)
+        return EncodedNeighbors(x_BLKRE, embedded.valid_BLKR)
 
     def _finished_chunks(
         self, x_BTD: Tensor, start: int, num_chunks: int, cache: DecoderCache | None

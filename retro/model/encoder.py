@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from retro.config import ModelConfig
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.layers import FeedForward, Residual, RMSNorm, encoder_alpha
+from retro.model.layers import (
+    FeedForward,
+    KeepOrRecompute,
+    Residual,
+    RMSNorm,
+    encoder_alpha,
+)
 
 
 class EncoderLayer(nn.Module):
@@ -43,7 +49,8 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """Return the states after this layer, (rows, retrieved tokens, width)."""
         residual = self.attention_residual
-        x_NRE = residual.combine(x_NRE, self.attention(residual.prepare(x_NRE), valid_NR))
+        mask = valid_NR[:, None, None, :]
+        x_NRE = residual.combine(x_NRE, self.attention(residual.prepare(x_NRE), mask))
         if self.cross is not None:
             residual = self.cross_residual
             update_NRE = self._read_chunk(residual.prepare(x_NRE), chunk_CMD, chunk_valid_CM)
@@ -78,6 +85,7 @@ class NeighborEncoder(nn.Module):
             EncoderLayer(config, reads_chunk=number in config.encoder_cross_layers)
             for number in range(1, config.enc_depth + 1)
         )
+        self.keep = KeepOrRecompute()
         gated = config.gated_rmsnorm
         # Post-norm streams leave every sublayer normalised already.
         self.chunk_norm = nn.Identity() if post_norm else RMSNorm(config.dec_dim, gated=gated)
@@ -106,5 +114,5 @@ class NeighborEncoder(nn.Module):
         chunk_CMD = self.chunk_norm(chunk_BLMD).flatten(0, 1)
         chunk_valid_CM = None if chunk_valid_BLM is None else chunk_valid_BLM.flatten(0, 1)
         for layer in self.layers:
-            x_NRE = layer(x_NRE, valid_NR, chunk_CMD, chunk_valid_CM)
+            x_NRE = self.keep(layer, x_NRE, valid_NR, chunk_CMD, chunk_valid_CM)
         return torch.unflatten(self.output_norm(x_NRE), 0, embedded_BLKRE.shape[:3])

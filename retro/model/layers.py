@@ -7,11 +7,17 @@ Sources: RMSNorm arXiv:1910.07467, gated RMSNorm arXiv:2104.07012, rotary positi
 arXiv:2104.09864, DeepNorm arXiv:2203.00555.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from retro.config import ModelConfig
+
+OutputT = TypeVar("OutputT")
 
 ROTARY_BASE = 10_000.0
 
@@ -52,17 +58,23 @@ class FeedForward(nn.Module):
 class Residual(nn.Module):
     """Adds a sublayer's update to the stream, before (pre) or inside (post) a norm.
 
-    Pre-norm: ``x + G(norm(x))``. Post-norm with DeepNorm: ``norm(alpha x + G(x))``.
+    Pre-norm: ``x + G(RMSNorm(x))``. Post-norm with DeepNorm: ``LayerNorm(alpha x + G(x))``, with
+    a gated RMSNorm in its place where that was asked for.
     """
 
     def __init__(self, width: int, alpha: float | None, *, gated: bool) -> None:
         super().__init__()
         self.alpha = alpha
-        self.norm = RMSNorm(width, gated=gated)
+        self.norm: nn.Module = RMSNorm(width, gated=gated)
+        if alpha is not None and not gated:
+            self.norm = nn.LayerNorm(width)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return what the sublayer reads."""
-        return self.norm(x) if self.alpha is None else x
+        if self.alpha is not None:
+            return x
+        normed: Tensor = self.norm(x)
+        return normed
 
     def combine(self, x: Tensor, update: Tensor, changed: Tensor | None = None) -> Tensor:
         """Return the stream after the sublayer.
@@ -75,8 +87,26 @@ class Residual(nn.Module):
         """
         if self.alpha is None:
             return x + update
-        normed = self.norm(self.alpha * x + update)
+        normed: Tensor = self.norm(self.alpha * x + update)
         return normed if changed is None else torch.where(changed, normed, x)
+
+
+class KeepOrRecompute:
+    """Calls a part of the network; if asked, its inner states are not kept for the gradient.
+
+    They are computed a second time on the way back (gradient checkpointing,
+    arXiv:1604.06174): less memory for about a third more time, and the same result.
+    """
+
+    def __init__(self) -> None:
+        self.recompute = False
+
+    def __call__(self, part: Callable[..., OutputT], *inputs: Any) -> OutputT:
+        """Return what the part returns for these inputs."""
+        if self.recompute and torch.is_grad_enabled():
+            output: OutputT = checkpoint(part, *inputs, use_reentrant=False)
+            return output
+        return part(*inputs)
 
 
 def encoder_alpha(config: ModelConfig) -> float | None:
@@ -139,15 +169,8 @@ def rotate(x_BHTP: Tensor, angles_TJ: Tensor) -> Tensor:
         The rotated queries or keys, of the same shape and number format.
     """
     pairs = angles_TJ.shape[-1]
-    dtype = torch.float64 if x_BHTP.dtype == torch.float64 else torch.float32
+    dtype = torch.promote_types(x_BHTP.dtype, torch.float32)
     cos, sin = angles_TJ.cos().to(dtype), angles_TJ.sin().to(dtype)
-    first = x_BHTP[..., :pairs].to(dtype)
-    second = x_BHTP[..., pairs : 2 * pairs].to(dtype)
-    return torch.cat(
-        (
-            (first * cos - second * sin).to(x_BHTP.dtype),
-            (second * cos + first * sin).to(x_BHTP.dtype),
-            x_BHTP[..., 2 * pairs :],
-        ),
-        dim=-1,
-    )
+    first, second, rest = torch.split(x_BHTP, [pairs, pairs, x_BHTP.shape[-1] - 2 * pairs], dim=-1)
+    rotated = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat((*(part.to(x_BHTP.dtype) for part in rotated), rest), dim=-1)

@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from retro.config import ModelConfig, config_from_dict, config_to_dict
+from retro.config import ModelConfig, config_from_dict
 from retro.errors import ShapeError
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EmbeddedNeighbors
+from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EncodedNeighbors
+from retro.model.hub import HubModel
 from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
+from retro.model.loss import linear_cross_entropy
+from retro.model.packing import Packing
 
 
-class RETRO(nn.Module, PyTorchModelHubMixin):
+class RETRO(HubModel):
     """A language model that reads, for each chunk, the neighbors of the chunk before.
 
     The arguments are the fields of ``retro.config.ModelConfig``.
@@ -51,11 +53,12 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         config = config_from_dict(ModelConfig, settings)
         self.config = config
-        # Written to config.json with every default, so that a later default changes no saved model.
-        self._hub_mixin_config = config_to_dict(config)
         self.token_embedding = nn.Embedding(config.num_tokens, config.dec_dim)
+        self.encoder_embedding: nn.Embedding | None = None
         self.to_encoder_width: nn.Module = nn.Identity()
-        if config.enc_dim != config.dec_dim and config.dec_cross_attn_layers:
+        if config.dec_cross_attn_layers and config.separate_encoder_embedding:
+            self.encoder_embedding = nn.Embedding(config.num_tokens, config.enc_dim)
+        elif config.dec_cross_attn_layers and config.enc_dim != config.dec_dim:
             self.to_encoder_width = nn.Linear(config.dec_dim, config.enc_dim, bias=False)
         self.decoder = Decoder(config)
         self.to_logits = nn.Linear(config.dec_dim, config.num_tokens, bias=False)
@@ -78,25 +81,46 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
         """Most tokens the model reads at once."""
         return self.config.max_seq_len
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether inner states are computed again for the gradient instead of kept.
+
+        Much less memory in training for about a third more time; no result changes.
+        """
+        return self.decoder.keep.recompute
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, wanted: bool) -> None:
+        self.decoder.keep.recompute = wanted
+        if self.decoder.encoder is not None:
+            self.decoder.encoder.keep.recompute = wanted
+
     def forward(
         self,
         seq: Tensor,
         retrieved: Tensor | None = None,
         return_loss: bool = False,
         *,
+        labels: Tensor | None = None,
         left_padding: int = 0,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Return logits, or the loss of predicting each token from those before it.
 
         Args:
             seq: Token ids, (batch, tokens). With ``return_loss`` one token more: the last
-                is only a label.
+                is only a label, unless ``labels`` are given.
             retrieved: Token ids of the retrieved values of every complete chunk, (batch,
                 chunks, neighbors, tokens), or (batch, chunks, tokens) for one neighbor;
                 ``pad_id`` where there is nothing. None switches retrieval off.
+                With ``packing``: (chunks, neighbors, tokens), in the order of its chunks.
             return_loss: Return the mean cross-entropy over labels other than ``pad_id``.
+            labels: What each token is followed by, (batch, tokens); None means ``seq`` itself,
+                moved by one.
             left_padding: Tokens that the first chunk lacks at its start, so that a short
                 text can end with a whole chunk (arXiv:2304.06762).
+            packing: Where pieces and chunks lie, if rows hold several texts; it needs
+                ``labels`` for a loss, and no ``left_padding``.
 
         Returns:
             Logits, (batch, tokens, vocabulary), or the loss in nats per token, a scalar.
@@ -105,19 +129,31 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
             ShapeError: The arguments do not fit each other or the model.
         """
         if not return_loss:
-            return self.to_logits(self._decode(seq, retrieved, left_padding))
-        losses_BT, counted_BT = self.token_losses(seq, retrieved, left_padding=left_padding)
-        return losses_BT.sum() / counted_BT.sum().clamp(min=1)
+            return self.to_logits(self._decode(seq, retrieved, left_padding, packing))
+        inputs_BT, labels_BT = self._inputs_and_labels(seq, labels, packing)
+        x_BTD = self._decode(inputs_BT, retrieved, left_padding, packing)
+        loss = linear_cross_entropy(
+            x_BTD.flatten(0, 1), self.to_logits.weight, labels_BT.flatten(), self.pad_id
+        )
+        return loss / (labels_BT != self.pad_id).sum().clamp(min=1)
 
     def token_losses(
-        self, seq: Tensor, retrieved: Tensor | None = None, *, left_padding: int = 0
+        self,
+        seq: Tensor,
+        retrieved: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        left_padding: int = 0,
+        packing: Packing | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss of each label and which labels count.
 
         Args:
-            seq: Token ids, (batch, tokens + 1).
+            seq: Token ids, (batch, tokens + 1), or (batch, tokens) if ``labels`` are given.
             retrieved: As for ``forward``.
+            labels: As for ``forward``.
             left_padding: As for ``forward``.
+            packing: As for ``forward``.
 
         Returns:
             Cross-entropy in nats, (batch, tokens), zero where the label is ``pad_id``; and
@@ -126,13 +162,8 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
         Raises:
             ShapeError: The arguments do not fit each other or the model.
         """
-        if seq.ndim != 2 or seq.shape[1] < 2:
-            raise ShapeError(
-                f"seq must be (batch, tokens + 1) with at least 2 tokens for a loss, "
-                f"got {tuple(seq.shape)}."
-            )
-        labels_BT = seq[:, 1:].long()
-        logits_BTV = self.to_logits(self._decode(seq[:, :-1], retrieved, left_padding))
+        inputs_BT, labels_BT = self._inputs_and_labels(seq, labels, packing)
+        logits_BTV = self.to_logits(self._decode(inputs_BT, retrieved, left_padding, packing))
         losses = F.cross_entropy(
             logits_BTV.flatten(0, 1),
             labels_BT.flatten(),
@@ -198,7 +229,31 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
         )
         return self.to_logits(x_BTD if all_logits else x_BTD[:, -1])
 
-    def _decode(self, seq: Tensor, retrieved: Tensor | None, left_padding: int) -> Tensor:
+    def _inputs_and_labels(
+        self, seq: Tensor, labels: Tensor | None, packing: Packing | None
+    ) -> tuple[Tensor, Tensor]:
+        if labels is not None:
+            if labels.shape != seq.shape:
+                raise ShapeError(
+                    f"labels must have the shape of seq, {tuple(seq.shape)}, "
+                    f"got {tuple(labels.shape)}."
+                )
+            inputs_BT = seq
+        else:
+            if packing is not None:
+                raise ShapeError("Packed rows need labels for a loss, got none.")
+            if seq.ndim != 2 or seq.shape[1] < 2:
+                raise ShapeError(
+                    f"seq must be (batch, tokens + 1) with at least 2 tokens for a loss, "
+                    f"got {tuple(seq.shape)}."
+                )
+            inputs_BT, labels = seq[:, :-1], seq[:, 1:]
+        self._check_ids(labels)
+        return inputs_BT, labels.long()
+
+    def _decode(
+        self, seq: Tensor, retrieved: Tensor | None, left_padding: int, packing: Packing | None
+    ) -> Tensor:
         if seq.ndim != 2 or seq.shape[1] == 0:
             raise ShapeError(f"seq must be (batch, tokens), got {tuple(seq.shape)}.")
         if seq.shape[1] > self.config.max_seq_len:
@@ -206,34 +261,39 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
                 f"The model reads at most max_seq_len = {self.config.max_seq_len} tokens, "
                 f"got {seq.shape[1]}. Shorten the sequence."
             )
-        if not 0 <= left_padding < self.config.chunk_size:
+        if not 0 <= left_padding < self.config.chunk_size or (packing and left_padding):
             raise ShapeError(
                 f"left_padding must be at least 0 and below chunk_size = "
-                f"{self.config.chunk_size}, got {left_padding}."
+                f"{self.config.chunk_size}, and 0 for packed rows, got {left_padding}."
             )
-        return self.decoder(
-            self._embed(seq),
-            self._embed_neighbors(seq, retrieved, left_padding),
-            left_padding=left_padding,
-        )
+        if packing is None:
+            embedded = self._embed_neighbors(seq, retrieved, left_padding)
+        else:
+            embedded = self._embed_packed(seq, retrieved, packing)
+        return self.decoder(self._embed(seq), embedded, left_padding=left_padding, packing=packing)
 
-    def _embed(self, ids: Tensor) -> Tensor:
+    def _check_ids(self, ids: Tensor) -> None:
         if ids.is_floating_point() or ids.dtype == torch.bool:
             raise ShapeError(f"Token ids must be integers, got {ids.dtype}.")
-        # On the CPU this costs nothing; on a GPU it would wait for the device.
-        if ids.device.type == "cpu" and ids.numel():
-            low, high = int(ids.min()), int(ids.max())
-            if low < 0 or high >= self.config.num_tokens:
-                raise ShapeError(
-                    f"Token ids must be at least 0 and below num_tokens = "
-                    f"{self.config.num_tokens}, got {low if low < 0 else high}."
-                )
+        # On the CPU this costs nothing; on a GPU it would wait for the device, and a compiled
+        # graph would break here.
+        if ids.device.type != "cpu" or not ids.numel() or torch.compiler.is_compiling():
+            return
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.config.num_tokens:
+            raise ShapeError(
+                f"Token ids must be at least 0 and below num_tokens = "
+                f"{self.config.num_tokens}, got {low if low < 0 else high}."
+            )
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        self._check_ids(ids)
         # Unit variance in, while the rows stay small enough to serve as output layer as well.
         return self.token_embedding(ids.long()) * math.sqrt(self.config.dec_dim)
 
     def _embed_neighbors(
         self, seq: Tensor, retrieved: Tensor | None, start: int
-    ) -> EmbeddedNeighbors | None:
+    ) -> EncodedNeighbors | None:
         if retrieved is None or not self.config.dec_cross_attn_layers:
             return None
         size = self.config.chunk_size
@@ -246,10 +306,36 @@ class RETRO(nn.Module, PyTorchModelHubMixin):
                 f"with batch {seq.shape[0]} and chunks {num_chunks} for {seq.shape[1]} tokens, "
                 f"got {tuple(retrieved.shape)}."
             )
-        if num_chunks == 0 or retrieved.shape[2] == 0 or retrieved.shape[3] == 0:
+        return self._embed_retrieved(retrieved)
+
+    def _embed_packed(
+        self, seq: Tensor, retrieved: Tensor | None, packing: Packing
+    ) -> EncodedNeighbors | None:
+        if packing.pieces_BT.shape != seq.shape:
+            raise ShapeError(
+                f"packing must say for each of the {tuple(seq.shape)} tokens to which piece it "
+                f"belongs, got {tuple(packing.pieces_BT.shape)}."
+            )
+        if retrieved is None or not self.config.dec_cross_attn_layers:
             return None
-        valid_BLKR = retrieved != self.config.pad_id
-        return EmbeddedNeighbors(self.to_encoder_width(self._embed(retrieved)), valid_BLKR)
+        if retrieved.ndim != 3 or len(retrieved) != len(packing.chunk_starts_C):
+            raise ShapeError(
+                f"retrieved must be (chunks, neighbors, tokens) for the "
+                f"{len(packing.chunk_starts_C)} chunks of the packed rows, "
+                f"got {tuple(retrieved.shape)}."
+            )
+        return self._embed_retrieved(retrieved[None])
+
+    def _embed_retrieved(self, retrieved_BLKR: Tensor) -> EncodedNeighbors | None:
+        if 0 in retrieved_BLKR.shape[1:]:
+            return None
+        valid_BLKR = retrieved_BLKR != self.config.pad_id
+        if self.encoder_embedding is None:
+            x_BLKRE = self.to_encoder_width(self._embed(retrieved_BLKR))
+        else:
+            self._check_ids(retrieved_BLKR)
+            x_BLKRE = self.encoder_embedding(retrieved_BLKR.long())
+        return EncodedNeighbors(x_BLKRE, valid_BLKR)
 
 
 def initialize(model: RETRO) -> None:
@@ -270,10 +356,12 @@ def initialize(model: RETRO) -> None:
         # Small logits: the first predictions are nearly even, so the first loss is ln(vocabulary).
         model.to_logits.weight.data.mul_(0.2)
     nn.init.normal_(model.token_embedding.weight, std=config.dec_dim**-0.5)
+    if model.encoder_embedding is not None:
+        nn.init.normal_(model.encoder_embedding.weight)
     if config.use_deepnet:
-        _initialize_deepnorm(model.decoder.layers, decoder_beta(config))
+        initialize_deepnorm(model.decoder.layers, decoder_beta(config))
         if model.decoder.encoder is not None:
-            _initialize_deepnorm(model.decoder.encoder, encoder_beta(config))
+            initialize_deepnorm(model.decoder.encoder, encoder_beta(config))
         return
     damping = decoder_sublayers(config) ** -0.5
     for layer in model.decoder.layers:
@@ -282,7 +370,8 @@ def initialize(model: RETRO) -> None:
         layer.feed_forward.down_proj.weight.data.mul_(damping)
 
 
-def _initialize_deepnorm(part: nn.Module, beta: float) -> None:
+def initialize_deepnorm(part: nn.Module, beta: float) -> None:
+    """Set Xavier weights with gain ``beta`` on feed-forward, value and output matrices."""
     for module in part.modules():
         if isinstance(module, SelfAttention | CrossAttention):
             gains = {module.q_proj: 1.0, module.k_proj: 1.0}

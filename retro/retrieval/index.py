@@ -3,7 +3,6 @@
 Shape suffixes: Q queries, S search results per query, N any number of keys, Z key width.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,32 @@ from retro.data.database import NO_NEIGHBOR
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ShapeError
 from retro.progress import Progress, no_progress
 from retro.retrieval.exact import Keys, exact_search
-from retro.retrieval.index_info import IndexInfo, choose_kind
+from retro.retrieval.index_info import HNSW_LINKS, IndexInfo, IndexPlan, KeyCode, plan_index
 
 INDEX_FILE = "index.faiss"
 WANTED_RECALL = 0.95
 RECALL_AT = 10
 RECALL_QUERIES = 256
-TRAINING_KEYS_PER_LIST = 64
-KEYS_PER_BLOCK = 16_384
-HNSW_LINKS = 32
+SMALLEST_GAIN = 0.005
+"""Of recall; codes too short for the wanted recall are searched no further than this."""
 FIRST_EFFORT = {IndexKind.IVF: 4, IndexKind.HNSW: 32}
 
 
 class Index:
     """Keys in a FAISS index; the position of a key is its chunk id."""
 
-    def __init__(self, backend: Any, kind: IndexKind) -> None:
+    def __init__(self, backend: Any, kind: IndexKind, code: KeyCode = KeyCode.FULL) -> None:
         self.kind = kind
+        self.code = code
         self.num_keys: int = backend.ntotal
         self.width: int = backend.d
         self._backend = backend
-        self._searcher = _on_gpu(backend, kind)
+        self._searcher = _on_gpu(backend, kind, code)
+
+    @property
+    def backend(self) -> Any:
+        """The index of FAISS itself, on the CPU, for ``search(vectors, k=...)``."""
+        return self._backend
 
     def search(
         self, queries_QZ: NDArray[np.float32], num_results: int
@@ -77,9 +81,14 @@ class Index:
             for backend in (self._backend, self._searcher):
                 setattr(backend.hnsw if self.kind is IndexKind.HNSW else backend, name, effort)
 
+    def serialized(self) -> NDArray[np.uint8]:
+        """Return the bytes of the index as FAISS writes them."""
+        data: NDArray[np.uint8] = faiss.serialize_index(self._backend)
+        return data
+
     def save(self, folder: Path) -> None:
         """Write ``index.faiss`` into a folder."""
-        (folder / INDEX_FILE).write_bytes(faiss.serialize_index(self._backend).tobytes())
+        (folder / INDEX_FILE).write_bytes(self.serialized().data)
 
 
 def build_index(
@@ -89,6 +98,7 @@ def build_index(
     *,
     seed: int = 0,
     on_progress: Progress = no_progress,
+    plan: IndexPlan | None = None,
 ) -> tuple[Index, IndexInfo]:
     """Put keys into an index and measure how much it finds.
 
@@ -101,62 +111,89 @@ def build_index(
         kind: Structure of the index.
         seed: Choice of the keys that inverted lists are trained on, and of the sample.
         on_progress: Told of the stage ``index`` in chunks.
+        plan: The index, where the caller has chosen one that fits into memory; ``kind`` is
+            then not used.
 
     Returns:
         The index and facts about it.
     """
-    kind = choose_kind(kind, num_keys)
+    plan = plan or plan_index(kind, num_keys, keys.width)
+    kind = plan.kind
     on_progress("index", 0, num_keys)
     rng = np.random.default_rng(seed)
-    backend = _empty_index(keys, num_keys, kind, rng)
-    for first, keys_NZ in keys.blocks(0, num_keys, KEYS_PER_BLOCK):
+    backend = _empty_index(keys, num_keys, plan, rng)
+    for first, keys_NZ in keys.blocks(0, num_keys, plan.keys_per_block):
         backend.add(keys_NZ)
         on_progress("index", first, num_keys)
-    index = Index(backend, kind)
+    index = Index(backend, kind, plan.code)
     assert index.num_keys == num_keys, f"{index.num_keys} of {num_keys} keys"
     recall, effort = (1.0, 0) if kind is IndexKind.FLAT else _tune(index, keys, rng)
     on_progress("index", num_keys, num_keys)
     info = IndexInfo(
-        kind=kind, num_keys=num_keys, recall=recall, recall_at=RECALL_AT, effort=effort
+        kind=kind,
+        num_keys=num_keys,
+        recall=recall,
+        recall_at=RECALL_AT,
+        effort=effort,
+        code=plan.code,
     )
     return index, info
 
 
-def open_index(folder: Path, info: IndexInfo) -> Index:
-    """Load ``index.faiss`` from a folder.
+def open_index(folder: Path, info: IndexInfo, name: str = INDEX_FILE) -> Index:
+    """Load an index from a folder.
+
+    Args:
+        folder: Where it is.
+        info: Facts about it.
+        name: Its file.
 
     Raises:
         ArtifactMissingError: It is not there.
         ArtifactMismatchError: It is damaged or another index.
     """
-    path = folder / INDEX_FILE
+    path = folder / name
     if not path.exists():
-        raise ArtifactMissingError(f"There is no {INDEX_FILE}. Build the corpus again.")
+        raise ArtifactMissingError(f"There is no {name}. Build the corpus again.")
     try:
-        backend = faiss.deserialize_index(np.fromfile(path, dtype=np.uint8))
+        # Without the flag, product codes would get tables larger than the keys.
+        backend = faiss.deserialize_index(
+            np.fromfile(path, dtype=np.uint8), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+        )
     except RuntimeError as error:
-        raise ArtifactMismatchError(f"{INDEX_FILE} is damaged. Build the corpus again.") from error
+        raise ArtifactMismatchError(f"{name} is damaged. Build the corpus again.") from error
     if backend.ntotal != info.num_keys:
         raise ArtifactMismatchError(
-            f"{INDEX_FILE} must hold {info.num_keys} keys, got {backend.ntotal}. "
-            f"Build the corpus again."
+            f"{name} must hold {info.num_keys} keys, got {backend.ntotal}. Build the corpus again."
         )
-    return Index(backend, info.kind)
+    return Index(backend, info.kind, info.code)
 
 
-def _empty_index(keys: Keys, num_keys: int, kind: IndexKind, rng: np.random.Generator) -> Any:
-    if kind is IndexKind.FLAT:
+def _empty_index(keys: Keys, num_keys: int, plan: IndexPlan, rng: np.random.Generator) -> Any:
+    if plan.kind is IndexKind.FLAT:
         return faiss.IndexFlatL2(keys.width)
-    if kind is IndexKind.HNSW:
+    if plan.kind is IndexKind.HNSW:
         return faiss.IndexHNSWFlat(keys.width, HNSW_LINKS)
-    num_lists = max(1, min(round(4 * math.sqrt(num_keys)), num_keys // TRAINING_KEYS_PER_LIST))
-    backend = faiss.IndexIVFFlat(faiss.IndexFlatL2(keys.width), keys.width, num_lists)
+    backend = _inverted_lists(keys.width, plan)
     # FAISS would print a warning for a corpus too small to train on.
     backend.cp.min_points_per_centroid = 1
     backend.cp.seed = int(rng.integers(2**31))
-    wanted = min(num_keys, num_lists * TRAINING_KEYS_PER_LIST)
-    sample = np.sort(rng.choice(num_keys, wanted, replace=False))
+    sample = np.sort(rng.choice(num_keys, plan.num_training, replace=False))
     backend.train(keys.gather(sample))
+    return backend
+
+
+def _inverted_lists(width: int, plan: IndexPlan) -> Any:
+    centers = faiss.IndexFlatL2(width)
+    if plan.code is KeyCode.FULL:
+        return faiss.IndexIVFFlat(centers, width, plan.num_lists)
+    if plan.code is KeyCode.SCALAR:
+        return faiss.IndexIVFScalarQuantizer(
+            centers, width, plan.num_lists, faiss.ScalarQuantizer.QT_8bit
+        )
+    backend = faiss.IndexIVFPQ(centers, width, plan.num_lists, plan.code_bytes, 8)
+    backend.use_precomputed_table = -1
+    backend.pq.cp.min_points_per_centroid = 1
     return backend
 
 
@@ -167,12 +204,15 @@ def _tune(index: Index, keys: Keys, rng: np.random.Generator) -> tuple[float, in
     wanted = min(RECALL_AT + 1, index.num_keys)
     true_QS, _ = exact_search(queries_QZ, keys, index.num_keys, wanted)
     effort = FIRST_EFFORT[index.kind]
+    before = 0.0
     while True:
         index.set_effort(effort)
         found_QS, _ = index.search(queries_QZ, wanted)
         recall = _recall(sample_N, true_QS, found_QS)
-        if recall >= WANTED_RECALL or effort >= index.num_keys:
+        in_vain = index.code is not KeyCode.FULL and recall < before + SMALLEST_GAIN
+        if recall >= WANTED_RECALL or effort >= index.num_keys or in_vain:
             return recall, effort
+        before = recall
         effort *= 2
 
 
@@ -188,7 +228,9 @@ def _recall(
     return hits / total if total else 1.0
 
 
-def _on_gpu(backend: Any, kind: IndexKind) -> Any:
-    if kind is IndexKind.HNSW or not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
+def _on_gpu(backend: Any, kind: IndexKind, code: KeyCode) -> Any:
+    # On a GPU, product codes work only in some lengths, and memory is what is short.
+    on_cpu = kind is IndexKind.HNSW or code is not KeyCode.FULL
+    if on_cpu or not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
         return backend
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, backend)

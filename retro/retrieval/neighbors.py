@@ -8,14 +8,14 @@ ranges per query, Z key width. A trailing 2 is (first chunk id, id after the las
 """
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig, Exclusion
-from retro.data.database import NO_NEIGHBOR, RetrievalDatabase
+from retro.data.database import NO_NEIGHBOR
 from retro.progress import Progress, no_progress
 from retro.retrieval.exact import (
     SPARE_RESULTS,
@@ -33,7 +33,31 @@ LARGEST_OVERFETCH = 128
 LARGEST_SHARE = 0.5
 
 
-def resolve_exclusion(database: RetrievalDatabase, config: CorpusConfig) -> Exclusion:
+class ChunkedDocuments(Protocol):
+    """Which document each chunk is of; a retrieval database, for example."""
+
+    @property
+    def documents_C(self) -> NDArray[np.int32]:  # noqa: N802  # as the field it stands for
+        """Document id of each chunk, never falling."""
+        ...
+
+    @property
+    def num_retrievable(self) -> int:
+        """Chunks that can be found; they come first."""
+        ...
+
+    @property
+    def num_chunks(self) -> int:
+        """All chunks."""
+        ...
+
+    @property
+    def chunk_size(self) -> int:
+        """Tokens per chunk."""
+        ...
+
+
+def resolve_exclusion(database: ChunkedDocuments, config: CorpusConfig) -> Exclusion:
     """Return the rule to use, never ``AUTO``.
 
     Where one document holds most of the corpus, its chunks would have few neighbors or
@@ -47,7 +71,7 @@ def resolve_exclusion(database: RetrievalDatabase, config: CorpusConfig) -> Excl
 
 
 def excluded_ranges(
-    database: RetrievalDatabase, ids_Q: NDArray[Any], exclusion: Exclusion, window: int
+    database: ChunkedDocuments, ids_Q: NDArray[Any], exclusion: Exclusion, window: int
 ) -> NDArray[np.int64]:
     """Return the chunk ids that may not be neighbors of chunks.
 
@@ -75,7 +99,7 @@ def excluded_ranges(
 
 
 def find_neighbors(
-    database: RetrievalDatabase,
+    database: ChunkedDocuments,
     keys: Keys,
     index: Index,
     info: IndexInfo,
@@ -83,6 +107,7 @@ def find_neighbors(
     num_neighbors: int,
     exclusion: Exclusion,
     window: int,
+    num_extra: int = SPARE_RESULTS,
     device: torch.device | None = None,
     on_progress: Progress = no_progress,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -96,6 +121,8 @@ def find_neighbors(
         num_neighbors: Neighbors per chunk.
         exclusion: ``DOCUMENT`` or ``WINDOW``.
         window: Tokens on either side that ``WINDOW`` excludes.
+        num_extra: Fewest allowed candidates beyond the wanted ones that are compared by
+            their true keys.
         device: Where exact search computes; None is the CPU.
         on_progress: Told of the stage ``neighbors`` in chunks.
 
@@ -115,6 +142,7 @@ def find_neighbors(
             info,
             num_neighbors,
             excluded_QX2=excluded_ranges(database, ids_Q, exclusion, window),
+            num_extra=num_extra,
             device=device,
         )
     on_progress("neighbors", database.num_chunks, database.num_chunks)
@@ -129,6 +157,7 @@ def nearest_allowed(
     num_neighbors: int,
     *,
     excluded_QX2: NDArray[np.int64],
+    num_extra: int = SPARE_RESULTS,
     device: torch.device | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the nearest keys outside the excluded ranges, equal distances by id.
@@ -143,6 +172,8 @@ def nearest_allowed(
         info: Facts about the index.
         num_neighbors: Results per query.
         excluded_QX2: Ranges of ids that are not results, (queries, ranges, 2).
+        num_extra: Fewest allowed candidates beyond the wanted ones that are compared by
+            their true keys; an index of short codes needs more than one of full keys.
         device: Where exact search computes; None is the CPU.
 
     Returns:
@@ -151,7 +182,8 @@ def nearest_allowed(
     """
     num_excluded_Q = (excluded_QX2[..., 1] - excluded_QX2[..., 0]).clip(0).sum(-1)
     overfetch = int(min(num_excluded_Q.max(initial=0), LARGEST_OVERFETCH))
-    wanted = min(num_neighbors + SPARE_RESULTS + overfetch, info.num_keys)
+    kept = num_neighbors + max(num_extra, SPARE_RESULTS)
+    wanted = min(kept + overfetch, info.num_keys)
     found_QS, rough_QS = index.search(queries_QZ, wanted)
     # Beyond the last result there may be nearer keys only if there are more keys.
     complete_Q = (found_QS[:, -1] < 0) | (wanted == info.num_keys)
@@ -161,7 +193,6 @@ def nearest_allowed(
     rough_QS = np.take_along_axis(rough_QS, order_QS, axis=1)
     found_QS = np.take_along_axis(found_QS, order_QS, axis=1)
     found_QS[np.isinf(rough_QS)] = NO_NEIGHBOR
-    kept = num_neighbors + SPARE_RESULTS
     if wanted > kept:
         beyond_Q = np.minimum(beyond_Q, rough_QS[:, kept])
     ids_QK, distances_QK, sure_Q = choose_nearest(

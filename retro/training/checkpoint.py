@@ -1,6 +1,8 @@
 """Checkpoints of a training run: written whole or not at all, verified before use."""
 
+import errno
 import logging
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,15 +83,13 @@ def save_checkpoint(
     final = run.checkpoints_dir / checkpoint_name(state.step)
     with staged_folder(final) as staging:
         save_weights(model, staging / WEIGHTS_NAME)
-        torch.save(
-            {
-                "optimizer": optimizer.state_dict(),
-                "state": vars(state),
-                "random": random_states(),
-                "num_threads": torch.get_num_threads(),
-            },
-            staging / TRAINER_NAME,
-        )
+        values = {
+            "optimizer": optimizer.state_dict(),
+            "state": vars(state),
+            "random": random_states(),
+            "num_threads": torch.get_num_threads(),
+        }
+        save_values(values, staging / TRAINER_NAME)
         measured = state.val_step == state.step
         settings = {
             "step": state.step,
@@ -100,6 +100,21 @@ def save_checkpoint(
         }
         write_manifest(staging, CHECKPOINT_KIND, content=fingerprint(settings), settings=settings)
     return next(r for r in list_checkpoints(run.path) if r.step == state.step)
+
+
+def save_values(values: dict[str, Any], path: Path) -> None:
+    """Write what ``torch.load`` reads with ``weights_only``.
+
+    Raises:
+        OSError: The file could not be written whole.
+    """
+    try:
+        torch.save(values, path)
+    except RuntimeError as error:
+        # torch does not tell the system's reason; a short write is a full disk or quota.
+        if "unexpected pos" not in str(error) and "write failed" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def restore_newest(run: Run, model: RETRO, optimizer: torch.optim.Optimizer) -> TrainerState | None:

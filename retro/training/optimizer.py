@@ -1,6 +1,7 @@
 """Optimizer and learning-rate schedule."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,11 +10,28 @@ from retro.config import TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only.
+    """Return AdamW with weight decay on matrices only; see ``parameter_groups``."""
+    return torch.optim.AdamW(
+        parameter_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=True,
+    )
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, only_trainable: bool = False
+) -> list[dict[str, Any]]:
+    """Return the parameters with weight decay and those without, for an optimizer.
 
     The groups list parameters in the order of ``model.named_parameters()``, which is the same
     in every process, so that loaded moments go to the weights they belong to. Embeddings,
     norms and gates have no decay.
+
+    Args:
+        model: Whose parameters.
+        weight_decay: Of matrices.
+        only_trainable: Leave out parameters that need no gradient.
     """
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
@@ -21,17 +39,14 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for _, parameter in model.named_parameters():
+        if only_trainable and not parameter.requires_grad:
+            continue
         matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
         (decayed if matrix else plain).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        fused=True,
-    )
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

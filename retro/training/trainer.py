@@ -1,9 +1,11 @@
 """Trains a run: resumable at every checkpoint, measured with retrieval on and off.
 
-Shape suffixes: B batch, T tokens, L chunks, K neighbors, R tokens per retrieved value.
+Shape suffixes: B rows of a batch, T tokens, N any number, K neighbors per chunk, R tokens per
+retrieved value.
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,23 +15,23 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from retro.config import Exclusion, TrainingConfig, config_to_dict
 from retro.data.dataset import SequenceDataset, SequenceOrder
-from retro.device import autocast_dtype, default_device
+from retro.device import autocast_dtype, default_device, keep_freed_memory
 from retro.errors import TrainingError
 from retro.model.retro import RETRO
 from retro.progress import Progress, no_progress
 from retro.retrieval.corpus import Corpus
 from retro.run import CheckpointRecord, CorpusFacts, Run, open_run, resolve_run
+from retro.training.batches import DeviceBatch, load_batches
 from retro.training.checkpoint import (
     TrainerState,
     delete_old_checkpoints,
     restore_newest,
     save_checkpoint,
 )
+from retro.training.compilation import compiled
 from retro.training.optimizer import learning_rate, make_optimizer
 
 
@@ -94,6 +96,7 @@ def corpus_facts(corpus: Corpus, corpus_dir: Path) -> CorpusFacts:
         exclusion_window=(
             corpus.config.exclusion_window if corpus.exclusion is Exclusion.WINDOW else None
         ),
+        summary=corpus.summary().to_dict(),
     )
 
 
@@ -146,11 +149,15 @@ class Trainer:
         self.device = device
         self.dtype = autocast_dtype(device, self.config.precision)
         torch.manual_seed(self.config.seed)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model = RETRO(**config_to_dict(run.model)).to(device)
+        self.model.gradient_checkpointing = self.config.gradient_checkpointing
+        self.network = compiled(self.model) if self.config.compile else self.model
         self.optimizer = make_optimizer(self.model, self.config)
         self.dataset = self._dataset(corpus, "train")
         self.validation = self._dataset(corpus, "validation")
-        self.order = SequenceOrder(len(self.dataset), self.config.seed)
+        self.order = SequenceOrder(self.dataset, self.config.batch_size, self.config.seed)
         self.resumed = restore_newest(run, self.model, self.optimizer)
         self.state = self.resumed or TrainerState()
 
@@ -161,6 +168,7 @@ class Trainer:
             split=split,
             sequence_length=self.config.sequence_length,
             num_neighbors=self.config.num_neighbors,
+            packing=self.config.packing,
         )
 
     def train(
@@ -171,10 +179,11 @@ class Trainer:
         listener.on_resume(state.step)
         on_progress("train", state.step, config.max_steps)
         saved = state.step if self.resumed is not None else -1
+        batches = self._batches()
         window = _Window()
         stopped = should_stop()
         while state.step < config.max_steps and not stopped:
-            window.add(self._step())
+            window.add(self._step(batches))
             is_last = state.step == config.max_steps
             if state.step % config.log_every == 0 or is_last:
                 listener.on_metrics(state.step, window.close())
@@ -201,27 +210,36 @@ class Trainer:
         for step in delete_old_checkpoints(self.run, self.config.keep_checkpoints):
             listener.on_checkpoint_deleted(step)
 
-    def _step(self) -> "_StepReport":
+    def _batches(self) -> Iterator[DeviceBatch]:
+        """Return an endless iterator of batches from the present place in the order on."""
+        config = self.config
+        places = itertools.count(self.state.sequences_seen, config.batch_size)
+        rows = (self.order.take(place, config.batch_size) for place in places)
+        for batch in load_batches(self.dataset, rows, config.num_workers):
+            yield DeviceBatch.move(batch, self.device)
+
+    def _step(self, batches: Iterator[DeviceBatch]) -> "_StepReport":
         """Take one optimizer step."""
         config, state = self.config, self.state
         self.model.train()
         rate = learning_rate(state.step + 1, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batches = [
-            self.dataset.batch(self.order.take(state.sequences_seen + i, config.batch_size))
-            for i in range(0, config.accumulation * config.batch_size, config.batch_size)
-        ]
-        pad_id = self.dataset.database.pad_id
-        num_labels = sum(int((tokens[:, 1:] != pad_id).sum()) for tokens, _ in batches)
+        chosen = list(itertools.islice(batches, config.accumulation))
+        num_labels = sum(batch.num_labels for batch in chosen)
         total = 0.0
-        for batch in batches:
-            seq_BT, retrieved_BLKR = self._to_device(batch)
+        for batch in chosen:
             with self._autocast():
-                losses_BT, _ = self.model.token_losses(seq_BT, retrieved_BLKR)
+                mean = self.network(
+                    batch.seq,
+                    batch.retrieved,
+                    return_loss=True,
+                    labels=batch.labels,
+                    packing=batch.packing,
+                )
             # Every label of the step weighs the same, in whichever batch it is.
-            loss = losses_BT.float().sum() / num_labels
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss = mean * (batch.num_labels / max(1, num_labels))
+            loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip).item()
         if not math.isfinite(total) or not math.isfinite(norm):
@@ -250,25 +268,22 @@ class Trainer:
         # Evenly over all held-out documents: the first sequences are of one or two alone.
         chosen_N = np.arange(num_sequences) * len(self.validation) // num_sequences
         for start in range(0, num_sequences, self.config.batch_size):
-            batch = self.validation.batch(chosen_N[start : start + self.config.batch_size])
-            seq_BT, retrieved_BLKR = self._to_device(batch)
-            chunks_NKR = retrieved_BLKR.flatten(0, 1)
-            shuffled_BLKR = chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0).view_as(retrieved_BLKR)
-            for i, retrieved in enumerate((retrieved_BLKR, None, shuffled_BLKR)):
+            rows_B = chosen_N[start : start + self.config.batch_size]
+            batch = DeviceBatch.move(self.validation.batch(rows_B), self.device)
+            chunks_NKR = batch.retrieved.flatten(0, -3)
+            shuffled_NKR = chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0)
+            others = shuffled_NKR.view_as(batch.retrieved)
+            for i, retrieved in enumerate((batch.retrieved, None, others)):
                 with self._autocast():
-                    losses_BT, counted_BT = self.model.token_losses(seq_BT, retrieved)
+                    losses_BT, _ = self.model.token_losses(
+                        batch.seq, retrieved, labels=batch.labels, packing=batch.packing
+                    )
                 sums[i] += losses_BT.double().sum().item()
-            count += int(counted_BT.sum())
+            count += batch.num_labels
         on, off, shuffled = (float(total) / max(1, count) for total in sums)
         self.state.val_loss_on, self.state.val_loss_off = on, off
         self.state.val_step = self.state.step
         return {"val_loss_on": on, "val_loss_off": off, "val_loss_shuffled": shuffled}
-
-    def _to_device(
-        self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]
-    ) -> tuple[Tensor, Tensor]:
-        seq_BT, retrieved_BLKR = (torch.from_numpy(array) for array in batch)
-        return seq_BT.to(self.device), retrieved_BLKR.to(self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype is None:

@@ -20,6 +20,10 @@ Weights = dict[str, Tensor]
 
 def norm(x: Tensor, weights: Weights, name: str) -> Tensor:
     scale = weights[f"{name}.weight"]
+    if f"{name}.bias" in weights:
+        centered = x - x.mean()
+        normed = centered / torch.sqrt((centered * centered).mean() + 1e-5)
+        return normed * scale + weights[f"{name}.bias"]
     result = x / torch.sqrt((x * x).mean() + 1e-6) * scale
     if f"{name}.gate" in weights:
         result = result * torch.sigmoid(x * weights[f"{name}.gate"])
@@ -96,7 +100,9 @@ def encode_neighbor(
     states = []
     for token in ids:
         state = weights["token_embedding.weight"][token] * math.sqrt(config.dec_dim)
-        if "to_encoder_width.weight" in weights:
+        if "encoder_embedding.weight" in weights:
+            state = weights["encoder_embedding.weight"][token]
+        elif "to_encoder_width.weight" in weights:
             state = weights["to_encoder_width.weight"] @ state
         states.append(state)
     exists = [i for i, token in enumerate(ids) if token != config.pad_id]

@@ -6,7 +6,7 @@ import torch
 from retro import RETRO
 from retro.config import ModelConfig, config_to_dict
 from retro.errors import ConfigError
-from retro.model.presets import PRESETS, parameter_count, resolve_preset
+from retro.model.presets import PRESETS, paper_parameter_count, parameter_count, resolve_preset
 
 
 def resolve(name: str, **changes: object) -> ModelConfig:
@@ -25,6 +25,8 @@ def resolve(name: str, **changes: object) -> ModelConfig:
         {"gated_rmsnorm": True, "tie_embeddings": False},
         {"dec_cross_attn_layers": ()},
         {"enc_cross_attn_layers": None, "enc_dim": 128},
+        {"separate_encoder_embedding": True},
+        {"use_deepnet": True, "gated_rmsnorm": True},
     ],
 )
 def test_the_parameter_count_is_that_of_the_model(name: str, changes: dict[str, object]) -> None:
@@ -42,6 +44,43 @@ def test_the_small_presets_have_the_sizes_they_promise() -> None:
     assert counts["tiny"] == pytest.approx(3, rel=0.2)
     assert counts["small"] == pytest.approx(10, rel=0.2)
     assert counts["base"] == pytest.approx(50, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "width", "feed_forward", "heads", "head_width", "layers", "cca"),
+    [
+        ("retro-172m", 172, 896, 3584, 16, 64, 12, (6, 9, 12)),
+        ("retro-425m", 425, 1536, 6144, 12, 128, 12, (6, 9, 12)),
+        ("retro-1.5b", 1451, 2048, 8192, 16, 128, 24, tuple(range(9, 25, 3))),
+        ("retro-7.5b", 7532, 4096, 16384, 32, 128, 32, tuple(range(9, 33, 3))),
+    ],
+)
+def test_the_paper_sizes_are_those_of_its_table_1(
+    name: str,
+    millions: int,
+    width: int,
+    feed_forward: int,
+    heads: int,
+    head_width: int,
+    layers: int,
+    cca: tuple[int, ...],
+) -> None:
+    config = resolve(name)
+    with torch.device("meta"):
+        layer = RETRO(**config_to_dict(config)).decoder.layers[0]
+
+    assert (config.dec_dim, config.heads, config.dim_head, config.dec_depth) == (
+        width,
+        heads,
+        head_width,
+        layers,
+    )
+    assert config.dec_cross_attn_layers == cca
+    assert layer.feed_forward.up_proj.out_features == feed_forward
+    assert paper_parameter_count(config) / 1e6 == pytest.approx(millions, rel=0.03)
+    embeddings = 2 * config.num_tokens * config.dec_dim
+    own = (parameter_count(config) - embeddings) / 1e6
+    assert 0.06 < 1 - own / millions < 0.10, "rotary positions have no projections"
 
 
 def test_a_sequence_length_of_a_preset_is_rounded_up_to_whole_chunks() -> None:

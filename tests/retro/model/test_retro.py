@@ -9,6 +9,7 @@ import torch
 
 from retro import RETRO
 from retro.errors import ConfigError, ShapeError
+from retro.model.layers import Residual
 from tests.retro.model.reference import reference_logits
 
 CHUNK, VOCABULARY = 4, 23
@@ -34,6 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "enc_dim": 10,
         "enc_cross_attn_layers": None,
     },
+    "deepnet, gated": {"use_deepnet": True, "gated_rmsnorm": True},
+    "the encoder has its own embedding": {"separate_encoder_embedding": True},
     "first layer reads neighbors": {"dec_cross_attn_layers": (1, 3), "enc_cross_attn_layers": (2,)},
 }
 
@@ -237,6 +240,7 @@ def test_swapped_neighbors_change_the_loss() -> None:
         ("use_deepnet", True),
         ("gated_rmsnorm", True),
         ("tie_embeddings", True),
+        ("separate_encoder_embedding", True),
     ],
 )
 def test_every_size_changes_the_parameters(name: str, value: object) -> None:
@@ -257,19 +261,31 @@ def test_every_dropout_acts_in_training_only(name: str) -> None:
     assert not torch.equal(model(seq, retrieved), model(seq, retrieved))
 
 
-def test_deepnet_scales_follow_the_number_of_sublayers() -> None:
+def test_deepnet_constants_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    gains: dict[int, float] = {}
+    original = torch.nn.init.xavier_normal_
+
+    def record(tensor: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        gains[id(tensor)] = gain
+        return original(tensor, gain=gain)
+
+    monkeypatch.setattr(torch.nn.init, "xavier_normal_", record)
     model = RETRO(**{**SIZES, "use_deepnet": True})
 
-    sublayers = 2 * 3 + 2
-    assert model.decoder.layers[1].cca_residual.alpha == pytest.approx(sublayers**0.25, abs=1e-6)
-    assert model.decoder.encoder.layers[0].attention_residual.alpha == pytest.approx(
-        0.81 * (2**4 * 3) ** (1 / 16), abs=1e-6
-    )
-    torch.manual_seed(0)
-    wide = RETRO(**{**SIZES, "use_deepnet": True, "dec_dim": 256, "dim_head": 64})
-    attention = wide.decoder.layers[0].attention
-    ratio = attention.v_proj.weight.std() / attention.q_proj.weight.std()
-    assert ratio.item() == pytest.approx((4 * sublayers) ** -0.25, rel=0.02)
+    # Decoder of 3 layers, 2 of them with CCA: 8 sublayers. Encoder of 2 layers.
+    alpha, beta = 8**0.25, 32**-0.25
+    enc_alpha, enc_beta = 0.81 * 48 ** (1 / 16), 0.87 * 48 ** (-1 / 16)
+    for part, a, b in (
+        (model.decoder.layers, alpha, beta),
+        (model.decoder.encoder, enc_alpha, enc_beta),
+    ):
+        assert part is not None
+        scales = [m.alpha for m in part.modules() if isinstance(m, Residual)]
+        assert scales == pytest.approx([a] * len(scales), abs=1e-6)
+        for name, parameter in part.named_parameters():
+            if parameter.ndim == 2:
+                expected = 1.0 if "q_proj" in name or "k_proj" in name else b
+                assert gains[id(parameter)] == pytest.approx(expected, abs=1e-6), name
 
 
 def test_the_first_predictions_are_nearly_even() -> None:

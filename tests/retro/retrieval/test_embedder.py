@@ -16,7 +16,8 @@ from retro.config import Precision
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
-from retro.retrieval.embedder import ChunkEmbedder, TextEncoder, encoder_fingerprint, find_encoder
+from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
+from retro.retrieval.encoder_files import encoder_fingerprint, find_encoder
 
 CPU = torch.device("cpu")
 BFLOAT16_NOISE = 1e-3
@@ -74,7 +75,9 @@ def test_the_mean_is_over_real_tokens_only(encoder: TextEncoder) -> None:
     short, long = "word", "many more words than the other text has " * 10
 
     alone = encoder.encode([short])
-    padded = encoder._encode_batch(encoder._tokenizer([short, long])["input_ids"])[:1]
+    rows = encoder.tokens.tokenize([short, long])
+    exists = [np.ones(len(ids), np.bool_) for ids in rows]
+    padded = encoder._encode_batch(rows, exists, encoder._pool)[:1]
 
     assert squared_distances(alone, padded).max() < BFLOAT16_NOISE
 

@@ -1,5 +1,6 @@
 """Training learns, stops and goes on without a difference, and keeps what is good."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from retro import RETRO
 from retro.config import CorpusConfig
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
 from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run
+from retro.training.checkpoint import save_values
+from retro.training.compilation import COMPILERS
 from retro.training.trainer import (
     SilentListener,
     Trainer,
@@ -21,7 +25,7 @@ from retro.training.trainer import (
     train,
 )
 from tests.conftest import TINY_MODEL, TINY_TRAINING
-from tests.fakes import hash_embedder
+from tests.fakes import hash_embedder, small_corpus
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -301,3 +305,129 @@ def test_wrong_settings_are_refused_before_anything_is_written(
 def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_run: Run, corpus_dir: Path) -> None:
     with pytest.raises(ConfigError, match="run already holds a run"):
         create_run(tiny_run.path, corpus_dir)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_is_told_as_one() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_values({"moments": torch.zeros(100_000)}, Path("/dev/full"))
+
+    assert caught.value.errno == errno.ENOSPC
+
+
+def short_texts() -> dict[str, str]:
+    return {
+        f"{row:02d}.txt": f"The {row} birds of {row * 7} sing in spring; few fly in winter. " * 2
+        for row in range(40)
+    }
+
+
+def losses(tmp_path: Path, corpus_dir: Path, name: str, **changes: object) -> list[float]:
+    run = create_run(
+        tmp_path / name, corpus_dir, model=TINY_MODEL, training={**TINY_TRAINING, **changes}
+    )
+    recorder = Recorder()
+    train(run.path, device=CPU, listener=recorder)
+    return [value for _, value in recorder.values("train_loss") + recorder.values("val_loss_on")]
+
+
+def test_workers_change_no_loss_and_packing_no_mean(tmp_path: Path, corpus_dir: Path) -> None:
+    alone = losses(tmp_path, corpus_dir, "alone")
+
+    assert losses(tmp_path, corpus_dir, "workers", num_workers=2) == alone
+    assert losses(tmp_path, corpus_dir, "not-packed", packing=False) != alone
+
+
+def test_resuming_with_workers_equals_never_having_stopped(
+    tmp_path: Path, corpus_dir: Path
+) -> None:
+    settings = {**TINY_TRAINING, "num_workers": 2}
+    expected = losses(tmp_path, corpus_dir, "whole")
+    run = create_run(tmp_path / "parts", corpus_dir, model=TINY_MODEL, training=settings)
+    recorder = Recorder()
+
+    train(run.path, device=CPU, listener=recorder, should_stop=StopAfter(3))
+    train(run.path, device=CPU, listener=recorder)
+
+    parts = [v for _, v in recorder.values("train_loss") + recorder.values("val_loss_on")]
+    assert parts == expected
+
+
+def test_packed_training_takes_fewer_steps_through_short_documents(tmp_path: Path) -> None:
+    small_corpus(tmp_path / "corpus", short_texts(), CorpusConfig(chunk_size=8, vocab_size=300))
+    run = create_run(
+        tmp_path / "run",
+        tmp_path / "corpus",
+        model=TINY_MODEL,
+        training={**TINY_TRAINING, "sequence_length": 128, "max_steps": 2},
+    )
+    corpus = Corpus.open(tmp_path / "corpus")
+    resolve_run(run, corpus_facts(corpus, tmp_path / "corpus"))
+    trainer = Trainer(open_run(run.path), corpus, CPU)
+
+    result = trainer.train(SilentListener(), lambda: False, lambda *_: None)
+
+    assert result.step == 2
+    assert trainer.dataset.is_packed_N.any()
+    assert len(trainer.dataset) < 0.6 * len(trainer.dataset.starts_P)
+
+
+def test_checkpointed_gradients_are_the_same_and_take_less_memory() -> None:
+    torch.manual_seed(0)
+    model = RETRO(num_tokens=50, max_seq_len=64, chunk_size=8, enc_dim=32, dec_dim=32, dec_depth=4,
+                  dec_cross_attn_layers=(2, 3), heads=2, dim_head=16, dec_ff_dropout=0.1,
+                  enc_attn_dropout=0.1)  # fmt: skip
+    seq, retrieved = torch.randint(1, 50, (2, 65)), torch.randint(0, 50, (2, 8, 2, 16))
+
+    def measure(checkpointing: bool) -> tuple[int, list[torch.Tensor]]:
+        torch.manual_seed(1)
+        model.gradient_checkpointing = checkpointing
+        model.zero_grad()
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(seq, retrieved, return_loss=True)
+        loss.backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        return sum(kept.values()), gradients
+
+    plain, expected = measure(False)
+    less, found = measure(True)
+
+    assert less < 0.5 * plain
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiling_changes_no_loss(tmp_path: Path, corpus_dir: Path) -> None:
+    if not any(shutil.which(name) for name in COMPILERS):
+        pytest.skip("needs a C++ compiler")
+    small = {"dec_depth": 1, "dec_cross_attn_layers": [1]}
+    settings = {**TINY_TRAINING, "max_steps": 2, "packing": False, "eval_every": 2}
+
+    def train_once(name: str, **changes: object) -> list[float]:
+        run = create_run(
+            tmp_path / name,
+            corpus_dir,
+            model={**TINY_MODEL, **small},
+            training={**settings, **changes},
+        )
+        recorder = Recorder()
+        train(run.path, device=CPU, listener=recorder)
+        return [value for _, value in recorder.values("train_loss")]
+
+    assert train_once("compiled", compile=True) == pytest.approx(train_once("plain"), abs=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, corpus_dir: Path
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, and no-such-compiler was"):
+        losses(tmp_path, corpus_dir, "run", compile=True)

@@ -1,0 +1,95 @@
+"""Opens what can write: a checkpoint of a training run, or a saved model."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from retro.data.tokenizer import ByteLevelTokenizer
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.model.hub import find_model
+from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
+from retro.model.retro import RETRO
+from retro.model.tensor_file import WEIGHTS_NAME
+from retro.model.weights import load_model
+from retro.run import find_checkpoint, open_run
+
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model ready to write, and what it is to retrieve from."""
+
+    model: RETRO
+    tokenizer: ByteLevelTokenizer
+    corpus_dir: Path | None
+    """None with retrieval off."""
+
+
+def open_source(
+    path: str | Path,
+    *,
+    corpus_dir: Path | None,
+    step: int | None,
+    device: torch.device,
+    with_corpus: bool,
+) -> Source:
+    """Load model and tokenizer; see ``Generator.open``."""
+    if _is_saved_model(path):
+        return _open_saved_model(path, corpus_dir, step, device, with_corpus)
+    run = open_run(Path(path))
+    record = find_checkpoint(run.path, step)
+    if run.model is None:
+        raise ArtifactMissingError(f"Run {run.path.name} has not started yet. Train it first.")
+    return Source(
+        model=load_model(record.path / WEIGHTS_NAME, run.model, device),
+        tokenizer=ByteLevelTokenizer.load(run.tokenizer_dir),
+        corpus_dir=(corpus_dir or run.corpus_path) if with_corpus else None,
+    )
+
+
+def _is_saved_model(path: str | Path) -> bool:
+    """Tell a saved model or a name on the Hub from a run, which may not exist."""
+    folder = Path(path)
+    if folder.is_dir():
+        return (folder / WEIGHTS_NAME).exists() or (folder / ORIGIN_NAME).exists()
+    return not folder.exists() and HUB_NAME.fullmatch(str(path)) is not None
+
+
+def _open_saved_model(
+    path: str | Path,
+    corpus_dir: Path | None,
+    step: int | None,
+    device: torch.device,
+    with_corpus: bool,
+) -> Source:
+    folder = find_model(path)
+    if step is not None:
+        raise ConfigError(
+            f"step must be left out for a saved model, which has one state, got {step}. "
+            f"Give the folder of the run to choose a checkpoint."
+        )
+    origin = ModelOrigin.read(folder)
+    if with_corpus and corpus_dir is None:
+        named = "" if origin is None or origin.corpus is None else f" ({origin.corpus.name})"
+        raise ArtifactMissingError(
+            f"Retrieval needs a corpus, and a saved model does not bring the one it was trained "
+            f"on{named}. Add --corpus CORPUS or --retrieval off "
+            f"(in Python corpus_dir=... or with_corpus=False)."
+        )
+    if origin is None or origin.tokenizer is None:
+        raise ArtifactMissingError(
+            f"The saved model {Path(path).name} has no {TOKENIZER_NAME}, so it knows token ids "
+            f"only. Save it from its run with `python -m retro export`, or set model.origin "
+            f"before save_pretrained."
+        )
+    tokenizer = ByteLevelTokenizer.load(folder)
+    model = RETRO.from_pretrained(folder, map_location=str(device))
+    if tokenizer.vocab_size != model.config.num_tokens:
+        raise ArtifactMismatchError(
+            f"The saved model {Path(path).name} has {model.config.num_tokens} tokens, but its "
+            f"{TOKENIZER_NAME} has {tokenizer.vocab_size}. Save the model again."
+        )
+    return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir if with_corpus else None)

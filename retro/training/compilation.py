@@ -1,0 +1,29 @@
+"""Compiling a network with torch.compile."""
+
+import os
+import shutil
+from typing import cast
+
+import torch
+from torch import nn
+
+from retro.errors import ConfigError
+
+COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """Return a network that is compiled at its first call; it shares its weights.
+
+    Shapes that change from batch to batch are compiled once more, for any size.
+
+    Raises:
+        ConfigError: There is no C++ compiler.
+    """
+    chosen = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in ((chosen,) if chosen else COMPILERS)):
+        raise ConfigError(
+            f"compile needs a C++ compiler, and {chosen or 'none of ' + ', '.join(COMPILERS)} was "
+            f"found{' nowhere' if chosen else ''}. Install g++, or leave compile off."
+        )
+    return cast(nn.Module, torch.compile(network))

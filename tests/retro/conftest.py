@@ -1,0 +1,20 @@
+"""Fixtures of the functions named as in RETRO-pytorch."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_bert import save_small_bert
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small BERT. Tests must not change it."""
+    return save_small_bert(tmp_path_factory.mktemp("encoder") / "small-bert")
+
+
+@pytest.fixture
+def small_bert(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Choose the small BERT, as a script does."""
+    monkeypatch.setenv("RETRO_ENCODER", str(bert_folder))
+    return bert_folder

@@ -1,0 +1,8 @@
+from retro.retrieval import bert_embed, tokenize
+
+ids = tokenize([
+    'hello world',
+    'foo bar'
+])
+
+embeds = bert_embed(ids, return_cls_repr = True)
