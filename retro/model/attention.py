@@ -70,7 +70,13 @@ def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def project_jointly(x_BTD: Tensor, *projections: nn.Linear) -> Tensor:
-    """Return the outputs of several linear layers side by side, from one matrix product."""
+    """Return the outputs of several linear layers side by side.
+
+    In training it is one matrix product: less to copy on the way back. For a single token, as in
+    generation, putting the weights together would cost more than the products.
+    """
+    if not torch.is_grad_enabled():
+        return torch.cat([projection(x_BTD) for projection in projections], dim=-1)
     return F.linear(x_BTD, torch.cat([projection.weight for projection in projections]))
 
 

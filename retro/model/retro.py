@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retro.config import ModelConfig, config_from_dict
+from retro.config import ModelConfig, config_from_dict, shown
 from retro.errors import ShapeError
 from retro.model.attention import CrossAttention, SelfAttention
 from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EncodedNeighbors
@@ -254,8 +254,9 @@ class RETRO(HubModel):
     def _decode(
         self, seq: Tensor, retrieved: Tensor | None, left_padding: int, packing: Packing | None
     ) -> Tensor:
-        if seq.ndim != 2 or seq.shape[1] == 0:
-            raise ShapeError(f"seq must be (batch, tokens), got {tuple(seq.shape)}.")
+        if not isinstance(seq, Tensor) or seq.ndim != 2 or seq.shape[1] == 0:
+            got = tuple(seq.shape) if isinstance(seq, Tensor) else shown(seq)
+            raise ShapeError(f"seq must be a tensor of token ids, (batch, tokens), got {got}.")
         if seq.shape[1] > self.config.max_seq_len:
             raise ShapeError(
                 f"The model reads at most max_seq_len = {self.config.max_seq_len} tokens, "

@@ -303,7 +303,8 @@ def test_the_first_predictions_are_nearly_even() -> None:
 @pytest.mark.parametrize(
     ("seq", "retrieved", "message"),
     [
-        (torch.ones(14, dtype=torch.long), None, r"seq must be \(batch, tokens\), got \(14,\)"),
+        (torch.ones(14, dtype=torch.long), None, r"\(batch, tokens\), got \(14,\)"),
+        ("some text", None, "seq must be a tensor of token ids.* got 'some text'"),
         (torch.ones(1, 21, dtype=torch.long), None, "max_seq_len = 20 tokens, got 21"),
         (torch.full((1, 5), VOCABULARY), None, "below num_tokens = 23, got 23"),
         (torch.full((1, 5), -2), None, "got -2"),

@@ -76,8 +76,10 @@ def test_the_mean_is_over_real_tokens_only(encoder: TextEncoder) -> None:
 
     alone = encoder.encode([short])
     rows = encoder.tokens.tokenize([short, long])
-    exists = [np.ones(len(ids), np.bool_) for ids in rows]
-    padded = encoder._encode_batch(rows, exists, encoder._pool)[:1]
+    width = max(len(ids) for ids in rows)
+    ids_NT = np.array([[*ids, *[0] * (width - len(ids))] for ids in rows])
+    exists_NT = np.arange(width) < np.array([[len(ids)] for ids in rows])
+    padded = encoder._encode_batch(ids_NT, exists_NT, encoder._pool)[:1]
 
     assert squared_distances(alone, padded).max() < BFLOAT16_NOISE
 
