@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retro.model.layers import rotary_angles, rotate
+from retro.model.linear import Linear, linear
 
 
 def attend(
@@ -77,7 +78,7 @@ def project_jointly(x_BTD: Tensor, *projections: nn.Linear) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return torch.cat([projection(x_BTD) for projection in projections], dim=-1)
-    return F.linear(x_BTD, torch.cat([projection.weight for projection in projections]))
+    return linear(x_BTD, torch.cat([projection.weight for projection in projections]))
 
 
 def split_heads(x_BTD: Tensor, num_heads: int) -> Tensor:
@@ -119,10 +120,10 @@ class SelfAttention(nn.Module):
         self.head_width = head_width
         self.dropout = dropout
         self.causal = causal
-        self.q_proj = nn.Linear(width, inner, bias=False)
-        self.k_proj = nn.Linear(width, inner, bias=False)
-        self.v_proj = nn.Linear(width, inner, bias=False)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.q_proj = Linear(width, inner)
+        self.k_proj = Linear(width, inner)
+        self.v_proj = Linear(width, inner)
+        self.out_proj = Linear(inner, width)
 
     def forward(
         self, x_BTD: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None
@@ -176,11 +177,11 @@ class CrossAttention(nn.Module):
         self.num_heads = num_heads
         self.head_width = head_width
         self.dropout = dropout
-        self.q_proj = nn.Linear(width, inner, bias=False)
-        self.k_proj = nn.Linear(read_width, inner, bias=False)
-        self.v_proj = nn.Linear(read_width, inner, bias=False)
+        self.q_proj = Linear(width, inner)
+        self.k_proj = Linear(read_width, inner)
+        self.v_proj = Linear(read_width, inner)
         # No bias: whoever has nothing to read must receive exactly zero.
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = Linear(inner, width)
 
     def keys_values(self, read_BSD: Tensor, positions_S: Tensor) -> tuple[Tensor, Tensor]:
         """Return rotated keys and values of what is read, each (batch, heads, read, head_width)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from retro.config import ModelConfig
+from retro.model.linear import Linear
 
 OutputT = TypeVar("OutputT")
 
@@ -45,8 +46,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(width, 4 * width, bias=False)
-        self.down_proj = nn.Linear(4 * width, width, bias=False)
+        self.up_proj = Linear(width, 4 * width)
+        self.down_proj = Linear(4 * width, width)
         self.dropout = dropout
 
     def forward(self, x_BTD: Tensor) -> Tensor:

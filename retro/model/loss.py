@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from retro.model.linear import linear
+
 BLOCK_LOGITS = {"cpu": 2**21, "cuda": 2**27}
 """Logits per block: what stays in the cache of a CPU, and what fills a GPU."""
 
@@ -62,7 +64,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + rows_per_block)
             labels_N1 = labels_N[rows, None]
             counted_N1 = labels_N1 != ignored_label
-            logits_NV = (x_ND[rows] @ matrix_VD.T).to(exact)
+            logits_NV = linear(x_ND[rows], matrix_VD).to(exact)
             normalizer_N1 = logits_NV.logsumexp(-1, keepdim=True)
             losses_N1 = normalizer_N1 - logits_NV.gather(-1, labels_N1)
             total += (losses_N1 * counted_N1).sum()
@@ -72,9 +74,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient_NV.scatter_add_(-1, labels_N1, -torch.ones_like(losses_N1))
             gradient_NV = gradient_NV.mul_(counted_N1).to(x_ND.dtype)
             if x_gradient_ND is not None:
-                x_gradient_ND[rows] = gradient_NV @ matrix_VD
+                x_gradient_ND[rows] = linear(gradient_NV, matrix_VD.T)
             if weight_gradient_VD is not None:
-                weight_gradient_VD += gradient_NV.T @ x_ND[rows]
+                weight_gradient_VD += linear(gradient_NV.T, x_ND[rows].T)
         ctx.save_for_backward(x_gradient_ND, weight_gradient_VD)
         return total
 

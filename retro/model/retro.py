@@ -20,6 +20,7 @@ from retro.model.attention import CrossAttention, SelfAttention
 from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EncodedNeighbors
 from retro.model.hub import HubModel
 from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
+from retro.model.linear import Linear
 from retro.model.loss import linear_cross_entropy
 from retro.model.packing import Packing
 
@@ -59,9 +60,9 @@ class RETRO(HubModel):
         if config.dec_cross_attn_layers and config.separate_encoder_embedding:
             self.encoder_embedding = nn.Embedding(config.num_tokens, config.enc_dim)
         elif config.dec_cross_attn_layers and config.enc_dim != config.dec_dim:
-            self.to_encoder_width = nn.Linear(config.dec_dim, config.enc_dim, bias=False)
+            self.to_encoder_width = Linear(config.dec_dim, config.enc_dim)
         self.decoder = Decoder(config)
-        self.to_logits = nn.Linear(config.dec_dim, config.num_tokens, bias=False)
+        self.to_logits = Linear(config.dec_dim, config.num_tokens)
         if config.tie_embeddings:
             self.to_logits.weight = self.token_embedding.weight
         initialize(self)
