@@ -5,7 +5,6 @@ unused; oneDNN, which torch carries for bfloat16, does not (``bench/RESULTS.md``
 Both compute in full float32.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +14,12 @@ from torch.autograd.function import once_differentiable
 
 FEWEST_ROWS = 32
 """With fewer, calling the library costs more than the product."""
+HAS_ONEDNN: bool = (
+    bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
+"""Found out once: torch.compile cannot look at it."""
 
 
 class Linear(nn.Linear):
@@ -44,22 +49,27 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.numel() >= FEWEST_ROWS * x.shape[-1]
         and not torch.is_autocast_enabled("cpu")
-        and _has_onednn()
-    )
-
-
-@cache
-def _has_onednn() -> bool:
-    return (
-        bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]  # torch
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and HAS_ONEDNN
     )
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _product_in_graph(x, weight)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return result
+
+
+@torch.library.custom_op("retro::product", mutates_args=())
+def _product_in_graph(x: Tensor, weight: Tensor) -> Tensor:
+    """The same for torch.compile, which otherwise takes this operation apart and fails."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return result
+
+
+@_product_in_graph.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 class _Linear(torch.autograd.Function):

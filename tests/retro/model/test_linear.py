@@ -10,7 +10,7 @@ from torch import Tensor
 from retro.model import linear as module
 from retro.model.linear import Linear, linear
 
-needs_onednn = pytest.mark.skipif(not module._has_onednn(), reason="needs oneDNN and AVX-512")
+needs_onednn = pytest.mark.skipif(not module.HAS_ONEDNN, reason="needs oneDNN and AVX-512")
 
 
 def gradients(function: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor) -> list[Tensor]:
