@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from retro.config import ModelConfig
+from retro.model.lean import NORM_EPSILON, gelu_linear, rms_norm
 from retro.model.linear import Linear
 
 OutputT = TypeVar("OutputT")
@@ -35,7 +36,10 @@ class RMSNorm(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return the normalised states, in the number format of ``x_BTD``."""
         weight = self.weight.to(x_BTD.dtype)
-        normed_BTD = F.rms_norm(x_BTD, (self.width,), weight, eps=1e-6)
+        if x_BTD.device.type == "cpu" and not torch.compiler.is_compiling():
+            normed_BTD = rms_norm(x_BTD, weight)
+        else:
+            normed_BTD = F.rms_norm(x_BTD, (self.width,), weight, eps=NORM_EPSILON)
         if self.gate is None:
             return normed_BTD
         return normed_BTD * torch.sigmoid(x_BTD * self.gate.to(x_BTD.dtype))
@@ -52,8 +56,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return the update to add to the residual stream."""
-        inner = F.gelu(self.up_proj(x_BTD))
-        return self.down_proj(F.dropout(inner, self.dropout, self.training))
+        inner = self.up_proj(x_BTD)
+        if self.dropout and self.training:
+            return self.down_proj(F.dropout(F.gelu(inner), self.dropout))
+        return gelu_linear(inner, self.down_proj.weight)
 
 
 class Residual(nn.Module):
