@@ -12,6 +12,9 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /srv/retro
 
+# torch.compile builds its kernels with it.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+
 # Requirements first: a change of the code does not install them again.
 COPY requirements.txt .
 RUN pip install -r requirements.txt

@@ -10,6 +10,7 @@ from retro import RETRO
 from retro.config import CorpusConfig, Precision, SamplingConfig
 from retro.device import autocast_dtype, default_device
 from retro.generation.generate import ChunkEvent, Generator
+from retro.model.packing import Packing
 from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import create_run, list_checkpoints
 from retro.training.trainer import SilentListener, train
@@ -39,6 +40,35 @@ def test_the_model_computes_the_same_as_on_the_cpu(device: torch.device, left_pa
     found = model.to(device)(seq.to(device), retrieved.to(device), left_padding=left_padding)
 
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_packed_rows_and_the_blockwise_loss_are_those_of_the_cpu(device: torch.device) -> None:
+    torch.manual_seed(0)
+    model = RETRO(num_tokens=50, max_seq_len=32, chunk_size=8, enc_dim=16, dec_dim=24, dec_depth=2,
+                  dec_cross_attn_layers=(1, 2), heads=2, dim_head=16)  # fmt: skip
+    seq, labels = torch.randint(1, 50, (2, 29)), torch.randint(0, 50, (2, 29))
+    pieces = (torch.arange(29) >= 17).long().expand(2, 29).contiguous()
+    starts = torch.tensor([0, 8, 17, 29, 37, 46])
+    retrieved = torch.randint(0, 50, (6, 2, 16))
+
+    def gradients(place: torch.device) -> list[torch.Tensor]:
+        moved = model.to(place)
+        moved.zero_grad()
+        packing = Packing(pieces.to(place), starts.to(place))
+        inputs = (seq.to(place), retrieved.to(place))
+        moved(*inputs, return_loss=True, labels=labels.to(place), packing=packing).backward()
+        return [p.grad.cpu().clone() for p in moved.parameters() if p.grad is not None]
+
+    expected = gradients(torch.device("cpu"))
+
+    torch.testing.assert_close(gradients(device), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_compiled_run_learns(device: torch.device, tmp_path: Path, corpus_dir: Path) -> None:
+    settings = {**TINY_TRAINING, "compile": True, "precision": "auto", "learning_rate": 1e-2}
+    run = create_run(tmp_path / "run", corpus_dir, model=TINY_MODEL, training=settings)
+
+    assert train(run.path, device=device).state == "finished"
 
 
 def test_bfloat16_is_chosen_where_the_device_computes_with_it(device: torch.device) -> None:

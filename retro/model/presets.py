@@ -53,6 +53,7 @@ def _paper_preset(
             "eval_every": 500,
             "checkpoint_every": 1000,
             "log_every": 10,
+            "num_workers": 2,
         },
     )
 
