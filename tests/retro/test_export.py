@@ -335,6 +335,7 @@ def on_hub(
         "HF_TOKEN": token,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "0",
         "OMP_NUM_THREADS": "1",
         **variables,
     }
