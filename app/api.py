@@ -1,22 +1,19 @@
 """The REST routes under ``/api/v1``. They only translate; the services do the work."""
 
-import asyncio
-import json
-import logging
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from app.api_generations import make_generation_router
 from app.multipart import read_files
 from app.requests import (
     BuildRequest,
+    CopyRequest,
     NewCorpus,
-    NewGeneration,
     NewRun,
     RunAction,
     RunChange,
@@ -24,11 +21,6 @@ from app.requests import (
 )
 from app.services.runs import list_presets
 from app.services.services import Services
-
-STREAM_POLL_S = 0.03
-KEEP_ALIVE_S = 15.0
-
-logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -42,7 +34,7 @@ def make_router(services: Services) -> APIRouter:
     router.include_router(_corpus_routes(services))
     router.include_router(_job_routes(services))
     router.include_router(_run_routes(services))
-    router.include_router(_generation_routes(services))
+    router.include_router(make_generation_router(services))
     return router
 
 
@@ -97,6 +89,16 @@ def _corpus_routes(services: Services) -> APIRouter:
     def build(corpus_id: str, body: BuildRequest | None = None) -> Json:
         """Submit a build."""
         return services.corpora.build(corpus_id, body.settings if body else None)
+
+    @router.post("/{corpus_id}/copy", status_code=202)
+    def copy(corpus_id: str, body: CopyRequest | None = None) -> Json:
+        """Copy the documents into a new corpus and submit its build.
+
+        With ``run_id``, the copy takes tokenizer and chunk size of that run's model, so that
+        the model can write from it.
+        """
+        wanted = body or CopyRequest()
+        return services.corpora.copy(corpus_id, name=wanted.name, run_id=wanted.run_id)
 
     @router.post("/{corpus_id}/train", status_code=202)
     def build_and_train(corpus_id: str) -> Json:
@@ -216,83 +218,6 @@ def _run_routes(services: Services) -> APIRouter:
         return {"points": services.runs.metrics(run_id, name, since_step, max_points)}
 
     return router
-
-
-def _generation_routes(services: Services) -> APIRouter:
-    router = APIRouter(tags=["generations"], prefix="/generations")
-
-    @router.get("")
-    def list_generations(
-        run_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
-    ) -> Json:
-        """The newest texts, without their chunks."""
-        return {"generations": services.generations.list_generations(limit, run_id)}
-
-    @router.post("", response_model=None)
-    async def create(body: NewGeneration) -> Json | StreamingResponse:
-        """Write a text; answers when it is finished, or streams events."""
-
-        def start() -> Json:
-            return services.generations.start(
-                run_id=body.run_id,
-                prompt=body.prompt,
-                checkpoint_step=body.checkpoint_step,
-                corpus_id=body.corpus_id,
-                retrieval=body.retrieval,
-                sampling=body.sampling(),
-            )
-
-        generation = await run_in_threadpool(start)
-        if body.stream:
-            return StreamingResponse(
-                _stream(services, generation["id"]),
-                media_type="text/event-stream",
-                headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-            )
-        await _until_ended(services, generation["id"])
-        return await run_in_threadpool(services.generations.result, generation["id"])
-
-    @router.get("/{generation_id}")
-    def get(generation_id: str) -> Json:
-        """A text as it stands."""
-        return services.generations.get(generation_id)
-
-    @router.post("/{generation_id}/stop")
-    def stop(generation_id: str) -> Json:
-        """Stop writing; what is written stays."""
-        return services.generations.stop(generation_id)
-
-    return router
-
-
-async def _until_ended(services: Services, generation_id: str) -> None:
-    # Waiting in a thread would keep one of the few threads that answer pages.
-    while (live := services.generations.follow(generation_id)) and not live.ended.is_set():
-        await asyncio.sleep(STREAM_POLL_S)
-
-
-async def _stream(services: Services, generation_id: str) -> AsyncIterator[str]:
-    live = services.generations.follow(generation_id)
-    yield _event("start", {"id": generation_id})
-    position, silent_s = 0, 0.0
-    while live is not None:
-        ended = live.ended.is_set()
-        news = live.events[position:]
-        for name, value in news:
-            yield _event(name, value)
-        position += len(news)
-        silent_s = 0.0 if news else silent_s + STREAM_POLL_S
-        if silent_s >= KEEP_ALIVE_S:
-            yield ": still at work\n\n"
-            silent_s = 0.0
-        if ended:
-            break
-        await asyncio.sleep(STREAM_POLL_S)
-    yield _event("done", await run_in_threadpool(services.generations.get, generation_id))
-
-
-def _event(name: str, value: Json) -> str:
-    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 def make_last_router(app: FastAPI) -> APIRouter:

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from app import gradio_api
 from app.api import make_last_router, make_router
 from app.error_answers import add_error_handlers
 from app.gate import Gate
@@ -22,6 +23,9 @@ from app.ui import STATIC_DIR
 
 GRADIO_UPLOAD_LIMIT = "1kb"
 """Gradio's own upload route is not used: files go through ``/api/v1``."""
+STYLES = ("styles.css", "generate.css")
+SCRIPTS = ("app.js", "generate.js", "steering.js")
+"""In this order: scripts of single pages build on the first."""
 
 
 def make_app(services: Services, *, token: str | None) -> ASGIApp:
@@ -102,14 +106,14 @@ def render_head() -> str:
     Gradio's own ``css`` argument rewrites selectors, and loses those inside media queries.
     The version in the address makes a browser fetch a changed file at once.
     """
-    versions = {
-        name: hashlib.sha256((STATIC_DIR / name).read_bytes()).hexdigest()[:12]
-        for name in ("styles.css", "app.js")
-    }
-    return (
-        f'<link rel="stylesheet" href="/assets-retro/styles.css?v={versions["styles.css"]}">'
-        f'<script src="/assets-retro/app.js?v={versions["app.js"]}" defer></script>'
-    )
+    styles = "".join(f'<link rel="stylesheet" href="{_versioned(name)}">' for name in STYLES)
+    scripts = "".join(f'<script src="{_versioned(name)}" defer></script>' for name in SCRIPTS)
+    return styles + scripts
+
+
+def _versioned(name: str) -> str:
+    version = hashlib.sha256((STATIC_DIR / name).read_bytes()).hexdigest()[:12]
+    return f"/assets-retro/{name}?v={version}"
 
 
 def make_pages(services: Services) -> gr.Blocks:
@@ -117,6 +121,7 @@ def make_pages(services: Services) -> gr.Blocks:
     demo: gr.Blocks
     with gr.Blocks(title="RETRO", analytics_enabled=False, fill_width=True) as demo:
         start.build(services, demo)
+        gradio_api.build(services)
     for name, path, page in (
         ("Corpora", "/corpora", corpora),
         ("Runs", "/runs", runs),

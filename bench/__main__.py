@@ -14,8 +14,11 @@ from importlib import import_module
 from bench.peer.processes import PeerMissingError, WorkerError
 
 OWN = {name: f"bench.{name}" for name in ("start", "attention", "training", "generation", "pages")}
-PEER = {f"peer-{name}": f"bench.peer.{name}" for name in ("training", "memory", "encoding")}
-LONG = {name: f"bench.{name}" for name in ("build", "curves", "gpu")}
+PEER = {
+    f"peer-{name}": f"bench.peer.{name}"
+    for name in ("training", "memory", "encoding", "generation")
+}
+LONG = {name: f"bench.{name}" for name in ("retrieval", "build", "curves", "gpu")}
 BENCHMARKS = {**OWN, **PEER, **LONG}
 GROUPS = {"peer": tuple(PEER)}
 

@@ -15,12 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError as DriverDatabaseError
 from sqlalchemy.orm import Session
+from sqlalchemy.schema import CreateColumn
 
 from jobs.errors import DatabaseError
-from jobs.models import Base, SchemaVersion
+from jobs.models import Base, Generation, SchemaVersion
 
 BUSY_TIMEOUT_S = 30
 ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -36,7 +47,20 @@ def create_tables(connection: Connection) -> None:
     Base.metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables,)
+def add_parents_of_generations(connection: Connection) -> None:
+    """Schema version 2: which generation another one goes on from, and from which chunk."""
+    table = Generation.__tablename__
+    # Version 1 makes the tables as they are today, so in a new database nothing is missing.
+    present = {column["name"] for column in inspect(connection).get_columns(table)}
+    for name in ("parent_id", "branch_index"):
+        if name not in present:
+            column = Generation.__table__.columns[name]
+            assert isinstance(column, Column)
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {definition}")
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables, add_parents_of_generations)
 """Applied in order; the position, counted from 1, is the schema version."""
 
 

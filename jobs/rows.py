@@ -160,10 +160,14 @@ class GenerationRow:
     message: str
     result: dict[str, Any] | None
     chunks: dict[str, list[dict[str, Any]]]
-    """Variant (``on`` or ``off``) to its finished chunks; empty in lists of generations."""
+    """Variant (``on``, ``off``, ``on:1`` ...) to its finished chunks; empty in lists."""
     stop_requested: bool
     created_at: float
     finished_at: float | None
+    parent_id: str | None
+    """Generation that it branched from or continues; that one may be deleted."""
+    branch_index: int | None
+    """First chunk that is not taken over from the parent."""
 
 
 ENUMS: Mapping[tuple[type, str], type] = {

@@ -5,10 +5,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -18,49 +18,64 @@ from retro.config import (
     IndexKind,
     SamplingConfig,
     config_from_dict,
+    config_to_dict,
 )
 from retro.errors import ConfigError, RetroError
 from retro.model.presets import PRESETS
 from retro.run import CONFIG_NAME, Run, create_run, open_run
 from retro.terminal import Bars, MetricsFile, OneLineParser
 
+if TYPE_CHECKING:
+    from retro.retrieval.corpus_tokenizer import TokenizerSource
+
+
+if TYPE_CHECKING:
+    from retro.generation.events import Event
+
 
 def build(arguments: argparse.Namespace) -> None:
-    """Chunk, embed and index a folder of text."""
-    from retro.data.documents import SkippedFile, store_document  # noqa: PLC0415  # --help is fast
-    from retro.data.samples import sample_documents  # noqa: PLC0415
-    from retro.retrieval.corpus import build_corpus, ingest_folder  # noqa: PLC0415
-
-    config = config_from_dict(
-        CorpusConfig,
-        {
-            "encoder": arguments.encoder or os.environ.get("RETRO_ENCODER") or None,
-            **{
-                name: getattr(arguments, name)
-                for name in ("chunk_size", "num_neighbors", "vocab_size", "exclusion", "index_kind")
-                if getattr(arguments, name) is not None
-            },
-        },
+    """Chunk, embed and index a folder of text, or the documents of another corpus."""
+    from retro.data.documents import (  # noqa: PLC0415  # --help is fast
+        DOCUMENTS_NAME,
+        SkippedFile,
+        store_document,
     )
+    from retro.data.samples import sample_documents  # noqa: PLC0415
+    from retro.retrieval.corpus import build_corpus, ingest_folder, is_corpus  # noqa: PLC0415
+    from retro.retrieval.corpus_tokenizer import (  # noqa: PLC0415
+        find_tokenizer,
+        tokenizer_words,
+    )
+
+    if (arguments.folder is None) == (arguments.sample is None):
+        raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
+    source = None if arguments.tokenizer is None else find_tokenizer(arguments.tokenizer)
+    config = _corpus_config(arguments, source)
     bars = Bars()
 
     def on_skip(file: SkippedFile) -> None:
         tqdm.write(f"skipped {file.path}: {file.reason}", file=sys.stderr)
 
-    if (arguments.folder is None) == (arguments.sample is None):
-        raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
     if arguments.sample is not None:
         for document in sample_documents(arguments.sample):
             store_document(arguments.out, document)
     else:
-        ingest_folder(arguments.folder, arguments.out, bars, on_skip)
-    summary = build_corpus(arguments.out, config, on_progress=bars)
+        inner = DOCUMENTS_NAME if is_corpus(arguments.folder) else ""
+        ingest_folder(arguments.folder / inner, arguments.out, bars, on_skip)
+    summary = build_corpus(
+        arguments.out,
+        config,
+        on_progress=bars,
+        tokenizer=source,
+        new_tokenizer=arguments.new_tokenizer,
+    )
     bars.close()
     recall = "" if summary.recall is None else f", recall {summary.recall:.3f}"
     print(
         f"{arguments.out.name}: {summary.num_documents} documents, {summary.num_tokens} tokens, "
-        f"{summary.num_chunks} chunks, {summary.num_retrievable} of them in the retrieval "
-        f"database; {summary.index_kind} index{recall}; vocabulary {summary.vocab_size}; "
+        f"{summary.num_chunks} chunks of {summary.chunk_size}, {summary.num_retrievable} of them "
+        f"in the retrieval database; {summary.index_kind} index{recall}; "
+        f"vocabulary {summary.vocab_size}, {tokenizer_words(summary.to_dict())}; "
         f"neighbors exclude the same {summary.exclusion}"
     )
     if summary.num_short:
@@ -68,6 +83,21 @@ def build(arguments: argparse.Namespace) -> None:
             f"{summary.num_short} of {summary.num_chunks} chunks have fewer than "
             f"{summary.num_neighbors} neighbors, because too little text is left to choose from"
         )
+
+
+def _corpus_config(arguments: argparse.Namespace, source: "TokenizerSource | None") -> CorpusConfig:
+    """Return the settings of a build: chosen ones, then those of the corpus that is there."""
+    from retro.retrieval.corpus import is_corpus, read_config  # noqa: PLC0415  # --help is fast
+
+    names = ("chunk_size", "num_neighbors", "vocab_size", "encoder", "exclusion", "index_kind")
+    chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    before: dict[str, Any] = {"encoder": os.environ.get("RETRO_ENCODER") or None}
+    for folder in (arguments.out, arguments.folder):
+        if folder is not None and is_corpus(folder):
+            before = config_to_dict(read_config(folder))
+            break
+    fitting = chosen if source is None else source.settings(chosen)
+    return config_from_dict(CorpusConfig, {**before, **fitting})
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -144,52 +174,106 @@ def _stop_signal() -> Callable[[], bool]:
 
 def generate(arguments: argparse.Namespace) -> None:
     """Write text and show the neighbors of each chunk."""
-    from retro.generation.generate import (  # noqa: PLC0415  # imports torch
-        ChunkEvent,
-        FinishEvent,
-        Generator,
-    )
+    from retro.generation.generate import Generator  # noqa: PLC0415  # imports torch
+    from retro.generation.steering import Steering  # noqa: PLC0415
 
     config = config_from_dict(
         SamplingConfig,
         {
             name: getattr(arguments, name)
-            for name in ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "num_neighbors")
+            for name in SAMPLING_OPTIONS
             if getattr(arguments, name) is not None
         },
     )
-    retrieval = arguments.retrieval == "on"
-    generator = Generator.open(
-        arguments.run, corpus_dir=arguments.corpus, step=arguments.step, with_corpus=retrieval
+    steering = Steering(
+        exclude_chunks=tuple(arguments.exclude_chunk),
+        exclude_documents=tuple(arguments.exclude_document),
     )
-    chunks = []
-    for event in generator.generate(arguments.prompt, config, retrieval=retrieval):
-        if isinstance(event, ChunkEvent):
-            chunks.append(event.chunk)
-            if not arguments.json:
-                _print_chunk(event.chunk.to_dict())
-        elif isinstance(event, FinishEvent) and not arguments.json:
-            speed = event.num_tokens / max(event.seconds, 1e-9)
-            print(f"{event.num_tokens} tokens, {speed:.0f} tokens/s, ended by {event.reason}")
-    if arguments.json:
-        written = [chunk for chunk in chunks if not chunk.is_prompt]
-        print(
-            json.dumps(
-                {
-                    "text": "".join(chunk.text for chunk in written),
-                    "prompt": arguments.prompt,
-                    "seed": config.seed,
-                    "chunks": [chunk.to_dict() for chunk in chunks],
-                },
-                ensure_ascii=False,
-                indent=2,
-            )
+    modes = ("on", "off") if arguments.retrieval == "both" else (arguments.retrieval,)
+    generator = Generator.open(
+        arguments.run, corpus_dir=arguments.corpus, step=arguments.step, with_corpus="on" in modes
+    )
+    texts = {}
+    for mode in modes:
+        if len(modes) > 1 and not arguments.json:
+            print(f"=== retrieval {mode}\n")
+        events = generator.generate(
+            arguments.prompt,
+            config,
+            retrieval=mode == "on",
+            steering=steering,
+            score_other=len(modes) > 1,
         )
+        texts[mode] = _follow(events, config, quiet=arguments.json)
+    if arguments.json:
+        answers = {mode: _as_json(arguments.prompt, config, texts[mode]) for mode in modes}
+        answer = answers if len(modes) > 1 else answers[modes[0]]
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
 
 
-def _print_chunk(chunk: dict[str, Any]) -> None:
+SAMPLING_OPTIONS = {
+    "max_new_tokens": "most tokens to write",
+    "temperature": "0 always takes the likeliest token",
+    "top_k": "draw from this many likeliest tokens; 0 is all",
+    "top_p": "draw from the likeliest tokens that reach this probability",
+    "min_p": "draw from tokens at least this share as likely as the likeliest",
+    "repetition_penalty": "above 1: tokens of the text so far become less likely",
+    "stop": "the text ends in front of this string; may be repeated",
+    "seed": "the same seed and settings write the same text",
+    "num_samples": "texts to write side by side",
+    "num_neighbors": "neighbors read for each chunk",
+}
+
+
+def _follow(events: "Iterator[Event]", config: SamplingConfig, *, quiet: bool) -> list["Written"]:
+    """Print what is written as it comes; return the chunks and the end of each text."""
+    from retro.generation.events import ChunkEvent, FinishEvent  # noqa: PLC0415  # --help is fast
+
+    written: list[Written] = [([], {}) for _ in range(config.num_samples)]
+    for event in events:
+        if isinstance(event, ChunkEvent):
+            chunk = event.chunk.to_dict()
+            written[event.sample][0].append(chunk)
+            if not quiet and not (chunk["is_prompt"] and event.sample):
+                _print_chunk(chunk, event.sample if config.num_samples > 1 else None)
+        elif isinstance(event, FinishEvent):
+            # No seconds: the same command prints the same object.
+            written[event.sample][1].update(
+                reason=event.reason, num_tokens=event.num_tokens, slid=event.slid
+            )
+            if not quiet:
+                speed = event.num_tokens / max(event.seconds, 1e-9)
+                forgot = "; the beginning was forgotten" if event.slid else ""
+                print(
+                    f"{event.num_tokens} tokens, {speed:.0f} tokens/s, ended by "
+                    f"{event.reason}{forgot}\n"
+                )
+    return written
+
+
+Written = tuple[list[dict[str, Any]], dict[str, Any]]
+"""The chunks of a text, and how it ended."""
+
+
+def _as_json(prompt: str, config: SamplingConfig, texts: list[Written]) -> dict[str, Any]:
+    """Return texts as the REST routes answer them."""
+    samples = [
+        {
+            "text": "".join(chunk["text"] for chunk in chunks if not chunk["is_prompt"]),
+            "prompt": prompt,
+            "seed": config.seed + number,
+            "chunks": chunks,
+            "result": result,
+        }
+        for number, (chunks, result) in enumerate(texts)
+    ]
+    return samples[0] if len(samples) == 1 else {**samples[0], "samples": samples}
+
+
+def _print_chunk(chunk: dict[str, Any], sample: int | None) -> None:
     kind = "prompt" if chunk["is_prompt"] else f"copied {chunk['copied_fraction']:.0%}"
-    print(f"--- chunk {chunk['index'] + 1}, {len(chunk['token_ids'])} tokens, {kind}")
+    text = "" if sample is None or chunk["is_prompt"] else f"text {sample + 1}, "
+    print(f"--- {text}chunk {chunk['index'] + 1}, {len(chunk['token_ids'])} tokens, {kind}")
     print(chunk["text"])
     if chunk["index"] == 0:
         print("    (the first chunk has no neighbors)")
@@ -199,9 +283,11 @@ def _print_chunk(chunk: dict[str, Any]) -> None:
 
 
 def _print_neighbor(neighbor: dict[str, Any]) -> None:
+    share = neighbor.get("attention_share")
     print(
         f"    [{neighbor['rank']}] {neighbor['document']}, characters {neighbor['start']}-"
         f"{neighbor['end']}, squared distance {neighbor['distance']:.3f} (lower is nearer)"
+        + ("" if share is None else f", {share:.0%} of cross-attention")
     )
     print(f"        {_one_line(neighbor['text'])}")
     if neighbor["continuation"]:
@@ -259,12 +345,25 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="chunk, embed and index a folder of text")
     command.set_defaults(run_command=build)
-    command.add_argument("folder", nargs="?", type=Path, metavar="FOLDER")
+    command.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="text, or another corpus"
+    )
     command.add_argument("--sample", metavar="NAME", help="a built-in sample: python-docs")
     command.add_argument("--out", required=True, type=Path, metavar="CORPUS")
     command.add_argument("--chunk-size", type=int, help="tokens per chunk (default 64)")
     command.add_argument("--num-neighbors", type=int, help="neighbors per chunk (default 2)")
     command.add_argument("--vocab-size", type=int, help="default: chosen by corpus size")
+    command.add_argument(
+        "--tokenizer",
+        metavar="RUN",
+        help="use the tokenizer and chunk size of a run, saved model or corpus, "
+        "so that its model can write from this corpus",
+    )
+    command.add_argument(
+        "--new-tokenizer",
+        action="store_true",
+        help="train it on the present documents; a corpus built again keeps it otherwise",
+    )
     command.add_argument("--encoder", help="Hub name or folder (default: the bundled MiniLM)")
     command.add_argument("--exclusion", choices=[choice.value for choice in Exclusion])
     command.add_argument("--index-kind", choices=[choice.value for choice in IndexKind])
@@ -295,13 +394,21 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--prompt", required=True)
     command.add_argument("--corpus", type=Path, help="default: the corpus of the run")
     command.add_argument("--step", type=int, help="step of the checkpoint (default: newest)")
-    command.add_argument("--retrieval", choices=["on", "off"], default="on")
-    command.add_argument("--max-new-tokens", type=int)
-    command.add_argument("--temperature", type=float)
-    command.add_argument("--top-k", type=int)
-    command.add_argument("--top-p", type=float)
-    command.add_argument("--num-neighbors", type=int)
-    command.add_argument("--seed", type=int)
+    command.add_argument("--retrieval", choices=["on", "off", "both"], default="on")
+    defaults = SamplingConfig()
+    for name, text in SAMPLING_OPTIONS.items():
+        default = getattr(defaults, name)
+        command.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=str if name == "stop" else type(default),
+            action="append" if name == "stop" else "store",
+            help=text if name == "stop" else f"{text} (default {default})",
+        )
+    for name, kind, text in (
+        ("document", str, "path of a document that nothing is retrieved from; may be repeated"),
+        ("chunk", int, "id of a chunk that is not retrieved; may be repeated"),
+    ):
+        command.add_argument(f"--exclude-{name}", type=kind, action="append", default=[], help=text)
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
     command = commands.add_parser("search", help="show the nearest chunks of a text")

@@ -17,6 +17,8 @@ ConfigT = TypeVar("ConfigT")
 
 LARGEST_INTEGER = 2**53
 """Integers up to here are exact in JSON and in a browser."""
+MOST_STOPS = 16
+LONGEST_STOP = 200
 
 
 class Exclusion(StrEnum):
@@ -63,7 +65,7 @@ class CorpusConfig:
     """Neighbors stored for each chunk (k in the paper)."""
 
     vocab_size: int | None = None
-    """Tokens of the byte-level BPE tokenizer; None chooses by corpus size."""
+    """Tokens of the byte-level BPE tokenizer; None keeps the one there is, else chooses by size."""
 
     encoder: str | None = None
     """Hub name or folder of the frozen encoder for keys; None is the bundled MiniLM."""
@@ -317,8 +319,20 @@ class SamplingConfig:
     top_p: float = 0.95
     """Draw from the smallest set of likeliest tokens that reaches this probability."""
 
+    min_p: float = 0.0
+    """Draw from tokens that are at least this share as likely as the likeliest one."""
+
+    repetition_penalty: float = 1.0
+    """Makes tokens that are in the text already less likely; 1 leaves them as they are."""
+
+    stop: tuple[str, ...] = ()
+    """The text ends in front of the first of these that would appear in it."""
+
     seed: int = 0
     """The same seed and settings write the same text."""
+
+    num_samples: int = 1
+    """Texts written side by side; the one with number s is that of ``seed + s``."""
 
     num_neighbors: int = 2
     """Neighbors read for each chunk."""
@@ -329,7 +343,11 @@ class SamplingConfig:
         check_number(self, "temperature", 0.0, 100.0)
         check_integer(self, "top_k", 0, 10_000_000)
         check_number(self, "top_p", 0.0, 1.0, above_minimum=True)
+        check_number(self, "min_p", 0.0, 1.0)
+        check_number(self, "repetition_penalty", 0.1, 10.0)
+        check_texts(self, "stop", MOST_STOPS, LONGEST_STOP)
         check_integer(self, "seed", 0, LARGEST_INTEGER)
+        check_integer(self, "num_samples", 1, 16)
         check_integer(self, "num_neighbors", 1, 100)
 
 
@@ -409,6 +427,19 @@ def check_text(config: object, name: str, *, optional: bool = False) -> None:
         return
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{name} must be a text, got {shown(value)}.")
+
+
+def check_texts(config: object, name: str, most: int, longest: int) -> None:
+    """Refuse a field that is not a list of short texts, and store it as a tuple."""
+    value = getattr(config, name)
+    if not isinstance(value, list | tuple) or len(value) > most:
+        raise ConfigError(f"{name} must be a list of at most {most} texts, got {shown(value)}.")
+    for item in value:
+        if not isinstance(item, str) or not 0 < len(item) <= longest:
+            raise ConfigError(
+                f"Each text of {name} must have 1 to {longest} characters, got {shown(item)}."
+            )
+    object.__setattr__(config, name, tuple(value))
 
 
 def check_choice(config: object, name: str, choices: type[StrEnum]) -> None:

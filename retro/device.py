@@ -2,8 +2,12 @@
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has no types
 
 from retro.config import Precision
 
@@ -20,6 +24,24 @@ def default_device() -> torch.device:
 def share_cores() -> None:
     """Use half of this process's CPU threads from now on, so that a job beside keeps the rest."""
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Compute NumPy's matrix products on one thread inside the block.
+
+    Products of a matrix that fits into a cache with one vector are no faster on several, and
+    far slower where other work keeps a core busy.
+    """
+    with _blas().limit(limits=1):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the control of the libraries that NumPy uses; finding them takes a while."""
+    found: ThreadpoolController = ThreadpoolController().select(internal_api="openblas")
+    return found
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,8 @@ import torch
 from retro import RETRO
 from retro.config import CorpusConfig, Precision, SamplingConfig
 from retro.device import autocast_dtype, default_device
-from retro.generation.generate import ChunkEvent, Generator
+from retro.generation.events import ChunkEvent, OutputChunk
+from retro.generation.generate import Generator
 from retro.model.packing import Packing
 from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import create_run, list_checkpoints
@@ -128,3 +129,29 @@ def test_training_resumes_and_generation_shows_neighbors(
     events = generator.generate("The capital", SamplingConfig(max_new_tokens=20))
     chunks = [event.chunk for event in events if isinstance(event, ChunkEvent)]
     assert any(chunk.neighbors for chunk in chunks)
+
+
+def test_texts_and_shares_are_those_of_the_cpu(
+    device: torch.device, tmp_path: Path, corpus_dir: Path
+) -> None:
+    run = create_run(
+        tmp_path / "run",
+        corpus_dir,
+        model=TINY_MODEL,
+        training={**TINY_TRAINING, "max_steps": 40, "learning_rate": 1e-2},
+    )
+    train(run.path, device=device)
+    config = SamplingConfig(max_new_tokens=60, temperature=0, num_samples=2)
+
+    def write(place: torch.device) -> list[OutputChunk]:
+        generator = Generator.open(run.path, device=place)
+        generator.tokenizer.eos_id = -1
+        events = generator.generate("The climate of Arland", config, score_other=True)
+        return [event.chunk for event in events if isinstance(event, ChunkEvent)]
+
+    for found, expected in zip(write(device), write(torch.device("cpu")), strict=True):
+        assert found.token_ids == expected.token_ids
+        assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-3)
+        assert found.other_logprobs == pytest.approx(expected.other_logprobs, abs=1e-3)
+        shares = [[one.attention_share for one in chunk.neighbors] for chunk in (found, expected)]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-3)

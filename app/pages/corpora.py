@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.errors import MissingError, shows_errors
 from app.format import ago, count, escape, percent, size
+from app.pages.corpus_changes import render_changes, render_copy, render_rebuild
 from app.pages.neighbors import render_neighbor
 from app.pages.upload import render_report, render_upload
 from app.services.jobs import outcome, share_done
@@ -27,6 +28,7 @@ from app.ui import (
 )
 from jobs.errors import NotFoundError
 from retro.errors import RetroError
+from retro.retrieval.corpus_tokenizer import tokenizer_words
 
 DOCUMENTS_PER_PAGE = 25
 AROUND_CHARACTERS = 3_000
@@ -140,10 +142,10 @@ def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
             action("Build only", f"POST {address}/build", done="The build was submitted.")
         )
     if corpus["state"] == "ready":
-        buttons.append(
-            f'<a class="btn primary" href="/runs?corpus={escape(corpus["id"])}">Train a model</a>'
-        )
-        buttons.append(action("Rebuild", f"POST {address}/build", done="The build was submitted."))
+        changed = corpus["has_changes"]
+        train = f'<a class="btn{"" if changed else " primary"}" href="/runs?corpus='
+        buttons.append(f'{train}{escape(corpus["id"])}">Train a model</a>')
+        buttons.append(render_rebuild(corpus))
     buttons.append(
         action("Delete", f"DELETE {address}", kind="danger", then="/corpora",
                confirm=f"Delete {corpus['name']!r} with its documents and its index?")
@@ -152,8 +154,9 @@ def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
         f'<p class="small"><a href="/corpora">All corpora</a></p>'
         f'<div class="head"><h1>{escape(corpus["name"])}</h1>{badge(corpus["state"])}'
         f'<span class="push row">{"".join(buttons)}</span></div>'
-        f"{_render_build(services, corpus)}"
-        f'<section class="panel">{facts(_facts(services, corpus))}</section>'
+        f"{_render_build(services, corpus)}{render_changes(corpus)}"
+        f'<section class="panel">{facts(_facts(services, corpus))}'
+        f"{render_copy(corpus, services.runs.list_runs())}</section>"
     )
 
 
@@ -201,6 +204,7 @@ def _facts(services: Services, corpus: dict[str, Any]) -> dict[str, str]:
             "Held out for validation": count(held_out, "chunk"),
             "Tokens": f"{summary['num_tokens']:,}",
             "Vocabulary": count(summary["vocab_size"], "token"),
+            "Tokenizer": escape(tokenizer_words(summary)),
             "Index": escape(INDEX_WORDS.get(kind, kind)),
             "Measured recall": "-" if recall is None else f"{recall:.3f}",
             "Encoder": escape(summary["encoder"] or "bundled MiniLM"),

@@ -1,81 +1,80 @@
-"""A neighbor as a box: where it comes from, its text, and what comes after it."""
+"""A neighbor as a box: where it comes from, what it weighed, its text, and what comes after it."""
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from app.figures import Chunk, Neighbor, runs_in_neighbor
 from app.format import escape
-
-LONGEST_CLASS = 5
-
-
-def render_segments(segments: Sequence[Sequence[Any]]) -> str:
-    """Return pieces of text colored by the length of the run that ends at each.
-
-    Args:
-        segments: (text, run length in tokens) per token.
-
-    Returns:
-        HTML; neighboring pieces of one class share an element.
-    """
-    parts: list[str] = []
-    open_class, pieces = 0, list[str]()
-    for text, run in [*segments, ("", -1)]:
-        css = min(int(run), LONGEST_CLASS)
-        if css != open_class:
-            parts.append(_span(open_class, "".join(pieces)))
-            open_class, pieces = css, []
-        pieces.append(str(text))
-    return "".join(parts)
+from app.pages.marks import DOT, render_segments, render_tokens
+from app.words import attention_words, labels, place_words
 
 
-def _span(css: int, text: str) -> str:
-    if not text:
-        return ""
-    if css <= 0:
-        return escape(text)
-    # White space at the ends is left out of the color, so that runs look like words.
-    core = text.strip()
-    if not core:
-        return escape(text)
-    before, after = text[: text.index(core)], text[text.index(core) + len(core) :]
-    return f'{escape(before)}<span class="run lcp{css}">{escape(core)}</span>{escape(after)}'
-
-
-def render_neighbor(neighbor: dict[str, Any], corpus_id: str | None) -> str:
+def render_neighbor(
+    neighbor: Neighbor, corpus_id: str | None, chunk: Chunk | None = None, actions: str = ""
+) -> str:
     """Return one neighbor.
 
     Args:
         neighbor: As the REST routes answer it; with segments, it is colored.
         corpus_id: Corpus it comes from, None if that is gone.
+        chunk: The chunk that was written from it; its runs are marked in the neighbor.
+        actions: Buttons below it, as HTML.
     """
-    place = ""
-    if neighbor.get("num_chunks"):
-        place = (
-            f"chunk {neighbor['chunk_index'] + 1:,} of {neighbor['num_chunks']:,} \N{MIDDLE DOT} "
-        )
-    text = _text(neighbor, "text")
-    continuation = _text(neighbor, "continuation")
-    after = f'<div class="text continuation">{continuation}</div>' if continuation else ""
-    name = f'<span class="path">{escape(neighbor["document"])}</span>'
-    if corpus_id is not None:
-        name = f'<a href="{document_address(corpus_id, neighbor)}">{name}</a>'
+    own, after = _runs(chunk, neighbor)
+    continuation = _text(neighbor, "continuation", after)
+    found = labels(chunk or {}, neighbor)
+    tags = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in found)
     return (
-        f'<div class="neighbor" data-chunk-id="{int(neighbor["chunk_id"])}"><h4>{neighbor["rank"]} '
-        f"{name}<small>{place}characters {neighbor['start']:,}-{neighbor['end']:,} \N{MIDDLE DOT} "
-        f"distance {neighbor['distance']:.3f}, lower is nearer</small></h4>"
-        f'<div class="text">{text}</div>{after}</div>'
+        f'<div class="neighbor"{_data(neighbor)}>'
+        f"<h4>{int(neighbor['rank'])} {_name(neighbor, corpus_id)}"
+        f"<small>{DOT.join(place_words(neighbor))}</small></h4>{_share(neighbor)}"
+        f'<div class="text">{_text(neighbor, "text", own)}</div>'
+        + (f'<div class="text continuation">{continuation}</div>' if continuation else "")
+        + (f'<div class="tags">{tags}</div>' if tags else "")
+        + (f'<div class="acts">{actions}</div>' if actions else "")
+        + "</div>"
     )
 
 
-def _text(neighbor: dict[str, Any], name: str) -> str:
-    segments = neighbor.get(f"{name}_segments")
-    if segments:
-        return render_segments(segments)
-    return escape(neighbor.get(name) or "")
+def _data(neighbor: Neighbor) -> str:
+    chunk_id = neighbor["chunk_id"]
+    return f' data-chunk-id="{int(chunk_id)}"' if chunk_id is not None else ""
 
 
-def document_address(corpus_id: str, neighbor: dict[str, Any]) -> str:
+def _name(neighbor: Neighbor, corpus_id: str | None) -> str:
+    if not neighbor["document"]:
+        return "<span>written by hand</span>"
+    name = f'<span class="path">{escape(neighbor["document"])}</span>'
+    if corpus_id is None:
+        return name
+    return f'<a href="{document_address(corpus_id, neighbor)}">{name}</a>'
+
+
+def _share(neighbor: Neighbor) -> str:
+    share = neighbor.get("attention_share")
+    if share is None:
+        return ""
+    after = min(neighbor.get("continuation_share") or 0.0, share)
+    return (
+        '<div class="share"><span class="meter" aria-hidden="true">'
+        f'<span style="width:{100 * (share - after):.1f}%"></span>'
+        f'<span class="after" style="width:{100 * after:.1f}%"></span></span>'
+        f"<small>{attention_words(neighbor)}</small></div>"
+    )
+
+
+def _runs(chunk: Chunk | None, neighbor: Neighbor) -> tuple[list[list[int]], list[list[int]]]:
+    return runs_in_neighbor(chunk, neighbor) if chunk is not None else ([], [])
+
+
+def _text(neighbor: Neighbor, name: str, runs: list[list[int]]) -> str:
+    segments: Any = neighbor.get(f"{name}_segments")
+    if not segments:
+        return escape(neighbor.get(name) or "")
+    return render_tokens(segments, runs) if any(runs) else render_segments(segments)
+
+
+def document_address(corpus_id: str, neighbor: Neighbor) -> str:
     """Return the address of the page that shows a neighbor in its document."""
     return escape(
         f"/corpora?corpus={quote(corpus_id)}&document={quote(neighbor['document'], safe='')}"

@@ -1,205 +1,196 @@
-"""A generation as cards with their neighbors."""
+"""A generation: its texts as cards, each with the neighbors it was written from.
 
-from itertools import pairwise
+The page replaces only what changed, by position. So the outer elements are always there, also
+when they are empty, and what grows comes last.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.format import count, duration, escape, number, percent
-from app.pages.neighbors import render_neighbor, render_segments
-from app.ui import callout
+from app.figures import Chunk, Generation, Text, is_inherited, mode_of, texts_of
+from app.format import count, escape
+from app.pages.cards import RUNNING, Card, render_card, render_side
+from app.pages.marks import LEGEND
+from app.pages.summary import render_origin, render_side_summary, render_summary
+from app.ui import Query, callout
 
-WORKING = "running"
+MOST_CARDS = 32
+"""Chunks shown at once; longer texts have pages."""
 
-LEGEND = (
-    '<div class="legend">longest run shared with the neighbors, in tokens <span>0</span>'
-    + "".join(f'<span class="lcp{n}">{n}{"+" if n == 5 else ""}</span>' for n in range(1, 6))
-    + "</div>"
+KEYS = (
+    '<p class="keys"><kbd>Tab</kbd> to a chunk, <kbd>\N{UPWARDS ARROW}</kbd> '
+    "<kbd>\N{DOWNWARDS ARROW}</kbd> or <kbd>j</kbd> <kbd>k</kbd> to the next, "
+    "<kbd>Enter</kbd> shows its neighbors, <kbd>\N{LEFTWARDS ARROW}</kbd> "
+    "<kbd>\N{RIGHTWARDS ARROW}</kbd> goes through its tokens, with <kbd>Shift</kbd> from run to "
+    "run. <kbd>Ctrl</kbd> <kbd>Enter</kbd> in the prompt generates.</p>"
 )
 
+Partial = Mapping[str, Mapping[str, Any]]
 
-def render_result(generation: dict[str, Any], partial: dict[str, str], waiting_for: int) -> str:
+
+def render_result(
+    generation: Generation,
+    partial: Partial,
+    waiting_for: int,
+    query: Query | None = None,
+    *,
+    parent: Generation | None = None,
+    names: Mapping[int, str] | None = None,
+) -> str:
     """Return a whole generation.
 
     Args:
         generation: As the services return it.
-        partial: Variant to the text of the chunk that is being written.
+        partial: Variant to the chunk that is being written.
         waiting_for: How many generations are written before this one.
+        query: The page's address: which of several texts, and from which chunk on.
+        parent: The generation it branched from, where that is still there.
+        names: Chunk id to what the chunk is called, for those that were left out.
     """
-    note = _note(generation, waiting_for)
-    if generation["state"] == "failed" and not _has_text(generation):
-        return note
-    both = generation["settings"]["retrieval"] == "both"
-    body = _side_by_side(generation, partial) if both else _single(generation, partial)
-    return f"{note}{body}"
+    query = query or {}
+    texts = texts_of(generation)
+    origin = render_origin(generation, parent, names or {})
+    notes = f'<div class="notes">{_note(generation, waiting_for)}</div>'
+    if generation["state"] == "failed" and not any(text.chunks for text in texts):
+        return notes + origin
+    if mode_of(generation) == "both":
+        body = _side_by_side(generation, texts, partial, query, origin)
+    else:
+        chosen = _chosen(texts, query)
+        body = _tabs(generation, texts, chosen)
+        body += _single(generation, texts[chosen], partial, query, origin)
+    return f"{notes}{body}{KEYS}"
 
 
-def _has_text(generation: dict[str, Any]) -> bool:
-    variants = [generation[name] for name in ("on", "off") if name in generation] or [generation]
-    return any(variant["chunks"] for variant in variants)
-
-
-def _note(generation: dict[str, Any], waiting_for: int) -> str:
-    if generation["state"] == WORKING and waiting_for:
+def _note(generation: Generation, waiting_for: int) -> str:
+    if generation["state"] == RUNNING and waiting_for:
         return callout(f"Waiting for {count(waiting_for, 'text')} to be written first.", calm=True)
     if generation["state"] == "failed":
         return callout(generation["message"])
-    if generation["message"]:
-        return callout(generation["message"], calm=True)
-    return ""
+    return callout(generation["message"], calm=True) if generation["message"] else ""
 
 
-def _single(generation: dict[str, Any], partial: dict[str, str]) -> str:
-    variant = generation["settings"]["retrieval"]
-    chunks = generation["chunks"]
-    writing = generation["state"] == WORKING
-    cards = [_card(generation, chunk, chunks, variant) for chunk in chunks]
-    if writing:
-        cards.append(_unfinished(partial.get(variant, ""), len(chunks)))
-    focus = _focus(chunks)
-    sides = "".join(_side(generation, chunk, variant, chunk["index"] == focus) for chunk in chunks)
+def _chosen(texts: Sequence[Text], query: Query) -> int:
+    return min(_whole(query.get("text"), 1), len(texts)) - 1
+
+
+def _whole(text: str | None, otherwise: int) -> int:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 9:
+        return otherwise
+    return max(1, int(text))
+
+
+def _tabs(generation: Generation, texts: Sequence[Text], chosen: int) -> str:
+    address = f"/generate?gen={escape(generation['id'])}"
+    links = [
+        f'<a href="{address}&amp;text={place + 1}" data-soft'
+        f"{' aria-current=true' if place == chosen else ''}>Text {place + 1}</a>"
+        for place in range(len(texts))
+    ]
+    return f'<nav class="tabs" aria-label="Texts">{"".join(links) if len(texts) > 1 else ""}</nav>'
+
+
+def _cards(generation: Generation, text: Text, partial: Partial) -> list[Card]:
+    """Return the finished chunks and the one that is being written."""
+    cards = [Card(generation=generation, text=text, chunk=chunk) for chunk in text.chunks]
+    if generation["state"] != RUNNING:
+        return cards
+    live: Chunk = partial.get(text.variant) or {"index": len(cards)}
+    live = {"segments": [], "neighbors": [], "is_prompt": False, **live}
+    at = next((place for place, card in enumerate(cards) if card.index >= live["index"]), None)
+    if at is not None and len(cards[at].chunk["segments"]) >= len(live["segments"]):
+        # It was finished and stored a moment ago.
+        return cards
+    kept = cards[:at]
+    return [*kept, Card(generation=generation, text=text, chunk=live, is_unfinished=True)]
+
+
+def _single(generation: Generation, text: Text, partial: Partial, query: Query, origin: str) -> str:
+    cards = _cards(generation, text, partial)
+    first = _first_card(generation, len(cards), query)
+    shown = cards[first : first + MOST_CARDS]
+    focus = _focus(shown)
+    sides = "".join(render_side(card, shown=card.index == focus) for card in shown)
+    pages = _pages(generation, len(cards), first, query)
     return (
-        f"{_summary(generation, chunks, variant)}{LEGEND if variant == 'on' else ''}"
-        f'<div id="result" data-generation="{escape(generation["id"])}" data-focus="{focus}" '
-        f'data-state="{escape(generation["state"])}"><div>{"".join(cards)}</div>'
+        f"{render_summary(generation, text)}{origin}"
+        f"{LEGEND if text.has_retrieval else '<div></div>'}"
+        f'{_frame(generation, text, focus, first)}><div class="cards">'
+        f"{''.join(render_card(card) for card in shown)}{pages}</div>"
         f'<aside class="side" aria-label="Neighbors of the chosen chunk">{sides}</aside></div>'
     )
 
 
-def _focus(chunks: list[dict[str, Any]]) -> int:
-    """Return the chunk whose neighbors are shown at first: the newest that has some."""
-    with_neighbors = [chunk["index"] for chunk in chunks if chunk["neighbors"]]
-    written = [chunk["index"] for chunk in chunks if chunk["neighbors"] and not chunk["is_prompt"]]
-    if written:
-        return int(written[0])
-    return int(with_neighbors[-1]) if with_neighbors else 0
+def _frame(generation: Generation, text: Text, focus: int, first: int) -> str:
+    settings = generation["settings"]
+    values = {
+        "generation": generation["id"],
+        "state": generation["state"],
+        "variant": text.variant,
+        "focus": focus,
+        "seed": text.seed,
+        "neighbors": settings.get("num_neighbors", ""),
+        "corpus": generation.get("corpus_id") or "",
+        "first": first + 1,
+    }
+    data = "".join(f' data-{name}="{escape(value)}"' for name, value in values.items())
+    return f'<div id="result"{data}'
 
 
-def _side_by_side(generation: dict[str, Any], partial: dict[str, str]) -> str:
-    on, off = generation["on"]["chunks"], generation["off"]["chunks"]
-    writing = generation["state"] == WORKING
-    rows = ["<h3>Retrieval on</h3><h3>Retrieval off</h3>"]
-    for index in range(max(len(on), len(off), 1)):
-        cells = []
-        for variant, chunks in (("on", on), ("off", off)):
-            if index < len(chunks):
-                cells.append(_card(generation, chunks[index], chunks, variant))
-            elif index == len(chunks) and writing and (variant == "on" or variant in partial):
-                cells.append(_unfinished(partial.get(variant, ""), index))
-            else:
-                cells.append("<div></div>")
-        rows.append("".join(cells))
-    if writing and len(on) == len(off) and on:
-        rows.append(_unfinished(partial.get("off", ""), len(off)))
-    heads = "".join(
-        f"<div>{_summary(generation, chunks, variant)}</div>"
-        for variant, chunks in (("on", on), ("off", off))
-    )
-    return (
-        f'{LEGEND}<div id="result" class="both" data-generation="{escape(generation["id"])}" '
-        f'data-focus="-1" data-state="{escape(generation["state"])}">'
-        f'<div class="pair">{heads}{"".join(rows)}</div></div>'
-    )
+def _focus(cards: Sequence[Card]) -> int:
+    """Return the chunk whose neighbors are shown at first."""
+    with_neighbors = [card for card in cards if card.neighbors]
+    if cards and cards[-1].is_unfinished and cards[-1].neighbors:
+        return cards[-1].index
+    written = [card for card in with_neighbors if not card.chunk["is_prompt"]]
+    fresh = [card for card in written if not is_inherited(card.generation, card.chunk)]
+    if fresh or written:
+        return (fresh or written)[0].index
+    return with_neighbors[-1].index if with_neighbors else (cards[0].index if cards else 0)
 
 
-def _card(
-    generation: dict[str, Any], chunk: dict[str, Any], chunks: list[dict[str, Any]], variant: str
-) -> str:
-    index = chunk["index"]
-    first = sum(len(item["token_ids"]) for item in chunks if item["index"] < index) + 1
-    last = first + len(chunk["token_ids"]) - 1
-    heads = [f"<span>Chunk {index + 1} \N{MIDDLE DOT} tokens {first:,}-{last:,}</span>"]
-    if chunk["neighbors"]:
-        heads.append(f"<span>copied {percent(chunk['copied_fraction'])}</span>")
-    if chunk["mean_nll"] is not None:
-        heads.append(f"<span>log-prob {number(-chunk['mean_nll'])}</span>")
-    right = "prompt" if chunk["is_prompt"] else ""
-    if not chunk["neighbors"]:
-        separator = " \N{MIDDLE DOT} " if right else ""
-        right += f"{separator}{_without(index, variant)}"
-    heads.append(f'<span class="push">{right}</span>')
-    kind = "text prompt" if chunk["is_prompt"] else "text"
-    return (
-        f'<article class="card" tabindex="0" data-card="{index}" data-variant="{variant}" '
-        f'aria-label="Chunk {index + 1}"><div class="card-head">{"".join(heads)}</div>'
-        f'<div class="{kind}">{render_segments(chunk["segments"])}</div>'
-        f"{_under(generation, chunk)}</article>"
-    )
+def _first_card(generation: Generation, num_cards: int, query: Query) -> int:
+    """Return the place of the first card on this page: the asked one, or where it is written."""
+    running = generation["state"] == RUNNING
+    place = _whole(query.get("chunk"), num_cards if running else 1) - 1
+    return min(place, max(0, num_cards - 1)) // MOST_CARDS * MOST_CARDS
 
 
-def _without(index: int, variant: str) -> str:
-    if variant == "off":
-        return "retrieval off"
-    return "no neighbors yet" if index == 0 else "no neighbor was found"
-
-
-def _unfinished(text: str, index: int) -> str:
-    return (
-        f'<article class="card"><div class="card-head"><span>Chunk {index + 1} \N{MIDDLE DOT} '
-        f'being written</span></div><div class="text cursor">{escape(text)}</div></article>'
-    )
-
-
-def _neighbors(generation: dict[str, Any], chunk: dict[str, Any]) -> str:
-    corpus_id = generation["corpus_id"]
-    return "".join(render_neighbor(item, corpus_id) for item in chunk["neighbors"])
-
-
-def _under(generation: dict[str, Any], chunk: dict[str, Any]) -> str:
-    if not chunk["neighbors"]:
+def _pages(generation: Generation, num_cards: int, first: int, query: Query) -> str:
+    if num_cards <= MOST_CARDS:
         return ""
-    title = f"{count(len(chunk['neighbors']), 'neighbor')} that conditioned this chunk"
-    body = _neighbors(generation, chunk)
-    return f'<details class="under"><summary>{title}</summary>{body}</details>'
-
-
-def _side(generation: dict[str, Any], chunk: dict[str, Any], variant: str, shown: bool) -> str:
-    index = chunk["index"]
-    if chunk["neighbors"]:
-        title = f"Chunk {index + 1} was written from these neighbors, found with chunk {index}"
-        body = _neighbors(generation, chunk)
-    elif variant == "off":
-        title, body = "Retrieval was off", ""
-    elif index == 0:
-        title = "The first chunk has no neighbors: nothing had been read before it"
-        body = ""
-    else:
-        title, body = "No neighbor was found for the chunk before", ""
-    hidden = "" if shown else " hidden"
-    return f'<div data-side="{index}"{hidden}><div class="side-title">{title}</div>{body}</div>'
-
-
-def _summary(generation: dict[str, Any], chunks: list[dict[str, Any]], variant: str) -> str:
-    written = [chunk for chunk in chunks if not chunk["is_prompt"]]
-    num_tokens = sum(len(chunk["token_ids"]) for chunk in written)
-    parts = [f"<span><b>{count(len(chunks), 'chunk')}</b></span>"]
-    if num_tokens:
-        copied = sum(c["copied_fraction"] * len(c["token_ids"]) for c in written) / num_tokens
-        nlls = [(c["mean_nll"], len(c["token_ids"])) for c in written if c["mean_nll"] is not None]
-        total = sum(weight for _, weight in nlls)
-        if variant == "on":
-            parts.append(f"<span>copied <b>{percent(copied)}</b></span>")
-        if total:
-            mean = -sum(value * weight for value, weight in nlls) / total
-            parts.append(f"<span>mean log-prob <b>{number(mean)}</b></span>")
-        parts.append(f"<span>distinct-2 <b>{number(distinct_pairs(written))}</b></span>")
-    finish = (generation["result"] or {}).get(variant) or {}
-    if finish.get("seconds") and finish.get("num_tokens"):
-        speed = finish["num_tokens"] / finish["seconds"]
-        parts.append(
-            f"<span><b>{number(speed, 0)}</b> tokens/s, {duration(finish['seconds'])}</span>"
-        )
-    if finish.get("slid"):
-        parts.append("<span>longer than the window, the beginning was forgotten</span>")
-    links = (
-        f'<span class="push"><a id="export" href="/api/v1/generations/{escape(generation["id"])}" '
-        f'download="generation-{escape(generation["id"])}.json">Export JSON</a>'
-        '<button type="button" class="link" data-copy="address">Copy link</button></span>'
+    address = f"/generate?gen={escape(generation['id'])}"
+    if "text" in query:
+        address += f"&amp;text={_whole(query['text'], 1)}"
+    last = min(first + MOST_CARDS, num_cards)
+    links = [
+        f'<a href="{address}&amp;chunk={target + 1}" data-soft>{label}</a>'
+        for target, label in ((first - MOST_CARDS, "Earlier"), (last, "Later"))
+        if 0 <= target < num_cards
+    ]
+    return (
+        f'<nav class="pages" aria-label="Chunks"><span>chunks {first + 1:,}-{last:,} of '
+        f"{num_cards:,}</span>{''.join(links)}</nav>"
     )
-    show_links = variant == "off" or generation["settings"]["retrieval"] != "both"
-    return f'<div class="sum">{"".join(parts)}{links if show_links else ""}</div>'
 
 
-def distinct_pairs(chunks: list[dict[str, Any]]) -> float:
-    """Return the share of neighboring token pairs that are different from each other."""
-    tokens = [token for chunk in chunks for token in chunk["token_ids"]]
-    pairs = list(pairwise(tokens))
-    return len(set(pairs)) / len(pairs) if pairs else 1.0
+def _side_by_side(
+    generation: Generation,
+    texts: Sequence[Text],
+    partial: Partial,
+    query: Query,
+    origin: str,
+) -> str:
+    sides = [_cards(generation, text, partial) for text in texts]
+    num_rows = max(len(cards) for cards in sides)
+    first = _first_card(generation, num_rows, query)
+    rows = []
+    for place in range(first, min(first + MOST_CARDS, num_rows)):
+        for cards in sides:
+            rows.append(render_card(cards[place]) if place < len(cards) else "<div></div>")
+    heads = "".join(render_side_summary(generation, text) for text in texts)
+    return (
+        f'<nav class="tabs"></nav>{render_summary(generation, None)}{origin}{LEGEND}'
+        f'{_frame(generation, texts[0], -1, first)} class="both"><div class="pair">{heads}'
+        f"{''.join(rows)}</div>{_pages(generation, num_rows, first, query)}</div>"
+    )

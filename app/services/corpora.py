@@ -1,89 +1,138 @@
-"""Corpora: make, fill with the sample, build, look into, search, delete."""
+"""Corpora: make, fill with the sample, copy, build, list, delete."""
 
-import hashlib
+import shutil
 import stat
-import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from app.errors import ChangeRefusedError, MissingError
+from app.errors import ChangeRefusedError
+from app.services.changes import unfinished_runs
+from app.services.corpus_reading import CorpusReader
+from app.services.filling import document_bytes, fill_from_corpus, fill_from_sample
 from app.services.jobs import JobService
 from jobs.home import Home, remove_folder
-from jobs.rows import CorpusRow, DocumentEntry, DocumentRow
+from jobs.rows import CorpusRow, DocumentRow
+from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.states import CorpusState
 from jobs.store import Store
+from retro.artifacts import staged_folder
 from retro.config import CorpusConfig, config_from_dict, config_to_dict, shown
-from retro.data.documents import read_stored, store_document
-from retro.data.samples import SAMPLES, sample_documents
-from retro.errors import ArtifactMissingError, ConfigError, InputError
-from retro.retrieval.corpus import Corpus
-from retro.retrieval.retriever import Neighbor
+from retro.data.samples import SAMPLES
+from retro.errors import ConfigError, InputError
+from retro.retrieval.corpus_tokenizer import (
+    TOKENIZER_NAME,
+    TokenizerSource,
+    is_whole,
+    take_tokenizer,
+)
 
 MOST_NAME_CHARACTERS = 200
-MOST_SEARCH_CHARACTERS = 20_000
-MOST_NEIGHBORS = 100
-PROMPT_CHARACTERS = 160
 BUILT_FOLDERS = ("tokenizer", "database", "keys", "index")
 
 
-class CorpusService:
+class CorpusService(CorpusReader):
     """Everything about corpora but uploads."""
 
     def __init__(self, home: Home, store: Store, jobs: JobService, encoder: str | None) -> None:
-        self._home = home
-        self._store = store
+        super().__init__(home, store)
         self._jobs = jobs
         self._encoder = encoder
         self._num_bytes: dict[str, tuple[float, int]] = {}
-        self._open: dict[str, tuple[str, Corpus]] = {}
-        self._open_lock = threading.Lock()
 
     def create(
         self, name: str, *, sample: str | None = None, settings: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Make a corpus, empty or filled with a built-in sample.
 
+        Args:
+            name: For people.
+            sample: Name of the sample.
+            settings: Fields of ``CorpusConfig``, and ``tokenizer_run_id``: the run whose
+                tokenizer and chunk size the corpus takes.
+
         Raises:
             ConfigError: The name is empty, the sample or a setting is unknown.
+            NotFoundError: There is no such run.
+            ArtifactMissingError: The run has not started yet.
         """
         cleaned = check_name(name)
         if sample is not None and sample not in SAMPLES:
             known = ", ".join(repr(item) for item in SAMPLES)
             raise ConfigError(f"sample must be one of {known}, got {shown(sample)}.")
-        config = self._config(settings or {})
+        chosen = dict(settings or {})
+        source = self._source(chosen.pop("tokenizer_run_id", None))
+        config = self._config(chosen if source is None else source.settings(chosen))
         row = self._store.create_corpus(cleaned, config_to_dict(config))
+        if source is not None:
+            take_tokenizer(self._home.corpus_dir(row.id), source)
         if sample is not None:
-            self._fill(row.id, sample)
+            fill_from_sample(self._home, self._store, row.id, sample)
         return self.get(row.id)
 
     def _config(self, settings: dict[str, Any]) -> CorpusConfig:
         defaults = {} if self._encoder is None else {"encoder": self._encoder}
         return config_from_dict(CorpusConfig, {**defaults, **settings})
 
-    def _fill(self, corpus_id: str, sample: str) -> None:
-        entries = []
-        for document in sample_documents(sample):
-            stored_bytes = store_document(self._home.corpus_dir(corpus_id), document)
-            entries.append(
-                DocumentEntry(
-                    path=document.path,
-                    bytes=stored_bytes,
-                    sha256=hashlib.sha256(document.text.encode()).hexdigest(),
-                    encoding=document.encoding,
-                    note=document.note,
-                )
-            )
-        self._store.add_documents(corpus_id, entries)
+    def _source(self, run_id: Any) -> TokenizerSource | None:
+        if run_id is None:
+            return None
+        if not isinstance(run_id, str):
+            raise ConfigError(f"tokenizer_run_id must be the id of a run, got {shown(run_id)}.")
+        return run_tokenizer(self._home, self._store, run_id)
+
+    def copy(
+        self, corpus_id: str, *, name: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """Make a corpus of the same documents and submit its build.
+
+        Args:
+            corpus_id: The corpus to copy.
+            name: For people; None is made from the names of corpus and run.
+            run_id: The run whose model is to write from the copy: the copy takes its
+                tokenizer and chunk size. None copies those of the corpus.
+
+        Returns:
+            The copy.
+
+        Raises:
+            InputError: The corpus holds no documents.
+            ArtifactMissingError: The run has not started yet.
+        """
+        row = self._store.get_corpus(corpus_id)
+        self._check_filled(row)
+        source = self._source(run_id)
+        if name is None:
+            name = f"{row.name}, copy" if source is None else f"{row.name}, for {source.name}"
+            name = name[:MOST_NAME_CHARACTERS]
+        settings = {**row.settings, **({} if source is None else source.settings({}))}
+        made = self._store.create_corpus(check_name(name), settings)
+        try:
+            fill_from_corpus(self._home, self._store, corpus_id, made.id)
+            self._give_tokenizer(corpus_id, made.id, source)
+            self.build(made.id)
+        except BaseException:
+            self.delete(made.id)
+            raise
+        return self.get(made.id)
+
+    def _give_tokenizer(self, corpus_id: str, copy_id: str, source: TokenizerSource | None) -> None:
+        old, new = (self._home.corpus_dir(item) for item in (corpus_id, copy_id))
+        if source is not None:
+            take_tokenizer(new, source)
+        elif is_whole(old):
+            with staged_folder(new / TOKENIZER_NAME) as staging:
+                shutil.copytree(old / TOKENIZER_NAME, staging, dirs_exist_ok=True)
 
     def list_corpora(self) -> list[dict[str, Any]]:
         """Return all corpora, the newest first."""
         return [self._to_dict(row) for row in self._store.list_corpora()]
 
     def get(self, corpus_id: str) -> dict[str, Any]:
-        """Return one corpus with its counts and settings."""
-        return self._to_dict(self._store.get_corpus(corpus_id))
+        """Return one corpus with its counts and settings, and the runs that need it as it is."""
+        row = self._store.get_corpus(corpus_id)
+        runs = unfinished_runs(self._store, corpus_id)
+        named = [{"id": run.id, "name": run.name} for run in runs]
+        return {**self._to_dict(row), "unfinished_runs": named}
 
     def disk_bytes(self, corpus_id: str) -> int:
         """Return the bytes a corpus takes on disk: its documents and what was built."""
@@ -98,37 +147,54 @@ class CorpusService:
             InvalidChangeError: A run or an unfinished job needs it.
         """
         self._store.delete_corpus(corpus_id)
-        with self._open_lock:
-            self._open.pop(corpus_id, None)
+        self.forget(corpus_id)
         remove_folder(self._home.corpus_dir(corpus_id))
 
     def build(self, corpus_id: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the job that chunks, embeds and indexes a corpus.
 
+        A corpus that has a tokenizer keeps it, so that its models can still write from it.
+
         Args:
             corpus_id: The corpus.
-            settings: Settings that replace those of the corpus, by name.
+            settings: Settings that replace those of the corpus, by name. Two are for this
+                build alone: ``tokenizer_run_id``, the run whose tokenizer and chunk size
+                it takes, and ``new_tokenizer``, true to train one on the present documents.
 
         Raises:
+            ConfigError: A setting is unknown or out of range.
             InputError: The corpus holds no documents.
             ChangeRefusedError: It is being built already.
+            ArtifactMissingError: The run has not started yet.
         """
         row = self._store.get_corpus(corpus_id)
         if row.state is CorpusState.BUILDING:
             raise ChangeRefusedError(
                 f"Corpus {row.name!r} is being built already. Wait for that job, or cancel it."
             )
-        if self._store.count_documents(corpus_id) == 0:
+        self._check_filled(row)
+        chosen = dict(settings or {})
+        wishes = {name: chosen.pop(name) for name in TOKENIZER_WISHES if name in chosen}
+        source = self._source(wishes.get("tokenizer_run_id"))
+        if not isinstance(wishes.get("new_tokenizer", False), bool):
+            raise ConfigError(
+                f"new_tokenizer must be true or false, got {shown(wishes['new_tokenizer'])}."
+            )
+        if source is not None:
+            chosen = source.settings(chosen)
+        config = config_from_dict(CorpusConfig, {**row.settings, **chosen})
+        values = config_to_dict(config)
+        if values != row.settings:
+            self._store.set_corpus_settings(corpus_id, values)
+        job = self._store.submit("build", corpus_id=corpus_id, settings={**values, **wishes})
+        return self._jobs.get(job.id)
+
+    def _check_filled(self, row: CorpusRow) -> None:
+        if self._store.count_documents(row.id) == 0:
             raise InputError(
                 f"Corpus {row.name!r} must hold at least one document, got none. "
                 f"Upload text files first."
             )
-        config = config_from_dict(CorpusConfig, {**row.settings, **(settings or {})})
-        values = config_to_dict(config)
-        if values != row.settings:
-            self._store.set_corpus_settings(corpus_id, values)
-        job = self._store.submit("build", corpus_id=corpus_id, settings=values)
-        return self._jobs.get(job.id)
 
     def num_bytes(self, corpus_id: str) -> int:
         """Return the bytes of text in a corpus; added up again when it has changed."""
@@ -148,102 +214,6 @@ class CorpusService:
             "total": self._store.count_documents(corpus_id),
         }
 
-    def open(self, corpus_id: str) -> Corpus:
-        """Open a finished corpus; opened ones are kept until they are built again.
-
-        Raises:
-            ArtifactMissingError: The corpus has no index yet.
-        """
-        row = self._store.get_corpus(corpus_id)
-        if row.summary is None:
-            raise ArtifactMissingError(
-                f"Corpus {row.name!r} has no index yet. Build it first, and wait for the job."
-            )
-        fingerprint = str(row.summary.get("fingerprint", ""))
-        with self._open_lock:
-            cached = self._open.get(corpus_id)
-            if cached is None or cached[0] != fingerprint:
-                self._open[corpus_id] = (fingerprint, Corpus.open(self._home.corpus_dir(corpus_id)))
-            return self._open[corpus_id][1]
-
-    def chunk(self, corpus_id: str, chunk_id: int) -> dict[str, Any]:
-        """Return one chunk of a corpus with its place and its neighbors."""
-        corpus = self.open(corpus_id)
-        if not 0 <= chunk_id < corpus.database.num_chunks:
-            raise MissingError(
-                f"chunk_id must be between 0 and {corpus.database.num_chunks - 1}, got {chunk_id}."
-            )
-        place = corpus.retriever().describe(np.array([chunk_id]), np.array([0.0]))[0]
-        neighbors = corpus.retriever().describe(
-            corpus.neighbors_CK[chunk_id], corpus.distances_CK[chunk_id]
-        )
-        own = neighbor_to_dict(place)
-        del own["rank"], own["distance"]
-        return {
-            **own,
-            "is_retrievable": chunk_id < corpus.database.num_retrievable,
-            "neighbors": [neighbor_to_dict(neighbor) for neighbor in neighbors],
-        }
-
-    def search(self, corpus_id: str, text: str, k: int = 5) -> list[dict[str, Any]]:
-        """Return the chunks nearest to a text.
-
-        Raises:
-            InputError: The text is empty or too long.
-            ConfigError: ``k`` is out of range.
-        """
-        if not text.strip():
-            raise InputError("The text to search for must not be empty. Type a few words.")
-        if len(text) > MOST_SEARCH_CHARACTERS:
-            raise InputError(
-                f"The text to search for may have at most {MOST_SEARCH_CHARACTERS:,} characters, "
-                f"got {len(text):,}. Shorten it."
-            )
-        if not 1 <= k <= MOST_NEIGHBORS:
-            raise ConfigError(f"k must be between 1 and {MOST_NEIGHBORS}, got {k}.")
-        corpus = self.open(corpus_id)
-        neighbors = corpus.retriever().search_text(text, k)
-        return [neighbor_to_dict(neighbor) for neighbor in neighbors]
-
-    def passage(
-        self, corpus_id: str, path: str, start: int, end: int, around: int
-    ) -> dict[str, Any]:
-        """Return a place in a document with the text around it.
-
-        Args:
-            corpus_id: The corpus.
-            path: Relative path of the document.
-            start: First character of the place, from 0.
-            end: Character after its last one; with ``start`` 0 and ``end`` 0, no place.
-            around: Characters to show on either side.
-        """
-        self._store.get_corpus(corpus_id)
-        text = read_stored(self._home.corpus_dir(corpus_id), path)
-        end = min(end, len(text), start + around)
-        start = min(start, end)
-        first, last = max(0, start - around), min(len(text), end + around)
-        return {
-            "start": first,
-            "before": text[first:start],
-            "text": text[start:end],
-            "after": text[end:last],
-            "has_more": last < len(text),
-            "num_characters": len(text),
-        }
-
-    def suggest_prompt(self, corpus_id: str) -> str:
-        """Return the beginning of a held-out document, which is a fair thing to continue."""
-        corpus = self.open(corpus_id)
-        records = corpus.database.documents
-        held_out = [record.path for record in records if record.split == "validation"]
-        paths = held_out or [record.path for record in records]
-        folder = self._home.corpus_dir(corpus_id)
-        for path in paths[:20]:
-            text = read_stored(folder, path).strip()
-            if len(text) >= PROMPT_CHARACTERS:
-                return beginning(text, PROMPT_CHARACTERS)
-        return beginning(read_stored(folder, paths[0]).strip(), PROMPT_CHARACTERS)
-
     def _to_dict(self, row: CorpusRow) -> dict[str, Any]:
         summary = row.summary or {}
         return {
@@ -254,19 +224,18 @@ class CorpusService:
             "summary": row.summary,
             "num_documents": self._store.count_documents(row.id),
             "num_chunks": summary.get("num_chunks"),
+            "has_changes": self._has_changes(row),
             "build_job_id": row.build_job_id,
             "created_at": row.created_at,
             "updated_at": row.updated_at,
         }
 
-
-def document_bytes(store: Store, corpus_id: str) -> int:
-    """Return the bytes of all documents of a corpus."""
-    total, offset = 0, 0
-    while rows := store.list_documents(corpus_id, limit=5_000, offset=offset):
-        total += sum(row.bytes for row in rows)
-        offset += len(rows)
-    return total
+    def _has_changes(self, row: CorpusRow) -> bool:
+        """Tell whether documents were added since the newest build ended."""
+        if row.state is not CorpusState.READY or row.build_job_id is None:
+            return False
+        built_at = self._jobs.get(row.build_job_id)["finished_at"]
+        return built_at is not None and row.updated_at > built_at
 
 
 def _file_bytes(path: Path) -> int:
@@ -291,31 +260,6 @@ def check_name(name: str) -> str:
     return cleaned
 
 
-def beginning(text: str, num_characters: int) -> str:
-    """Return the start of a text, cut between words."""
-    if len(text) <= num_characters:
-        return text
-    cut = text[:num_characters]
-    last = max(cut.rfind(" "), cut.rfind("\n"))
-    return cut[:last].rstrip() if last > num_characters // 2 else cut
-
-
 def document_to_dict(row: DocumentRow) -> dict[str, Any]:
     """Return a document as the REST routes answer it."""
     return {"path": row.path, "bytes": row.bytes, "encoding": row.encoding, "note": row.note}
-
-
-def neighbor_to_dict(neighbor: Neighbor) -> dict[str, Any]:
-    """Return a neighbor as the REST routes answer it."""
-    return {
-        "rank": neighbor.rank,
-        "chunk_id": neighbor.chunk_id,
-        "document": neighbor.document,
-        "start": neighbor.start,
-        "end": neighbor.end,
-        "distance": neighbor.distance,
-        "text": neighbor.text,
-        "continuation": neighbor.continuation,
-        "chunk_index": neighbor.chunk_index,
-        "num_chunks": neighbor.num_chunks,
-    }

@@ -1,77 +1,42 @@
-"""Generation: written in a background thread, one at a time, into its row.
+"""Texts: begin, branch, continue, follow, stop, look into, delete.
 
-Pages and streams attach to a generation by its id, so a reload or a closed browser loses
-nothing. Torch is imported when the first text is written, not when the app starts.
+A text is written in the background, into its row. Pages and streams attach to it by its id, so
+a reload or a closed browser loses nothing.
 """
 
-import logging
-import threading
-import time
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from app.errors import MissingError
+from app.services.branching import Changes, Plan, plan_branch, plan_continuation
 from app.services.corpora import CorpusService
+from app.services.fit import ModelFacts, check_length, check_prompt, choose_step, read_model
+from app.services.following import POLL_S, EventReader
+from app.services.live import RETRIEVAL_MODES, LiveGeneration, variants_of
+from app.services.orders import Order, check_retrieval, check_version, make_order
 from app.services.runs import RunService
-from jobs.errors import JobError
+from app.services.texts import generation_to_dict, summary_to_dict
+from app.services.writing import Writer
+from jobs.errors import JobError, NotFoundError
 from jobs.home import Home
 from jobs.rows import GenerationRow
 from jobs.states import GenerationState
 from jobs.store import Store
-from retro.config import SamplingConfig, config_from_dict, config_to_dict, shown
-from retro.data.tokenizer import check_text
-from retro.errors import ArtifactMissingError, ConfigError, InputError, RetroError
-from retro.run import list_checkpoints
-
-if TYPE_CHECKING:
-    from retro.generation.generate import Generator
-
-RETRIEVAL_MODES = {"on": ("on",), "off": ("off",), "both": ("on", "off")}
-MOST_PROMPT_CHARACTERS = 1_000_000
-MOST_CACHED_GENERATORS = 2
-MOST_KEPT_ERRORS = 100
-FAULT = "The text could not be written because of a fault in the program. The log has the details."
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True, slots=True)
-class LiveGeneration:
-    """A generation this process is writing or will write next."""
-
-    id: str
-    run_id: str
-    corpus_id: str
-    step: int
-    prompt: str
-    config: SamplingConfig
-    variants: tuple[str, ...]
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """Everything that happened, in order; only ever appended to."""
-    partial: dict[str, str] = field(default_factory=dict)
-    """Variant to the text of the chunk that is being written."""
-    started: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    error: Exception | None = None
+from retro.config import SamplingConfig, config_from_dict
+from retro.errors import RetroError
+from retro.generation.steering import steering_from_dict
 
 
 class GenerationService:
-    """Starts, follows, stops and lists generations."""
+    """Everything about generations."""
 
     def __init__(self, home: Home, store: Store, corpora: CorpusService, runs: RunService) -> None:
         self._home = home
         self._store = store
         self._corpora = corpora
         self._runs = runs
-        self._live: dict[str, LiveGeneration] = {}
-        self._errors: OrderedDict[str, Exception] = OrderedDict()
-        self._lock = threading.Lock()
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generation")
-        self._generators: dict[tuple[str, int, str, str], Generator] = {}
-        self._shares_cores = False
+        self._writer = Writer(home, store, corpora)
 
     def recover(self) -> None:
         """Mark what a former web process left unfinished; call once at start-up."""
@@ -79,10 +44,7 @@ class GenerationService:
 
     def close(self) -> None:
         """Stop what is being written; finished chunks stay."""
-        with self._lock:
-            for live in self._live.values():
-                live.stop.set()
-        self._writer.shutdown(wait=True, cancel_futures=True)
+        self._writer.close()
 
     def start(
         self,
@@ -92,7 +54,8 @@ class GenerationService:
         checkpoint_step: int | None = None,
         corpus_id: str | None = None,
         retrieval: str = "on",
-        sampling: dict[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        steering: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Begin to write a text; the work goes on in the background.
 
@@ -103,96 +66,231 @@ class GenerationService:
             corpus_id: What it retrieves from; None is the corpus it was trained on.
             retrieval: ``on``, ``off`` or ``both``, the last with one seed.
             sampling: Fields of ``SamplingConfig``.
+            steering: What retrieval leaves out, and neighbors given by hand.
 
         Returns:
             The generation, still without text.
 
         Raises:
-            InputError: The prompt is empty or far too long.
+            InputError: The prompt is empty or does not fit into the model's window, or
+                steering names what the corpus does not hold.
             ConfigError: A setting is unknown or out of range.
             ArtifactMissingError: The run has no checkpoint yet, or the corpus no index.
+            ArtifactMismatchError: The model cannot read this corpus.
         """
-        if retrieval not in RETRIEVAL_MODES:
-            modes = ", ".join(repr(mode) for mode in RETRIEVAL_MODES)
-            raise ConfigError(f"retrieval must be one of {modes}, got {shown(retrieval)}.")
-        if not prompt.strip():
-            raise InputError("The prompt must not be empty. Type the beginning of a text.")
-        if len(prompt) > MOST_PROMPT_CHARACTERS:
-            raise InputError(
-                f"The prompt may have at most {MOST_PROMPT_CHARACTERS:,} characters, "
-                f"got {len(prompt):,}. Shorten it."
-            )
-        check_text(prompt)
+        check_retrieval(retrieval)
+        check_prompt(prompt)
         config = config_from_dict(SamplingConfig, sampling or {})
+        steer = steering_from_dict(steering or {})
         run = self._runs.get(run_id)
-        step = self._choose_step(run, checkpoint_step)
-        chosen_corpus = corpus_id or str(run["corpus_id"])
-        fingerprint = self._corpora.open(chosen_corpus).fingerprint
-        settings = {
-            **config_to_dict(config),
-            "retrieval": retrieval,
-            "checkpoint_step": step,
-            "corpus_fingerprint": fingerprint,
-        }
-        row = self._store.create_generation(run_id, chosen_corpus, prompt, settings)
-        live = LiveGeneration(
-            id=row.id,
-            run_id=run_id,
-            corpus_id=chosen_corpus,
+        step = choose_step(self._home, run_id, run["name"], checkpoint_step)
+        model = read_model(self._home, run_id, run["name"])
+        check_length(prompt, model)
+        order = make_order(
+            self._home,
+            self._corpora,
+            model=model,
             step=step,
+            corpus_id=corpus_id or str(run["corpus_id"]),
             prompt=prompt,
+            retrieval=retrieval,
             config=config,
-            variants=RETRIEVAL_MODES[retrieval],
+            steering=steer,
         )
-        with self._lock:
-            self._live[row.id] = live
-        self._writer.submit(self._write, live)
-        return self.get(row.id)
+        return self._begin(order)
 
-    def _choose_step(self, run: dict[str, Any], wanted: int | None) -> int:
-        # The files, not the rows: somebody may have deleted a folder by hand.
-        steps = [record.step for record in list_checkpoints(self._home.run_dir(run["id"]))]
-        if not steps:
-            raise ArtifactMissingError(
-                f"Run {run['name']!r} has no checkpoint yet. Wait until training has written one."
-            )
-        if wanted is None:
-            return steps[-1]
-        if wanted not in steps:
-            have = ", ".join(f"{step:,}" for step in steps)
+    def branch(
+        self,
+        generation_id: str,
+        *,
+        chunk_index: int,
+        variant: str | None = None,
+        retrieval: str | None = None,
+        seed: int | None = None,
+        exclude_chunks: Sequence[int] = (),
+        exclude_documents: Sequence[str] = (),
+        neighbors: Sequence[Mapping[str, Any]] | None = None,
+        **sampling: Any,
+    ) -> dict[str, Any]:
+        """Begin a text that takes over the chunks of another one up to a chunk.
+
+        Args:
+            generation_id: The text it branches from; it may still be being written.
+            chunk_index: First chunk to be written anew, or the one after the last.
+            variant: Which text of the generation, as ``on``, ``off`` or ``on:1``; None is
+                the first.
+            retrieval: ``on`` or ``off``; None as before.
+            seed: None is the seed of before if retrieval or sampling is changed, so that only
+                the change shows, and otherwise the next one.
+            exclude_chunks: Ids of chunks that are not retrieved, beside those excluded before.
+            exclude_documents: Paths of documents that nothing is retrieved from.
+            neighbors: Exactly the neighbors that the chunk at ``chunk_index`` reads.
+            sampling: Other fields of ``SamplingConfig``; the rest stays as before.
+
+        Returns:
+            The new generation; it has the chunks it took over.
+
+        Raises:
+            NotFoundError: There is no such generation.
+            ConfigError: A setting is unknown or out of range, or there is no such chunk.
+            ChangeRefusedError: The generation has no chunks yet, or the corpus was built again.
+        """
+        parent = self._store.get_generation(generation_id)
+        changes = Changes(
+            seed=seed,
+            exclude_chunks=exclude_chunks,
+            exclude_documents=exclude_documents,
+            neighbors=neighbors,
+            retrieval=retrieval,
+            sampling=sampling,
+        )
+        model = self._model_of(parent)
+        plan = plan_branch(parent, chunk_index, variant, changes, model.chunk_size)
+        return self._go_on(parent, model, plan)
+
+    def continue_text(
+        self, generation_id: str, *, max_new_tokens: int | None = None, variant: str | None = None
+    ) -> dict[str, Any]:
+        """Begin a text that goes on after the last token of another one, with the same seed.
+
+        Args:
+            generation_id: The text; it must have ended.
+            max_new_tokens: How many tokens to add at most; None as many as before.
+            variant: Which text of the generation; None is the first.
+
+        Returns:
+            The new generation; it has all chunks of the other one.
+
+        Raises:
+            NotFoundError: There is no such generation.
+            ConfigError: The length is out of range.
+            ChangeRefusedError: It is still being written, or came to its own end.
+        """
+        parent = self._store.get_generation(generation_id)
+        model = self._model_of(parent)
+        plan = plan_continuation(parent, variant, max_new_tokens, model.chunk_size)
+        return self._go_on(parent, model, plan)
+
+    def _model_of(self, parent: GenerationRow) -> ModelFacts:
+        try:
+            self._store.get_run(parent.run_id)
+        except NotFoundError:
             raise MissingError(
-                f"Run {run['name']!r} has no checkpoint at step {wanted:,}. It has: {have}."
+                f"Run {parent.run_name!r}, whose model wrote this text, was deleted. "
+                f"Write a new text with another model."
+            ) from None
+        return read_model(self._home, parent.run_id, parent.run_name)
+
+    def _go_on(self, parent: GenerationRow, model: ModelFacts, plan: Plan) -> dict[str, Any]:
+        step = choose_step(
+            self._home, model.run_id, model.run_name, parent.settings.get("checkpoint_step")
+        )
+        order = make_order(
+            self._home,
+            self._corpora,
+            model=model,
+            step=step,
+            corpus_id=parent.corpus_id,
+            prompt=parent.prompt,
+            retrieval=plan.mode,
+            config=plan.config,
+            steering=plan.steering,
+        )
+        check_version(parent, order)
+        return self._begin(order, parent, plan)
+
+    def _begin(
+        self, order: Order, parent: GenerationRow | None = None, plan: Plan | None = None
+    ) -> dict[str, Any]:
+        settings = order.settings()
+        variants = variants_of(settings)
+        inherited = [] if plan is None else plan.inherited
+        row = self._store.create_generation(
+            order.model.run_id,
+            order.corpus_id,
+            order.prompt,
+            settings,
+            parent_id=None if parent is None else parent.id,
+            branch_index=None if plan is None else plan.branch_index,
+            chunks={variant: inherited for variant in variants if inherited},
+        )
+        self._writer.submit(
+            LiveGeneration(
+                id=row.id,
+                run_id=order.model.run_id,
+                run_name=order.model.run_name,
+                corpus_id=order.corpus_id,
+                corpus_name=order.corpus_name,
+                step=order.step,
+                prompt=order.prompt,
+                config=order.config,
+                steering=order.steering,
+                modes=RETRIEVAL_MODES[order.retrieval],
+                finished=dict.fromkeys(variants, 0 if plan is None else plan.branch_index),
             )
-        return wanted
+        )
+        return self.get(row.id)
 
     def get(self, generation_id: str) -> dict[str, Any]:
         """Return a generation as it stands."""
-        row = self._store.get_generation(generation_id)
-        return generation_to_dict(row)
+        return generation_to_dict(self._store.get_generation(generation_id))
+
+    def summary(self, generation_id: str) -> dict[str, Any]:
+        """Return a generation without its chunks, which may be many."""
+        return summary_to_dict(self._store.get_generation(generation_id, with_chunks=False))
 
     def list_generations(self, limit: int = 30, run_id: str | None = None) -> list[dict[str, Any]]:
         """Return the newest generations, without their chunks."""
         rows = self._store.list_generations(limit=limit, run_id=run_id)
         return [summary_to_dict(row) for row in rows]
 
-    def partial(self, generation_id: str) -> dict[str, str]:
-        """Return the text of the chunk that is being written, per variant."""
-        live = self._live.get(generation_id)
-        return dict(live.partial) if live else {}
+    def partial(self, generation_id: str) -> dict[str, dict[str, Any]]:
+        """Return the chunks that are being written, by variant.
+
+        Returns:
+            For each text that has one, its ``index``, ``segments``, ``neighbors`` and
+            ``is_prompt``, as in a finished chunk.
+        """
+        live = self._writer.find(generation_id)
+        if live is None:
+            return {}
+        return {variant: chunk.shown() for variant, chunk in live.progress()[1].items()}
 
     def waiting_for(self, generation_id: str) -> int:
         """Return how many generations are written before this one, 0 once it has begun."""
-        with self._lock:
-            ids = list(self._live)
-            live = self._live.get(generation_id)
-        return 0 if live is None or live.started else ids.index(generation_id)
+        return self._writer.waiting_for(generation_id)
+
+    def events(self, generation_id: str) -> EventReader:
+        """Return a reader of what happens in a generation, from its beginning.
+
+        Raises:
+            NotFoundError: There is no such generation.
+        """
+        # Looked for first: a text that ends in between is then read as one that has ended.
+        live = self._writer.find(generation_id)
+        row = self._store.get_generation(generation_id, with_chunks=False)
+        return EventReader(self._store, row, live)
 
     def stop(self, generation_id: str) -> dict[str, Any]:
         """Stop writing; what is written stays."""
         self._store.request_stop(generation_id)
-        if live := self._live.get(generation_id):
-            live.stop.set()
+        self._writer.stop(generation_id)
         return self.get(generation_id)
+
+    def delete(self, generation_id: str) -> None:
+        """Delete a generation; those that branched from it stay whole.
+
+        Raises:
+            NotFoundError: There is no such generation.
+            InvalidChangeError: It is being written.
+        """
+        self._store.delete_generation(generation_id)
+
+    async def wait(self, generation_id: str) -> None:
+        """Wait until a generation is neither waiting nor being written here."""
+        # Waiting in a thread would keep one of the few threads that answer pages.
+        while self._writer.find(generation_id) is not None:
+            await asyncio.sleep(POLL_S)
 
     def result(self, generation_id: str) -> dict[str, Any]:
         """Return an ended generation, or raise what ended it.
@@ -200,142 +298,10 @@ class GenerationService:
         Raises:
             RetroError: It failed; the message is that of the failure.
         """
-        error = self._errors.pop(generation_id, None)
+        error = self._writer.pop_error(generation_id)
         if isinstance(error, RetroError | JobError):
             raise error
         generation = self.get(generation_id)
         if generation["state"] == GenerationState.FAILED:
             raise RuntimeError(f"generation {generation_id} failed") from error
         return generation
-
-    def follow(self, generation_id: str) -> "LiveGeneration | None":
-        """Return the running generation, None if it has ended or never was here."""
-        return self._live.get(generation_id)
-
-    def _write(self, live: LiveGeneration) -> None:
-        state, message = GenerationState.SUCCEEDED, ""
-        result: dict[str, Any] = {}
-        live.started = True
-        began = time.monotonic()
-        try:
-            if not live.stop.is_set():
-                generator = self._generator(live)
-                for variant in live.variants:
-                    result[variant] = self._write_variant(live, generator, variant)
-            if live.stop.is_set():
-                state, message = GenerationState.CANCELED, "Stopped."
-        except (RetroError, JobError) as error:
-            state, message, live.error = GenerationState.FAILED, str(error), error
-        except Exception as error:
-            logger.exception("generation %s failed", live.id)
-            state, message, live.error = GenerationState.FAILED, FAULT, error
-        finally:
-            result["seconds"] = time.monotonic() - began
-            self._end(live, state, message, result)
-
-    def _end(
-        self, live: LiveGeneration, state: GenerationState, message: str, result: dict[str, Any]
-    ) -> None:
-        try:
-            self._store.finish_generation(live.id, state, message, result)
-        finally:
-            if state is GenerationState.FAILED:
-                live.events.append(("error", {"detail": message}))
-            live.partial.clear()
-            with self._lock:
-                self._live.pop(live.id, None)
-                if live.error is not None:
-                    self._errors[live.id] = live.error
-                    while len(self._errors) > MOST_KEPT_ERRORS:
-                        self._errors.popitem(last=False)
-            live.ended.set()
-
-    def _write_variant(
-        self, live: LiveGeneration, generator: "Generator", variant: str
-    ) -> dict[str, Any]:
-        from retro.generation.generate import ChunkEvent, TokenEvent  # noqa: PLC0415  # torch
-
-        finish: dict[str, Any] = {}
-        live.partial[variant] = ""
-        for event in generator.generate(
-            live.prompt, live.config, retrieval=variant == "on", should_stop=live.stop.is_set
-        ):
-            if isinstance(event, ChunkEvent):
-                chunk = event.chunk.to_dict()
-                self._store.append_chunk(live.id, chunk, "on" if variant == "on" else "off")
-                live.partial[variant] = ""
-                live.events.append(("chunk", {"variant": variant, **chunk}))
-            elif isinstance(event, TokenEvent):
-                live.partial[variant] += event.text
-                where = {"variant": variant, "chunk_index": event.chunk_index}
-                token = {"text": event.text, "token_id": event.token_id}
-                live.events.append(("token", {**where, **token}))
-            else:
-                finish = {
-                    "reason": event.reason,
-                    "num_tokens": event.num_tokens,
-                    "seconds": event.seconds,
-                    "slid": event.slid,
-                }
-        return finish
-
-    def _generator(self, live: LiveGeneration) -> "Generator":
-        # Only the writer thread gets here, so the cache needs no lock.
-        from retro.device import share_cores  # noqa: PLC0415  # imports torch
-        from retro.generation.generate import Generator  # noqa: PLC0415
-
-        if not self._shares_cores:
-            share_cores()
-            self._shares_cores = True
-        fingerprint = self._corpora.open(live.corpus_id).fingerprint
-        key = (live.run_id, live.step, live.corpus_id, fingerprint)
-        if key not in self._generators:
-            while len(self._generators) >= MOST_CACHED_GENERATORS:
-                self._generators.pop(next(iter(self._generators)))
-            self._generators[key] = Generator.open(
-                self._home.run_dir(live.run_id),
-                corpus_dir=self._home.corpus_dir(live.corpus_id),
-                step=live.step,
-            )
-        return self._generators[key]
-
-
-def summary_to_dict(row: GenerationRow) -> dict[str, Any]:
-    """Return a generation without its chunks."""
-    return {
-        "id": row.id,
-        "run_id": row.run_id,
-        "run_name": row.run_name,
-        "corpus_id": row.corpus_id,
-        "state": row.state.value,
-        "message": row.message,
-        "prompt": row.prompt,
-        "settings": row.settings,
-        "result": row.result,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-    }
-
-
-def generation_to_dict(row: GenerationRow) -> dict[str, Any]:
-    """Return a generation as the REST routes answer it.
-
-    One object with its chunks; with retrieval "both", one object under ``on`` and one
-    under ``off``.
-    """
-    summary = summary_to_dict(row)
-    variants = RETRIEVAL_MODES[row.settings["retrieval"]]
-    texts = {variant: _variant(row, variant) for variant in variants}
-    if len(variants) == 1:
-        return {**summary, **texts[variants[0]]}
-    return {**summary, **{name: {"id": row.id, **text} for name, text in texts.items()}}
-
-
-def _variant(row: GenerationRow, variant: str) -> dict[str, Any]:
-    chunks = row.chunks.get(variant, [])
-    return {
-        "text": "".join(chunk["text"] for chunk in chunks),
-        "prompt": row.prompt,
-        "seed": row.settings["seed"],
-        "chunks": chunks,
-    }

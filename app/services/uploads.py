@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 from app.errors import ChangeRefusedError, RequestTooLargeError
 from app.format import size
-from app.services.corpora import document_bytes
+from app.services.changes import resume_note, unfinished_runs
+from app.services.filling import document_bytes
 from jobs.home import Home
 from jobs.rows import DocumentEntry
 from jobs.states import CorpusState
@@ -115,7 +116,8 @@ class UploadService:
             files: What was sent; zip files are unpacked.
 
         Returns:
-            ``accepted`` with path, bytes and note, and ``skipped`` with path and reason.
+            ``accepted`` with path, bytes and note, and ``skipped`` with path and reason;
+            ``note`` where the next build ends the training of unfinished runs.
 
         Raises:
             RequestTooLargeError: There are too many files.
@@ -134,7 +136,12 @@ class UploadService:
         finally:
             # What is on disk is recorded, even when a later file stops the request.
             intake.record()
-        return {"accepted": intake.report.accepted, "skipped": intake.report.skipped}
+        answer: dict[str, Any] = {
+            "accepted": intake.report.accepted,
+            "skipped": intake.report.skipped,
+        }
+        note = resume_note([run.name for run in unfinished_runs(self._store, corpus_id)])
+        return {**answer, "note": note} if note and intake.report.accepted else answer
 
 
 class _Intake:

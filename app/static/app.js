@@ -3,7 +3,8 @@
  *   data-confirm="question"        asks first
  *   data-then="/address"           where to go afterwards; {id} comes from the answer
  *   data-copy="selector"           copies the text of an element
- * Text from the server is only ever set as textContent here.
+ * Text from the server is only ever set as textContent here. Scripts of single pages build on
+ * what stands in window.retro.
  */
 (() => {
   "use strict";
@@ -81,7 +82,7 @@
     element.disabled = true;
     try {
       const answer = await call(method, address, body ? JSON.parse(body) : undefined);
-      if (then) location.href = then.replaceAll("{id}", encodeURIComponent(answer.id ?? ""));
+      if (then) window.retro.go(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
       else if (element.dataset.done) notice(element.dataset.done, "good");
     } catch (error) {
       notice(error.message);
@@ -225,51 +226,17 @@
     }
   }
 
-  /* Generate: the neighbors shown at the side belong to the card in focus. */
-  let chosen = null;
-
-  function showCard() {
-    const result = find("#result");
-    if (!result) return;
-    if (chosen && chosen.generation !== result.dataset.generation) chosen = null;
-    const key = chosen ? chosen.key : result.dataset.focus;
-    for (const card of result.querySelectorAll("[data-card]")) {
-      card.classList.toggle("focus", card.dataset.card === key);
-      card.setAttribute("aria-expanded", String(card.dataset.card === key));
-    }
-    for (const side of result.querySelectorAll("[data-side]")) side.hidden = side.dataset.side !== key;
-  }
-
-  function choose(card) {
-    chosen = { key: card.dataset.card, generation: find("#result").dataset.generation };
-    showCard();
-  }
-
-  function mark(run, on) {
-    const text = run.textContent.trim().toLowerCase();
-    if (text.length < 3) return;
-    for (const other of document.querySelectorAll("#result .run")) {
-      if (other.textContent.trim().toLowerCase() === text) other.classList.toggle("marked", on);
-    }
+  async function copy(text) {
+    try { await navigator.clipboard.writeText(text); notice("Copied.", "good"); }
+    catch { notice("The browser did not allow copying. Select the text and copy it."); }
   }
 
   document.addEventListener("click", async (event) => {
-    const element = event.target.closest("[data-call],[data-copy],[data-card],[data-pick]");
+    const element = event.target.closest("[data-call],[data-copy],[data-pick]");
     if (!element) return;
     if (element.dataset.call) { event.preventDefault(); await act(element); }
     else if (element.dataset.pick) find(element.dataset.pick)?.click();
-    else if (element.dataset.copy) {
-      const text = element.dataset.copy === "address" ? location.href : find(element.dataset.copy)?.textContent;
-      try { await navigator.clipboard.writeText(text); notice("Copied.", "good"); }
-      catch { notice("The browser did not allow copying. Select the text and copy it."); }
-    } else if (!event.target.closest("summary,details,a,button") && !String(getSelection())) choose(element);
-  });
-  document.addEventListener("keydown", (event) => {
-    const card = event.target.closest?.("[data-card]");
-    if (card && event.target === card && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      choose(card);
-    }
+    else await copy(element.dataset.copy === "address" ? location.href : find(element.dataset.copy)?.textContent);
   });
   document.addEventListener("change", async (event) => {
     const input = event.target.closest("input[data-upload]");
@@ -291,12 +258,6 @@
       }
     });
   }
-  for (const [name, on] of [["mouseover", true], ["mouseout", false]]) {
-    document.addEventListener(name, (event) => {
-      const run = event.target.closest?.("#result .run");
-      if (run) mark(run, on);
-    });
-  }
 
   /* A live part is replaced when it changes. Focus, open details, scrolled boxes and a click
    * that began before the replacement must not be lost. */
@@ -305,9 +266,10 @@
     if (!part) return null;
     if (element.id) return `#${CSS.escape(element.id)}`;
     const kind = element.tagName.toLowerCase();
-    for (const name of ["data-call", "data-card", "href"]) {
+    for (const name of ["data-call", "href"]) {
       const value = element.getAttribute(name);
-      if (value) return `#${part.id} ${kind}[${name}="${CSS.escape(value)}"]`;
+      const selector = value && `#${part.id} ${kind}[${name}="${CSS.escape(value)}"]`;
+      if (selector && document.querySelectorAll(selector).length === 1) return selector;
     }
     const same = [...part.querySelectorAll(kind)];
     return `#${part.id} ${kind}:nth-match(${same.indexOf(element)})`;
@@ -368,13 +330,21 @@
     if (document.title !== wanted) document.title = wanted;
   }
 
+  /* Called after every change of the page. */
+  const listeners = [];
+  Object.assign(window.retro, {
+    find, make, notice, call, ask, copy,
+    go: (address) => { location.href = address; },
+    onChange: (listener) => { listeners.push(listener); listener(); },
+  });
+
   let planned = false;
   const refresh = () => {
     planned = false;
     restore();
     title();
-    showCard();
     showReport();
+    for (const listener of listeners) listener();
   };
   new MutationObserver(() => {
     if (planned) return;

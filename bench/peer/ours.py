@@ -2,19 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bench.peer.step import SIZES, commands
+from bench.peer.step import KEPT_SHARE, NUM_NEIGHBORS, SIZES, commands
 from bench.peer.worker import serve
 from bench.sample_text import WordPieces
 from bench.timing import seconds
+from bench.writing import open_built, sample_prompts, timed, with_whole_text
 from retro import RETRO, __version__
-from retro.config import Precision, TrainingConfig
+from retro.config import CorpusConfig, Precision, SamplingConfig, TrainingConfig
 from retro.device import default_device
+from retro.generation.generate import Generator
 from retro.retrieval.bert import TokenEmbedder
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
 from retro.training.optimizer import make_optimizer
@@ -47,12 +50,59 @@ class Encoding:
         return seconds(lambda: self._embedders[way].embed(self._chunks_NM))
 
 
+class Writing:
+    """Writes whole texts from a corpus that is built here, with the bundled encoder."""
+
+    def prepare(self, texts: str, corpus: str, sizes: dict[str, Any]) -> dict[str, int]:
+        """Build the corpus; return facts.
+
+        Args:
+            texts: Folder of the text.
+            corpus: Where the corpus is to be.
+            sizes: Those of the model but for the vocabulary, which is the corpus's.
+        """
+        config = CorpusConfig(
+            chunk_size=sizes["chunk_size"],
+            vocab_size=sizes["num_tokens"],
+            num_neighbors=NUM_NEIGHBORS,
+        )
+        built = open_built(Path(texts), Path(corpus), config)
+        tokenizer = built.tokenizer
+        torch.manual_seed(0)
+        made = RETRO(**{**sizes, "num_tokens": tokenizer.vocab_size}).to(default_device()).eval()
+        self._generator = Generator(made, tokenizer, built)
+        self._prompt = sample_prompts(tokenizer, [1])[1]
+        config = SamplingConfig(
+            max_new_tokens=sizes["max_seq_len"],
+            temperature=1.0,
+            top_k=int(tokenizer.vocab_size * KEPT_SHARE),
+            top_p=1.0,
+            num_neighbors=NUM_NEIGHBORS,
+        )
+        self._configs = {
+            retrieval: with_whole_text(self._generator, self._prompt, config, retrieval=retrieval)
+            for retrieval in (True, False)
+        }
+        return {
+            "chunks": built.database.num_chunks,
+            "vocabulary": tokenizer.vocab_size,
+            "parameters": sum(parameter.numel() for parameter in made.parameters()),
+        }
+
+    def write(self, retrieval: bool) -> float:
+        """Return the seconds of a whole text after a prompt of one token."""
+        config = self._configs[retrieval]
+        return seconds(lambda: timed(self._generator, self._prompt, config, retrieval=retrieval))
+
+
 def all_commands() -> dict[str, Callable[..., object]]:
-    encoding = Encoding()
+    encoding, writing = Encoding(), Writing()
     return {
         **commands(model, optimizer),
         "prepare_encoding": encoding.prepare,
         "encode": encoding.encode,
+        "prepare_writing": writing.prepare,
+        "write": writing.write,
     }
 
 

@@ -25,6 +25,8 @@ SIZES: dict[str, Any] = {
 }
 BATCH_SIZE = 4
 NUM_NEIGHBORS = 2
+KEPT_SHARE = 0.1
+"""Of the vocabulary: each token is drawn from so many of the likeliest."""
 MEMORY_STEPS = 4
 
 MakeModel = Callable[[], nn.Module]

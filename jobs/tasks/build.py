@@ -4,8 +4,10 @@ from dataclasses import asdict
 
 from jobs.context import JobContext
 from jobs.errors import JobError
+from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from retro.config import CorpusConfig, Exclusion, config_from_dict
 from retro.retrieval.corpus import build_corpus
+from retro.retrieval.corpus_tokenizer import TokenizerOrigin, tokenizer_words
 
 
 def run(context: JobContext) -> str:
@@ -22,11 +24,20 @@ def run(context: JobContext) -> str:
     if corpus_id is None:
         raise JobError(f"A build job must name a corpus, job {context.job.id} names none.")
     corpus = context.store.get_corpus(corpus_id)
-    config = config_from_dict(CorpusConfig, {**corpus.settings, **context.job.settings})
-    summary = build_corpus(context.home.corpus_dir(corpus_id), config, on_progress=context.progress)
+    settings = {**corpus.settings, **context.job.settings}
+    run_id, new_tokenizer = (settings.pop(name, None) for name in TOKENIZER_WISHES)
+    summary = build_corpus(
+        context.home.corpus_dir(corpus_id),
+        config_from_dict(CorpusConfig, settings),
+        on_progress=context.progress,
+        tokenizer=None if run_id is None else run_tokenizer(context.home, context.store, run_id),
+        new_tokenizer=bool(new_tokenizer),
+    )
     context.store.set_corpus_summary(corpus_id, asdict(summary), context.token)
     noun = "document" if summary.num_documents == 1 else "documents"
     message = f"{summary.num_documents:,} {noun}, {summary.num_chunks:,} chunks."
+    if summary.tokenizer_origin != TokenizerOrigin.TRAINED:
+        message += f" Tokenizer {tokenizer_words(summary.to_dict())}."
     if summary.exclusion == Exclusion.WINDOW:
         message += (
             " Neighbors may come from the same document, but not from near the chunk itself, "

@@ -4,11 +4,94 @@ Source: Borgeaud et al., arXiv:2112.04426, section 4.4 and the sample tables of 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 COPIED_RUN = 5
 """Shortest run of tokens that counts as copied."""
+MOST_PLACES = 8
+"""Places of one run that are told; a frequent word is everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run occurs in a source."""
+
+    source: int
+    """Position of the source, from 0."""
+    start: int
+    """First token of the run in the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRun:
+    """A run of tokens that occurs in a source and cannot be made longer at either end."""
+
+    start: int
+    """First token of the run in the chunk."""
+    end: int
+    """Token after its last one."""
+    places: tuple[Place, ...]
+    """The first places where it occurs, by source and position."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; sources are told by rank, from 1."""
+        places = [{"rank": place.source + 1, "start": place.start} for place in self.places]
+        return {"start": self.start, "end": self.end, "places": places}
+
+
+class RunTracker:
+    """Compares a chunk with its sources token by token, as it is written.
+
+    Args:
+        sources: Token ids of what the chunk is compared with, without padding.
+    """
+
+    def __init__(self, sources: Sequence[Sequence[int]]) -> None:
+        self.lengths: list[int] = []
+        """For each token so far, the longest run ending at it that occurs in a source."""
+        self._sources = [np.asarray(source, dtype=np.int64) for source in sources]
+        # ending[j]: length of the common run that ends at the newest token and source[j - 1].
+        self._ending = [np.zeros(len(source) + 1, dtype=np.int64) for source in self._sources]
+        self._runs: list[SharedRun] = []
+
+    def add(self, token: int) -> int:
+        """Take the next token of the chunk; return the length of the longest run ending there."""
+        before = self._ending
+        self._ending = []
+        for source, ending in zip(self._sources, before, strict=True):
+            longer = np.zeros_like(ending)
+            longer[1:] = np.where(source == token, ending[:-1] + 1, 0)
+            self._ending.append(longer)
+        length = max((int(ending.max(initial=0)) for ending in self._ending), default=0)
+        if self.lengths and length != self.lengths[-1] + 1:
+            self._close(before)
+        self.lengths.append(length)
+        return length
+
+    def runs(self) -> list[SharedRun]:
+        """Return the runs of the tokens so far that cannot be made longer, by position."""
+        kept = len(self._runs)
+        self._close(self._ending)
+        found = list(self._runs)
+        del self._runs[kept:]
+        return found
+
+    def _close(self, endings: Sequence[NDArray[np.int64]]) -> None:
+        """Keep the run that ends at the newest token."""
+        length = self.lengths[-1] if self.lengths else 0
+        if length == 0:
+            return
+        places = [
+            Place(source, int(end) - length)
+            for source, ending in enumerate(endings)
+            for end in np.flatnonzero(ending == length)[:MOST_PLACES]
+        ]
+        stop = len(self.lengths)
+        self._runs.append(SharedRun(stop - length, stop, tuple(places[:MOST_PLACES])))
 
 
 def run_lengths(tokens: Sequence[int], sources: Sequence[Sequence[int]]) -> list[int]:
@@ -21,15 +104,10 @@ def run_lengths(tokens: Sequence[int], sources: Sequence[Sequence[int]]) -> list
     Returns:
         Run lengths in tokens; 0 where the token occurs in no source.
     """
-    longest = np.zeros(len(tokens), dtype=np.int64)
-    for source in sources:
-        array = np.asarray(source, dtype=np.int64)
-        # ending[j]: length of the common run that ends at the token before and source[j - 1].
-        ending = np.zeros(len(array) + 1, dtype=np.int64)
-        for i, token in enumerate(tokens):
-            ending[1:] = np.where(array == token, ending[:-1] + 1, 0)
-            longest[i] = max(longest[i], ending.max(initial=0))
-    return [int(length) for length in longest]
+    tracker = RunTracker(sources)
+    for token in tokens:
+        tracker.add(token)
+    return tracker.lengths
 
 
 def copied_fraction(runs: Sequence[int]) -> float:

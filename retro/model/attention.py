@@ -208,10 +208,27 @@ class CrossAttention(nn.Module):
         Returns:
             The update to add to ``x_BTD``.
         """
-        angles_TJ = rotary_angles(positions_T, self.head_width)
-        q_BHTP = rotate(split_heads(self.q_proj(x_BTD), self.num_heads), angles_TJ)
+        q_BHTP = self._queries(x_BTD, positions_T)
         k_BHSP, v_BHSP = keys_values
         dropout = self.dropout if self.training else 0.0
         return self.out_proj(
             merge_heads(attend(q_BHTP, k_BHSP, v_BHSP, mask=mask, dropout=dropout))
         )
+
+    def weights(
+        self, x_BTD: Tensor, positions_T: Tensor, k_BHSP: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Return how much each head reads of each place, (batch, heads, tokens, read).
+
+        The arguments are those of ``forward``; a row without any True gets some finite values.
+        """
+        q_BHTP = self._queries(x_BTD, positions_T)
+        score_BHTS = (q_BHTP * self.head_width**-0.5) @ k_BHSP.transpose(-1, -2)
+        if mask is not None:
+            mask = mask | ~mask.any(dim=-1, keepdim=True)
+            score_BHTS += _bias(mask, score_BHTS.dtype)
+        return score_BHTS.softmax(dim=-1)
+
+    def _queries(self, x_BTD: Tensor, positions_T: Tensor) -> Tensor:
+        angles_TJ = rotary_angles(positions_T, self.head_width)
+        return rotate(split_heads(self.q_proj(x_BTD), self.num_heads), angles_TJ)

@@ -14,7 +14,8 @@ PAPER_URL = "https://arxiv.org/abs/2112.04426"
 WITH_TOKENIZER = """\
 ```python
 from retro.config import SamplingConfig
-from retro.generation.generate import ChunkEvent, Generator
+from retro.generation.events import ChunkEvent
+from retro.generation.generate import Generator
 
 generator = Generator.open("MODEL", with_corpus=False)
 for event in generator.generate("How it begins", SamplingConfig(), retrieval=False):

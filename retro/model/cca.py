@@ -7,6 +7,7 @@ encoder width, H heads, P width of one head, C chunks of the whole batch (B * L)
 Source: Borgeaud et al., arXiv:2112.04426, section 2.4.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +27,21 @@ class ReadableNeighbors:
     v_BLHWP: Tensor
     valid_BLW: Tensor
     """True where a retrieved token exists."""
+    num_neighbors: int
+    """Neighbors per chunk; each has an equal part of the places."""
 
     def last_chunk(self) -> "ReadableNeighbors":
         """Return those of the last chunk alone, which the next tokens go on reading."""
-        return ReadableNeighbors(self.k_BLHWP[:, -1:], self.v_BLHWP[:, -1:], self.valid_BLW[:, -1:])
+        return self._map(lambda part: part[:, -1:])
+
+    def rows(self, rows_N: Tensor) -> "ReadableNeighbors":
+        """Return those of some rows of the batch, in the given order."""
+        return self._map(lambda part: part[rows_N])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "ReadableNeighbors":
+        return ReadableNeighbors(
+            change(self.k_BLHWP), change(self.v_BLHWP), change(self.valid_BLW), self.num_neighbors
+        )
 
 
 def tokens_before_boundary(start: int, chunk_size: int) -> int:
@@ -84,6 +96,7 @@ class ChunkedCrossAttention(nn.Module):
             torch.unflatten(k_CHWP, 0, size),
             torch.unflatten(v_CHWP, 0, size),
             valid_BLKR.flatten(2),
+            num_neighbors,
         )
 
     def forward(
@@ -125,6 +138,55 @@ class ChunkedCrossAttention(nn.Module):
             any_BT1 = any_BL.repeat_interleave(self.chunk_size, 1)[:, :body, None]
             changed_BT1 = torch.cat((changed_BT1[:, :head], any_BT1), 1)
         return update_BTD, changed_BT1
+
+    def shares(
+        self,
+        x_BTD: Tensor,
+        start: int,
+        neighbors: ReadableNeighbors | None,
+        earlier: ReadableNeighbors | None,
+    ) -> Tensor:
+        """Return the share of attention that each token gives to each neighbor, over all heads.
+
+        Args:
+            x_BTD: As for ``forward``.
+            start: As for ``forward``.
+            neighbors: As for ``forward``.
+            earlier: As for ``forward``.
+
+        Returns:
+            (batch, tokens, neighbors, 2), for the text of a neighbor and for its
+            continuation; zero where there is nothing to read.
+        """
+        batch, num_tokens, _ = x_BTD.shape
+        head = min(tokens_before_boundary(start, self.chunk_size), num_tokens)
+        most = max(part.num_neighbors for part in (neighbors, earlier) if part is not None)
+        share_BTK2 = x_BTD.new_zeros(batch, num_tokens, most, 2)
+        if earlier is not None and head > 0:
+            part = self._shares(x_BTD[:, None, :head], (start + 1) % self.chunk_size, earlier)
+            share_BTK2[:, :head, : earlier.num_neighbors] = part[:, 0]
+        if neighbors is not None:
+            x_BLMD = to_attending_chunks(
+                x_BTD[:, head:], self.chunk_size, neighbors.k_BLHWP.shape[1]
+            )
+            part = self._shares(x_BLMD, 0, neighbors).flatten(1, 2)
+            share_BTK2[:, head:, : neighbors.num_neighbors] = part[:, : num_tokens - head]
+        return share_BTK2
+
+    def _shares(self, x_BLMD: Tensor, first: int, neighbors: ReadableNeighbors) -> Tensor:
+        """Return the shares of attending chunks, (batch, chunks, tokens, neighbors, 2)."""
+        positions_M = torch.arange(x_BLMD.shape[2], device=x_BLMD.device)
+        weight_CHMW = self.attention.weights(
+            x_BLMD.flatten(0, 1),
+            positions_M + first + self.chunk_size - 1,
+            neighbors.k_BLHWP.flatten(0, 1),
+            neighbors.valid_BLW.flatten(0, 1)[:, None, None, :],
+        )
+        weight_CMW = weight_CHMW.float().mean(1) * neighbors.valid_BLW.flatten(0, 1)[:, None]
+        weight_CMKR = torch.unflatten(weight_CMW, -1, (neighbors.num_neighbors, -1))
+        parts = (weight_CMKR[..., : self.chunk_size], weight_CMKR[..., self.chunk_size :])
+        share_CMK2 = torch.stack([part.sum(-1) for part in parts], dim=-1)
+        return torch.unflatten(share_CMK2, 0, x_BLMD.shape[:2])
 
     def read_packed(
         self, x_BTD: Tensor, neighbors: ReadableNeighbors, attending: AttendingTokens

@@ -5,6 +5,7 @@ K neighbors per chunk, R tokens per retrieved value, D decoder width, E encoder 
 heads, S tokens that are read, P width of one head.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,15 @@ class DecoderCache:
 
     Self-attention keys and values of every layer; for each CCA layer the neighbors of the
     last complete chunk; and, for the neighbor encoder, the states of the unfinished chunk.
+
+    Args:
+        config: Sizes of the model.
+        batch_size: Sequences read side by side.
+        max_tokens: Room for tokens.
+        left_padding: Tokens that the first chunk lacks at its start.
+        weight: A weight of the model, for its device and number format.
+        dtype: Number format of keys and values.
+        keeps_shares: Whether every read also tells how much attention each neighbor got.
     """
 
     def __init__(
@@ -45,26 +55,46 @@ class DecoderCache:
         batch_size: int,
         max_tokens: int,
         left_padding: int,
-        device: torch.device,
+        weight: Tensor,
         dtype: torch.dtype,
+        keeps_shares: bool = False,
     ) -> None:
         size = (batch_size, config.heads, max_tokens, config.dim_head)
         self.max_tokens = max_tokens
         self.left_padding = left_padding
+        self.keeps_shares = keeps_shares
         self.layers = [
             KeyValueCache(
-                torch.empty(size, device=device, dtype=dtype),
-                torch.empty(size, device=device, dtype=dtype),
+                torch.empty(size, device=weight.device, dtype=dtype),
+                torch.empty(size, device=weight.device, dtype=dtype),
             )
             for _ in range(config.dec_depth)
         ]
         self.neighbors: dict[int, ReadableNeighbors] = {}
-        self.unfinished_BTD: Tensor | None = None
+        """Layer, counted from 0, to what its next tokens read."""
+        self.unfinished_BMD = weight.new_empty(batch_size, config.chunk_size, config.dec_dim)
+        self.num_unfinished = 0
+        """Tokens of the unfinished chunk whose states are kept."""
+        self.share_BTK2: Tensor | None = None
+        """Share of attention that each token of the last read gave to each neighbor's text and
+        continuation, over all CCA layers and heads; None where no layer read any."""
 
     @property
     def num_tokens(self) -> int:
         """Tokens read so far."""
         return self.layers[0].length
+
+    def rows(self, rows_N: Tensor) -> "DecoderCache":
+        """Return a cache that holds some rows of the batch, in the given order; rows may repeat."""
+        made = copy(self)
+        made.layers = [
+            KeyValueCache(layer.k_BHSP[rows_N], layer.v_BHSP[rows_N], layer.length)
+            for layer in self.layers
+        ]
+        made.neighbors = {number: item.rows(rows_N) for number, item in self.neighbors.items()}
+        made.unfinished_BMD = self.unfinished_BMD[rows_N]
+        made.share_BTK2 = None if self.share_BTK2 is None else self.share_BTK2[rows_N]
+        return made
 
 
 class DecoderLayer(nn.Module):
@@ -123,6 +153,17 @@ class DecoderLayer(nn.Module):
             update_BTD, changed_BT1 = self.cca(prepared_BTD, start, readable, earlier)
         return residual.combine(x_BTD, update_BTD, changed_BT1), readable
 
+    def shares(
+        self,
+        x_BTD: Tensor,
+        start: int,
+        readable: ReadableNeighbors | None,
+        earlier: ReadableNeighbors | None,
+    ) -> Tensor:
+        """Return the share of attention of each neighbor; see ``ChunkedCrossAttention.shares``."""
+        assert self.cca is not None
+        return self.cca.shares(self.cca_residual.prepare(x_BTD), start, readable, earlier)
+
     def feed(self, x_BTD: Tensor) -> Tensor:
         """Return the stream after the feed-forward layer."""
         residual = self.feed_forward_residual
@@ -174,6 +215,7 @@ class Decoder(nn.Module):
         mask = None if packing is None else packing.self_attention_mask()
         attending = None if packing is None else packing.attending(self.chunk_size)
         encoded: EncodedNeighbors | None = None
+        shares: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
             tokens = None if cache is None else cache.layers[number]
@@ -182,14 +224,19 @@ class Decoder(nn.Module):
                 encoded = self._encode(x_BTD, embedded, start, cache, packing)
             if layer.cca is not None:
                 earlier = None if cache is None else cache.neighbors.get(number)
+                before_BTD = x_BTD
                 x_BTD, readable = self.keep(
                     layer.read_neighbors, x_BTD, start, encoded, earlier, attending
                 )
+                if cache is not None and cache.keeps_shares and (readable or earlier):
+                    shares.append(layer.shares(before_BTD, start, readable, earlier))
                 if cache is not None and self._num_finished(x_BTD, start) > 0:
                     cache.neighbors.pop(number, None)
                     if readable is not None:
                         cache.neighbors[number] = readable.last_chunk()
             x_BTD = self.keep(layer.feed, x_BTD)
+        if cache is not None:
+            cache.share_BTK2 = torch.stack(shares).mean(0) if shares else None
         return self.output_norm(x_BTD)
 
     def _num_finished(self, x_BTD: Tensor, start: int) -> int:
@@ -226,12 +273,13 @@ class Decoder(nn.Module):
         """
         in_chunk = start % self.chunk_size
         lacking = in_chunk
-        if cache is not None and cache.unfinished_BTD is not None:
-            lacking -= cache.unfinished_BTD.shape[1]
-            x_BTD = torch.cat((cache.unfinished_BTD, x_BTD), 1)
+        if cache is not None and cache.num_unfinished:
+            lacking -= cache.num_unfinished
+            x_BTD = torch.cat((cache.unfinished_BMD[:, : cache.num_unfinished], x_BTD), 1)
         finished = num_chunks * self.chunk_size - lacking if num_chunks else 0
         if cache is not None:
-            cache.unfinished_BTD = x_BTD[:, finished:]
+            cache.num_unfinished = x_BTD.shape[1] - finished
+            cache.unfinished_BMD[:, : cache.num_unfinished] = x_BTD[:, finished:]
         padded_BTD = F.pad(x_BTD[:, :finished], (0, 0, lacking, 0)) if num_chunks else x_BTD[:, :0]
         chunk_BLMD = torch.unflatten(padded_BTD, 1, (num_chunks, self.chunk_size))
         if not lacking or not num_chunks:

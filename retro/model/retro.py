@@ -174,7 +174,12 @@ class RETRO(HubModel):
         return losses.view_as(labels_BT), labels_BT != self.config.pad_id
 
     def new_cache(
-        self, batch_size: int, *, left_padding: int = 0, max_tokens: int | None = None
+        self,
+        batch_size: int,
+        *,
+        left_padding: int = 0,
+        max_tokens: int | None = None,
+        keeps_shares: bool = False,
     ) -> DecoderCache:
         """Return an empty cache for ``read``.
 
@@ -182,6 +187,8 @@ class RETRO(HubModel):
             batch_size: Sequences read side by side.
             left_padding: Tokens that the first chunk lacks at its start.
             max_tokens: Room in the cache; None means ``max_seq_len``.
+            keeps_shares: Whether the cache tells after each ``read``, in ``share_BTK2``, how
+                much attention each neighbor got.
         """
         weight = self.token_embedding.weight
         dtype = weight.dtype
@@ -192,8 +199,9 @@ class RETRO(HubModel):
             batch_size=batch_size,
             max_tokens=self.config.max_seq_len if max_tokens is None else max_tokens,
             left_padding=left_padding,
-            device=weight.device,
+            weight=weight,
             dtype=dtype,
+            keeps_shares=keeps_shares,
         )
 
     def read(

@@ -32,40 +32,54 @@ from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
 from retro.device import default_device
-from retro.errors import ArtifactError
+from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError
 from retro.progress import Progress
 from retro.retrieval.corpus import (
     CONFIG_NAME,
     INDEX_KIND,
     INDEX_NAME,
-    TOKENIZER_KIND,
-    TOKENIZER_NAME,
+    Corpus,
     MakeEmbedder,
 )
+from retro.retrieval.corpus_tokenizer import (
+    TOKENIZER_KIND,
+    TOKENIZER_NAME,
+    TokenizerRecord,
+    TokenizerSource,
+    is_whole,
+    save_tokenizer,
+    take_tokenizer,
+    training_fingerprint,
+)
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
-from retro.retrieval.index import build_index, open_index
-from retro.retrieval.index_info import IndexInfo, choose_kind
+from retro.retrieval.index import Index, build_index, open_index
+from retro.retrieval.index_info import choose_kind
 from retro.retrieval.keys import KEYS_KIND, KEYS_NAME, KeyStore, embed_database, keys_fingerprint
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
 from retro.retrieval.search import KeySearch
 
 
 class Build:
-    """One build of one corpus."""
+    """One build of one corpus; the arguments are those of ``build_corpus``."""
 
     def __init__(
         self,
         corpus_dir: Path,
         config: CorpusConfig,
+        *,
         device: torch.device | None,
         on_progress: Progress,
-        make_embedder: "MakeEmbedder | None",
+        embedder: "MakeEmbedder | None",
+        tokenizer: TokenizerSource | None,
+        new_tokenizer: bool,
     ) -> None:
         self.corpus_dir = corpus_dir
         self.config = config
         self.device = device or default_device()
         self.on_progress = on_progress
-        self.make_embedder = make_embedder or self._open_embedder
+        self.make_embedder = embedder or self._open_embedder
+        self.tokenizer = tokenizer
+        self.new_tokenizer = new_tokenizer
 
     def run(self) -> None:
         """Bring every stage up to date."""
@@ -83,34 +97,45 @@ class Build:
         return ChunkEmbedder(TextEncoder.open(self.config.encoder, self.device), tokenizer)
 
     def _tokenize(self, sources: list[DocumentSource]) -> ByteLevelTokenizer:
+        if self.tokenizer is not None:
+            take_tokenizer(self.corpus_dir, self.tokenizer)
         splits = split_documents(sources, self.config.validation_fraction, self.config.seed)
         trained_on = [source for source, split in splits if split is not Split.VALIDATION]
-        num_bytes = sum(source.bytes for source in sources)
-        vocab_size = self.config.vocab_size or choose_vocab_size(num_bytes)
-        wanted = fingerprint(
-            {
-                "stage": TOKENIZER_KIND,
-                "documents": [[source.path, source.sha256] for source in trained_on],
-                "vocab_size": vocab_size,
-            }
-        )
-        folder = self.corpus_dir / TOKENIZER_NAME
-        if not is_finished(folder, TOKENIZER_KIND, wanted):
-            self.on_progress("tokenize", 0, len(trained_on))
-            texts = (
-                self._text("tokenize", row, len(trained_on), source)
-                for row, source in enumerate(trained_on)
-            )
-            with staged_folder(folder) as staging:
-                tokenizer = ByteLevelTokenizer.train(texts, vocab_size)
-                tokenizer.save(staging)
-                settings = {
-                    "vocab_size": tokenizer.vocab_size,
-                    "fingerprint": tokenizer.fingerprint,
-                }
-                write_manifest(staging, TOKENIZER_KIND, content=wanted, settings=settings)
+        vocab_size = self.config.vocab_size or choose_vocab_size(sum(s.bytes for s in sources))
+        kept = None if self.new_tokenizer else TokenizerRecord.read(self.corpus_dir)
+        if kept is not None and not kept.has_size(self.config.vocab_size):
+            kept = None
+        if kept is None:
+            wanted = training_fingerprint(trained_on, vocab_size)
+            finished = is_finished(self.corpus_dir / TOKENIZER_NAME, TOKENIZER_KIND, wanted)
+        else:
+            vocab_size = kept.asked_vocab_size or vocab_size
+            finished = is_whole(self.corpus_dir)
+        if not finished:
+            self._train_tokenizer(trained_on, vocab_size, kept)
         self.on_progress("tokenize", len(trained_on), len(trained_on))
-        return ByteLevelTokenizer.load(folder)
+        return ByteLevelTokenizer.load(self.corpus_dir / TOKENIZER_NAME)
+
+    def _train_tokenizer(
+        self, trained_on: list[DocumentSource], vocab_size: int, lost: TokenizerRecord | None
+    ) -> None:
+        """Train a tokenizer, which must turn out to be the one that was lost, if one was."""
+        self.on_progress("tokenize", 0, len(trained_on))
+        texts = (
+            self._text("tokenize", row, len(trained_on), source)
+            for row, source in enumerate(trained_on)
+        )
+        tokenizer = ByteLevelTokenizer.train(texts, vocab_size)
+        if lost is not None and lost.fingerprint != tokenizer.fingerprint:
+            raise ArtifactMismatchError(
+                f"The tokenizer of the corpus must stay {lost.fingerprint[:12]}, which its models "
+                f"read, but its file is damaged, and training it again on the present documents "
+                f"gives {tokenizer.fingerprint[:12]}. Build with the tokenizer of a run that was "
+                f"trained on this corpus (--tokenizer RUN), or ask for a new one that no earlier "
+                f"model fits (--new-tokenizer)."
+            )
+        made_from = training_fingerprint(trained_on, vocab_size)
+        save_tokenizer(self.corpus_dir, tokenizer, made_from, asked_vocab_size=vocab_size)
 
     def _text(self, stage: str, row: int, total: int, source: DocumentSource) -> str:
         self.on_progress(stage, row, total)
@@ -202,23 +227,46 @@ def is_finished(folder: Path, kind: str, wanted: str) -> bool:
 
 
 def open_search(
-    corpus_dir: Path,
-    config: CorpusConfig,
-    tokenizer: ByteLevelTokenizer,
-    info: IndexInfo,
-    device: torch.device | None,
-    make_embedder: "MakeEmbedder | None" = None,
+    corpus: Corpus, device: torch.device | None, make_embedder: "MakeEmbedder | None" = None
 ) -> KeySearch:
-    """Load encoder, keys and index of a finished corpus."""
+    """Load encoder, keys and index of a finished corpus.
+
+    Raises:
+        ArtifactMismatchError: The corpus was built again since it was opened.
+    """
     device = device or default_device()
+    keys, index = _open_keys(corpus)
     return KeySearch(
         embedder=(
-            ChunkEmbedder(TextEncoder.open(config.encoder, device), tokenizer)
+            ChunkEmbedder(TextEncoder.open(corpus.config.encoder, device), corpus.tokenizer)
             if make_embedder is None
-            else make_embedder(tokenizer)
+            else make_embedder(corpus.tokenizer)
         ),
-        keys=KeyStore.open(corpus_dir / KEYS_NAME),
-        index=open_index(corpus_dir / INDEX_NAME, info),
-        info=info,
+        keys=keys,
+        index=index,
+        info=corpus.index_info,
         device=device,
     )
+
+
+def _open_keys(corpus: Corpus) -> tuple[KeyStore, Index]:
+    """Open keys and index, which must be those of the chunks that are open."""
+    try:
+        keys = KeyStore.open(corpus.folder / KEYS_NAME)
+        if _is_present(corpus, keys):
+            index = open_index(corpus.folder / INDEX_NAME, corpus.index_info)
+            # A build may have ended between the two.
+            if _is_present(corpus, keys):
+                return keys, index
+    except ArtifactMissingError:  # a build takes these away before it writes new ones
+        pass
+    raise ArtifactMismatchError(
+        f"Corpus {corpus.folder.name!r} was opened as version {corpus.fingerprint[:12]}, and it "
+        f"has been built again since then, or is being built. Open it again when that has ended."
+    )
+
+
+def _is_present(corpus: Corpus, keys: KeyStore) -> bool:
+    manifest = read_manifest(corpus.folder / INDEX_NAME, INDEX_KIND)
+    found = (manifest.fingerprint, manifest.settings.get("keys"))
+    return found == (corpus.fingerprint, keys.fingerprint)

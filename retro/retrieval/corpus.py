@@ -7,22 +7,33 @@ Shape suffixes: C chunks, K neighbors per chunk.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import open_array, read_json, read_manifest
-from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict
+from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict, config_to_dict
 from retro.data.chunking import DATABASE_NAME
 from retro.data.database import RetrievalDatabase
-from retro.data.documents import SkippedFile, read_folder, store_document
-from retro.data.tokenizer import ByteLevelTokenizer
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.data.documents import DOCUMENTS_NAME, SkippedFile, read_folder, store_document
+from retro.data.splits import Split
+from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
 from retro.progress import Progress, no_progress
+from retro.retrieval.corpus_summary import CorpusSummary
+from retro.retrieval.corpus_tokenizer import (
+    TOKENIZER_KIND,
+    TOKENIZER_NAME,
+    TokenizerOrigin,
+    TokenizerRecord,
+    TokenizerSource,
+    find_tokenizer,
+    training_fingerprint,
+)
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
 
@@ -35,68 +46,9 @@ if TYPE_CHECKING:
 MakeEmbedder: TypeAlias = "Callable[[ByteLevelTokenizer], Embedder]"
 BUILD_STAGES = ("ingest", "tokenize", "chunk", "embed", "index", "neighbors")
 CONFIG_NAME = "corpus.json"
-TOKENIZER_NAME = "tokenizer"
-TOKENIZER_KIND = "tokenizer"
 INDEX_NAME = "index"
 INDEX_KIND = "index"
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusSummary:
-    """What a finished corpus holds."""
-
-    num_documents: int
-    """Documents, held-out ones included."""
-
-    num_validation_documents: int
-    """Documents of which chunks are held out."""
-
-    num_chunks: int
-    """Chunks, held-out ones included."""
-
-    num_retrievable: int
-    """Chunks that can be found."""
-
-    num_tokens: int
-    """Tokens of text, without padding."""
-
-    num_bytes: int
-    """Size of the text in UTF-8."""
-
-    chunk_size: int
-    """Tokens per chunk."""
-
-    num_neighbors: int
-    """Neighbors stored for each chunk."""
-
-    num_short: int
-    """Chunks with fewer neighbors than that."""
-
-    vocab_size: int
-    """Tokens of the tokenizer."""
-
-    index_kind: str
-    """Structure of the index."""
-
-    recall: float
-    """Share of the true nearest keys that the index finds."""
-
-    exclusion: str
-    """Which chunks may not be neighbors of a chunk: ``document`` or ``window``."""
-
-    exclusion_window: int
-    """Tokens on either side that ``window`` excludes."""
-
-    encoder: str
-    """Name of the encoder for keys."""
-
-    fingerprint: str
-    """Identity of everything that training reads."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
 
 
 def ingest_folder(
@@ -151,11 +103,15 @@ def build_corpus(
     device: "torch.device | None" = None,
     on_progress: Progress = no_progress,
     embedder: "MakeEmbedder | None" = None,
+    tokenizer: str | Path | TokenizerSource | None = None,
+    new_tokenizer: bool = False,
 ) -> CorpusSummary:
     """Build everything from the stored documents of a corpus.
 
     A stage that is finished and was made from the same inputs is kept, so building again
-    after an interruption goes on where it stopped.
+    after an interruption goes on where it stopped. The tokenizer of a corpus is kept also
+    when its documents have changed, so that the models which read it still fit; another
+    ``vocab_size`` asks for another one.
 
     Args:
         corpus_dir: The corpus; it holds ``documents/``.
@@ -164,18 +120,40 @@ def build_corpus(
         on_progress: Told of each of ``BUILD_STAGES``; it may raise to stop the work.
         embedder: Makes the embedder, given the tokenizer; None is the encoder that
             ``config`` names.
+        tokenizer: A run, a saved model, another corpus, or a folder with
+            ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
+            has, and trains one where it has none.
+        new_tokenizer: Train the tokenizer on the present documents, whatever there was.
 
     Returns:
         What was built.
 
     Raises:
+        ConfigError: ``config`` contradicts the tokenizer that is to be taken.
         InputError: There are no documents, or they are too short.
-        ArtifactMissingError: The encoder cannot be had.
+        ArtifactMissingError: The encoder or the tokenizer cannot be had.
+        ArtifactMismatchError: The tokenizer is damaged, and it cannot be made again.
         DiskFullError: The disk is full; what was finished is kept.
     """
     from retro.retrieval.build import Build  # noqa: PLC0415  # imports torch and FAISS
 
-    Build(corpus_dir, config, device, on_progress, embedder).run()
+    source = find_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if source is not None:
+        if new_tokenizer:
+            raise ConfigError(
+                f"A corpus is built either with a new tokenizer or with that of {source.name}, "
+                f"got both. Leave one of them out."
+            )
+        source.settings(config_to_dict(config))
+    Build(
+        corpus_dir,
+        config,
+        device=device,
+        on_progress=on_progress,
+        embedder=embedder,
+        tokenizer=source,
+        new_tokenizer=new_tokenizer,
+    ).run()
     return Corpus.open(corpus_dir).summary()
 
 
@@ -210,6 +188,9 @@ class Corpus:
     num_short: int
     """Chunks with fewer neighbors than the config asks for."""
 
+    tokenizer_record: TokenizerRecord | None
+    """Where its tokenizer comes from."""
+
     fingerprint: str
     """Identity of everything that training reads."""
 
@@ -243,6 +224,7 @@ class Corpus:
                     **{**settings["index"], "kind": IndexKind(settings["index"]["kind"])}
                 ),
                 num_short=settings["num_short"],
+                tokenizer_record=TokenizerRecord.read(corpus_dir),
                 fingerprint=manifest.fingerprint,
             )
             parts = (settings["database"], settings["tokenizer"])
@@ -290,13 +272,12 @@ class Corpus:
     ) -> "KeySearch":
         from retro.retrieval.build import open_search  # noqa: PLC0415  # imports torch and FAISS
 
-        return open_search(
-            self.folder, self.config, self.tokenizer, self.index_info, device, embedder
-        )
+        return open_search(self, device, embedder)
 
     def summary(self) -> CorpusSummary:
         """Return what the corpus holds."""
         documents = self.database.documents
+        origin, source = self._tokenizer_origin()
         return CorpusSummary(
             num_documents=len(documents),
             num_validation_documents=sum(record.split != "train" for record in documents),
@@ -313,8 +294,26 @@ class Corpus:
             exclusion=self.exclusion.value,
             exclusion_window=self.config.exclusion_window,
             encoder=self.config.encoder or BUNDLED_ENCODER,
+            tokenizer_origin=origin.value,
+            tokenizer_source=source,
             fingerprint=self.fingerprint,
         )
+
+    def _tokenizer_origin(self) -> tuple[TokenizerOrigin, str | None]:
+        record = self.tokenizer_record
+        if record is not None and record.source is not None:
+            return TokenizerOrigin.TAKEN, record.source
+        documents = self.database.documents
+        vocab_size = None if record is None else record.asked_vocab_size
+        if vocab_size is None:
+            num_bytes = sum(document.bytes for document in documents)
+            vocab_size = self.config.vocab_size or choose_vocab_size(num_bytes)
+        present = training_fingerprint(
+            (document for document in documents if document.split is not Split.VALIDATION),
+            vocab_size,
+        )
+        unchanged = record is not None and record.made_from == present
+        return (TokenizerOrigin.TRAINED if unchanged else TokenizerOrigin.KEPT), None
 
 
 def read_config(corpus_dir: Path) -> CorpusConfig:
@@ -324,3 +323,8 @@ def read_config(corpus_dir: Path) -> CorpusConfig:
         ArtifactMissingError: It was never built.
     """
     return config_from_dict(CorpusConfig, read_json(corpus_dir / CONFIG_NAME))
+
+
+def is_corpus(folder: Path) -> bool:
+    """Tell whether a folder is a corpus that a build has begun with."""
+    return (folder / CONFIG_NAME).is_file() and (folder / DOCUMENTS_NAME).is_dir()

@@ -83,7 +83,11 @@ class Retriever:
         self._lock = Lock()
 
     def search_chunks(
-        self, chunks_NM: NDArray[Any], k: int, exclude_documents: Sequence[int] = ()
+        self,
+        chunks_NM: NDArray[Any],
+        k: int,
+        exclude_documents: Sequence[int] = (),
+        exclude_chunks: Sequence[int] = (),
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the nearest retrievable chunks.
 
@@ -91,6 +95,8 @@ class Retriever:
             chunks_NM: Token ids, (chunks, tokens), padded where a chunk is shorter.
             k: Neighbors per chunk.
             exclude_documents: Ids of documents whose chunks are not found.
+            exclude_chunks: Ids of chunks whose text is in no retrieved value: the chunk before
+                is not found either, because its continuation would bring it.
 
         Returns:
             Ids, (chunks, k), -1 where there is no further one, and squared L2 distances,
@@ -105,11 +111,20 @@ class Retriever:
         if chunks_NM.ndim != 2:
             raise ShapeError(f"Chunks must have the shape (chunks, tokens), got {chunks_NM.shape}.")
         ranges = [self.database.document_chunks(document)[0] for document in exclude_documents]
-        excluded_X2 = np.array([(ids.start, ids.stop) for ids in ranges], np.int64).reshape(-1, 2)
+        ranges += [self._values_with(id) for id in exclude_chunks]
+        excluded_X2 = _disjoint(ranges)
         with self._lock:
             if self._search is None:
                 self._search = self._open_search()
             return self._search.nearest(chunks_NM.astype(np.int32), k, excluded_X2)
+
+    def _values_with(self, chunk_id: int) -> range:
+        """Return the retrievable chunks whose retrieved value holds a chunk."""
+        if not 0 <= chunk_id < self.database.num_retrievable:
+            return range(0)
+        before = max(0, chunk_id - 1)
+        brings = int(self.database.continuation_ids(np.array(before))) == chunk_id
+        return range(before if brings else chunk_id, chunk_id + 1)
 
     def search_text(self, text: str, k: int) -> list[Neighbor]:
         """Find the retrievable chunks that are nearest to a text.
@@ -185,6 +200,17 @@ class Retriever:
     def _chunk_bytes(self, chunk_id: int) -> bytes:
         ids = self.database.chunks_CM[chunk_id].tolist()
         return b"".join([self.tokenizer.token_bytes(id) for id in ids])
+
+
+def _disjoint(ranges: Sequence[range]) -> NDArray[np.int64]:
+    """Return the same ids as ranges that do not overlap, (ranges, 2)."""
+    merged: list[tuple[int, int]] = []
+    for ids in sorted(ranges, key=lambda ids: ids.start):
+        if merged and ids.start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], ids.stop))
+        elif len(ids) > 0:
+            merged.append((ids.start, ids.stop))
+    return np.array(merged, np.int64).reshape(-1, 2)
 
 
 CONTINUATION_BYTES = bytes(range(0x80, 0xC0))

@@ -7,7 +7,7 @@ import pytest
 
 from app.chart import Axis, draw
 from app.format import ago, duration, escape, parameters, size
-from app.pages import corpora, generate, jobs, runs, start
+from app.pages import corpora, generate, jobs, output, runs, start
 from app.pages.neighbors import render_neighbor, render_segments
 from app.services.services import Services
 from tests.app.real_app import Trained
@@ -27,7 +27,7 @@ def test_an_empty_home_shows_the_doors_and_says_what_to_do(services: Services) -
     assert "No corpus yet" in corpora.render_top(services, {})
     assert "No run yet" in runs.render_runs(services, {})
     assert "Nothing has been started yet" in jobs.render_jobs(services, {})
-    assert "There is no model to write with yet" in generate.render_output(services, {})
+    assert "There is no model to write with yet" in output.render_output(services, {})
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_an_empty_home_shows_the_doors_and_says_what_to_do(services: Services) -
     [
         (corpora.render_top, {"corpus": HOSTILE}),
         (runs.render_runs, {"run": HOSTILE}),
-        (generate.render_output, {"gen": HOSTILE}),
+        (output.render_output, {"gen": HOSTILE}),
     ],
 )
 def test_an_id_that_leads_nowhere_is_said_and_escaped(

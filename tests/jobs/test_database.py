@@ -112,6 +112,29 @@ def test_the_schema_version_is_recorded(store: Store) -> None:
     assert versions == list(range(1, len(MIGRATIONS) + 1))
 
 
+def test_texts_of_the_first_schema_are_kept_and_can_have_branches(url: str) -> None:
+    store = Store(url)
+    corpus = store.create_corpus("letters", {})
+    run = store.create_run("first", corpus.id, {}, 10)
+    old = store.create_generation(run.id, None, "Once", {"seed": 3})
+    with store.write() as session:
+        for column in ("parent_id", "branch_index"):
+            session.execute(text(f"ALTER TABLE generations DROP COLUMN {column}"))
+        session.execute(text("DELETE FROM schema_version WHERE version > 1"))
+    store.close()
+
+    upgraded = Store(url)
+    found = upgraded.get_generation(old.id)
+    child = upgraded.create_generation(run.id, None, "Once", {}, parent_id=old.id, branch_index=2)
+
+    assert (found.prompt, found.settings, found.parent_id) == ("Once", {"seed": 3}, None)
+    assert upgraded.get_generation(child.id).branch_index == 2
+    with upgraded.read() as session:
+        versions = session.scalars(text("SELECT version FROM schema_version")).all()
+    assert versions == list(range(1, len(MIGRATIONS) + 1))
+    upgraded.close()
+
+
 def test_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
     with store.write() as session:
         session.execute(text("INSERT INTO schema_version VALUES (999, 0.0)"))

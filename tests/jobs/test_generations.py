@@ -78,9 +78,66 @@ def test_a_text_outlives_its_run_and_its_corpus(store: Store, generation: Genera
     assert (found.run_name, found.prompt, found.chunks) == ("first", "Once", {"on": [{"index": 0}]})
 
 
+def test_a_chunk_put_at_its_place_replaces_what_stands_there(
+    store: Store, generation: GenerationRow
+) -> None:
+    for index in range(2):
+        store.append_chunk(generation.id, {"index": index, "text": "half"}, "on:1")
+
+    store.append_chunk(generation.id, {"index": 1, "text": "whole"}, "on:1", position=1)
+    store.append_chunk(generation.id, {"index": 2, "text": "next"}, "on:1", position=2)
+
+    texts = [chunk["text"] for chunk in store.get_generation(generation.id).chunks["on:1"]]
+    assert texts == ["half", "whole", "next"]
+
+
+def test_chunks_are_read_in_parts(store: Store, generation: GenerationRow) -> None:
+    for index in range(5):
+        store.append_chunk(generation.id, {"index": index})
+        store.append_chunk(generation.id, {"index": -1}, "off")
+
+    part = store.read_chunks(generation.id, "on", first=1, limit=3)
+
+    assert [chunk["index"] for chunk in part] == [1, 2, 3]
+    assert store.read_chunks(generation.id, "on", first=5, limit=3) == []
+    assert store.get_generation(generation.id, with_chunks=False).chunks == {}
+
+
+def test_a_branch_keeps_what_it_took_over_when_its_parent_is_deleted(
+    store: Store, generation: GenerationRow
+) -> None:
+    store.append_chunk(generation.id, {"index": 0, "text": "Once"})
+    store.finish_generation(generation.id, "succeeded")
+    taken = store.get_generation(generation.id).chunks["on"]
+
+    child = store.create_generation(
+        generation.run_id, None, "Once", {}, parent_id=generation.id, branch_index=1,
+        chunks={"off": taken},
+    )  # fmt: skip
+    store.append_chunk(child.id, {"index": 1, "text": "upon"}, "off")
+    store.delete_generation(generation.id)
+
+    found = store.get_generation(child.id)
+    assert (found.parent_id, found.branch_index) == (generation.id, 1)
+    assert [chunk["text"] for chunk in found.chunks["off"]] == ["Once", "upon"]
+    with pytest.raises(NotFoundError, match=generation.id):
+        store.get_generation(generation.id)
+    assert store.read_chunks(generation.id, "on", 0, 9) == []
+
+
+def test_a_text_that_is_being_written_is_not_deleted(
+    store: Store, generation: GenerationRow
+) -> None:
+    with pytest.raises(InvalidChangeError, match="Stop it first"):
+        store.delete_generation(generation.id)
+
+    assert store.get_generation(generation.id).state is GenerationState.RUNNING
+
+
 def test_an_unknown_generation_is_named(store: Store) -> None:
-    with pytest.raises(NotFoundError, match=r"There is no generation abc\."):
-        store.get_generation("abc")
+    for call in (store.get_generation, store.delete_generation, store.request_stop):
+        with pytest.raises(NotFoundError, match=r"There is no generation abc\."):
+            call("abc")
 
 
 def test_states_of_generations_are_words_of_jobs() -> None:

@@ -75,6 +75,17 @@ def test_hostile_values_are_refused_by_name(config_type: type[Any], value: objec
         (TrainingConfig, {"precision": "float16"}, "precision .* got 'float16'"),
         (SamplingConfig, {"top_p": 0.0}, r"top_p .* above 0 .* got 0\.0"),
         (SamplingConfig, {"temperature": -0.1}, r"temperature .* got -0\.1"),
+        (SamplingConfig, {"min_p": 1.1}, r"min_p .* at most 1, got 1\.1"),
+        (
+            SamplingConfig,
+            {"repetition_penalty": 0},
+            r"repetition_penalty .* at least 0\.1 .* got 0",
+        ),
+        (SamplingConfig, {"num_samples": 17}, "num_samples .* between 1 and 16, got 17"),
+        (SamplingConfig, {"stop": "end"}, "stop must be a list of at most 16 texts, got 'end'"),
+        (SamplingConfig, {"stop": ["a"] * 17}, "stop must be a list of at most 16 texts"),
+        (SamplingConfig, {"stop": ["a", ""]}, "stop must have 1 to 200 characters, got ''"),
+        (SamplingConfig, {"stop": [3]}, "stop must have 1 to 200 characters, got 3"),
     ],
 )
 def test_impossible_values_are_refused_with_the_value(
@@ -97,6 +108,10 @@ def test_layers_are_sorted_and_counted_once() -> None:
 
     assert config.dec_cross_attn_layers == (3, 9)
     assert config.encoder_cross_layers == (1, 2, 3)
+
+
+def test_stop_strings_are_kept_as_a_tuple() -> None:
+    assert SamplingConfig(stop=["a", "b"]).stop == ("a", "b")  # type: ignore[arg-type]  # JSON has no tuples
 
 
 def test_configs_cannot_be_changed() -> None:

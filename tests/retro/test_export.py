@@ -21,7 +21,8 @@ from retro.errors import (
     RetroError,
 )
 from retro.export import export_run
-from retro.generation.generate import ChunkEvent, Generator
+from retro.generation.events import ChunkEvent
+from retro.generation.generate import Generator
 from retro.model.origin import ModelOrigin
 from retro.model.retro import RETRO
 from retro.retrieval.corpus import Corpus

@@ -6,7 +6,7 @@ Every test is named after what is right; its docstring names the mistake it woul
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -31,9 +31,11 @@ from retro.config import (
 )
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, ShapeError
-from retro.generation.generate import ChunkEvent, FinishEvent, Generator
-from retro.generation.sampling import filtered_probabilities
+from retro.generation.events import ChunkEvent, FinishEvent
+from retro.generation.generate import Generator
+from retro.generation.sampling import candidates
 from retro.model.cca import ChunkedCrossAttention
+from retro.model.decoder import DecoderCache
 from retro.model.layers import rotary_angles, rotate
 from retro.model.packing import Packing
 from retro.model.sampling import top_k, top_p
@@ -693,8 +695,8 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_mass() -> None:
     for mass, kept in ((0.35, [1]), (0.5, [1, 2]), (0.9, [1, 2, 3]), (0.99, [0, 1, 2, 3])):
         filtered = top_p(logits, thres=mass)
         assert filtered[0].isfinite().nonzero().flatten().tolist() == kept
-        probabilities = filtered_probabilities(logits[0], SamplingConfig(temperature=1, top_p=mass))
-        assert probabilities.nonzero().flatten().tolist() == kept
+        found = candidates(logits[0].numpy(), SamplingConfig(temperature=1, top_p=mass))
+        assert found.ids_N.tolist() == kept
 
 
 def test_top_k_keeps_a_number_of_tokens_and_takes_no_share() -> None:
@@ -705,7 +707,7 @@ def test_top_k_keeps_a_number_of_tokens_and_takes_no_share() -> None:
     with pytest.raises(ConfigError, match="whole number of tokens"):
         top_k(logits, thres=0.9)
     config = SamplingConfig(temperature=1, top_k=40, top_p=1)
-    assert filtered_probabilities(logits[0], config).count_nonzero() == 40
+    assert len(candidates(logits[0].numpy(), config).ids_N) == 40
 
 
 # --------------------------------------------------------- 14 work is done once in generation
@@ -741,12 +743,25 @@ def test_the_wrapper_reads_each_token_and_encodes_each_chunks_neighbors_once(
     assert work == {"tokens": num_read, "chunks": (num_read + M - 5) // M}
 
 
+@pytest.mark.parametrize("in_numpy", [True, False])
 def test_the_generator_reads_each_token_and_encodes_each_chunks_neighbors_once(
-    generator: Generator,
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, in_numpy: bool
 ) -> None:
     """Mistake: no KV cache, and all neighbors are encoded again for each new token."""
     prompt = "The climate of Arland"
     num_tokens = len(generator.tokenizer.encode(prompt))
+    step, num_steps = generator.step, 0
+    assert step is not None
+    read = step.read
+
+    def counted_step(tokens_N: Sequence[int], cache: DecoderCache) -> NDArray[np.float32]:
+        nonlocal num_steps
+        num_steps += len(tokens_N)
+        return read(tokens_N, cache)
+
+    monkeypatch.setattr(step, "read", counted_step)
+    if not in_numpy:
+        monkeypatch.setattr(generator, "step", None)
     with counted_work(generator.model) as work:
         events = list(generator.generate(prompt, SamplingConfig(max_new_tokens=20, temperature=0)))
 
@@ -754,6 +769,8 @@ def test_the_generator_reads_each_token_and_encodes_each_chunks_neighbors_once(
     assert isinstance(finish, FinishEvent)
     assert (finish.reason, finish.num_tokens) == ("length", 20)
     num_read = num_tokens + 20 - 1
+    assert (num_steps > 10) == in_numpy
+    work["tokens"] += num_steps
     assert work == {"tokens": num_read, "chunks": (num_read + -num_tokens % 8) // 8}
 
 

@@ -10,11 +10,11 @@ import torch
 
 from retro.config import CorpusConfig, SamplingConfig
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
-from retro.generation.generate import ChunkEvent, Event, FinishEvent, Generator, TokenEvent
+from retro.generation.events import ChunkEvent, Event, FinishEvent, TokenEvent
+from retro.generation.generate import Generator
 from retro.retrieval.corpus import Corpus, build_corpus
-from retro.run import Run, create_run
-from retro.training.trainer import train
-from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
+from retro.run import Run
+from tests.conftest import country_texts
 from tests.fakes import store_texts
 
 pytestmark = pytest.mark.slow
@@ -23,15 +23,8 @@ PROMPT = "The climate of Arland"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, corpus_dir: Path) -> Run:
-    run = create_run(
-        tmp_path_factory.mktemp("runs") / "run",
-        corpus_dir,
-        model=TINY_MODEL,
-        training={**TINY_TRAINING, "max_steps": 40, "learning_rate": 1e-2},
-    )
-    train(run.path, device=CPU)
-    return run
+def run(trained_run: Run) -> Run:
+    return trained_run
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +65,9 @@ def test_every_token_is_the_likeliest_of_a_full_forward_pass(
             values = corpus.database.retrieved_values(ids)
             retrieved = torch.from_numpy(values[None].astype(np.int64))
         logits = generator.model(torch.tensor([sequence]), retrieved, left_padding=padding)[0, -1]
+        expected = logits.log_softmax(-1)[event.token_id].item()
         logits[generator.tokenizer.pad_id] = float("-inf")
         assert event.token_id == int(logits.argmax())
-        expected = logits.log_softmax(-1)[event.token_id].item()
         assert event.logprob == pytest.approx(expected, abs=1e-4)
         sequence.append(event.token_id)
 
@@ -89,14 +82,14 @@ def test_a_chunk_shows_the_neighbors_found_with_the_chunk_before(
     for before, after in itertools.pairwise(chunks):
         ids = [0] * (8 - len(before.chunk.token_ids)) + before.chunk.token_ids
         found, distances = corpus.retriever(CPU).search_chunks(np.array([ids], dtype=np.int32), 2)
-        shown = [one.neighbor for one in after.chunk.neighbors]
+        shown = after.chunk.neighbors
         assert [one.chunk_id for one in shown] == found[0].tolist()
         assert [one.distance for one in shown] == pytest.approx(distances[0].tolist(), abs=1e-5)
-        for one in after.chunk.neighbors:
+        for one in shown:
             text = "".join(piece for piece, _ in one.text_segments)
-            document = corpus.folder / "documents" / one.neighbor.document
+            document = corpus.folder / "documents" / one.document
             characters = document.read_bytes().decode()
-            assert text == one.neighbor.text == characters[one.neighbor.start : one.neighbor.end]
+            assert text == one.text == characters[one.start : one.end]
             checked += 1
     assert checked >= 6
 
@@ -185,18 +178,16 @@ def test_beyond_the_window_the_older_half_is_forgotten(
     assert finish.slid
     assert finish.num_tokens == len(tokens) == config.max_new_tokens
 
-    # The window of 32 is full for the first time when 32 tokens are read.
+    # The window of 4 chunks is full for the first time when the grid has 32 places.
     prompt = generator.tokenizer.encode(PROMPT)
     padding = -len(prompt) % 8
-    sequence = (prompt + [token.token_id for token in tokens])[:33]
-    first = (len(sequence) + padding) // 8 - 2
-    kept = sequence[first * 8 - padding :]
+    sequence = (prompt + [token.token_id for token in tokens])[: 33 - padding]
+    kept = sequence[16 - padding :]
     grid = np.array(kept[: len(kept) // 8 * 8], dtype=np.int32).reshape(-1, 8)
     ids, _ = corpus.retriever(CPU).search_chunks(grid, 2)
     values = torch.from_numpy(corpus.database.retrieved_values(ids)[None].astype(np.int64))
     logits = generator.model(torch.tensor([kept]), values)[0, -1]
-    logits[generator.tokenizer.pad_id] = float("-inf")
-    following = tokens[33 - len(prompt)]
+    following = tokens[33 - padding - len(prompt)]
     expected = logits.log_softmax(-1)[following.token_id].item()
     assert following.logprob == pytest.approx(expected, abs=1e-4)
     assert len(chunks) == -(-(len(prompt) + padding + 70) // 8)

@@ -1,56 +1,73 @@
 """Sampling keeps exactly the tokens its settings promise."""
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from retro.config import SamplingConfig
-from retro.generation.sampling import filtered_probabilities, sample
+from retro.generation.sampling import Candidates, Draws, candidates, logprob
+from retro.model.sampling import tempered, top_k, top_p
 
-# Probabilities 0.4, 0.3, 0.2, 0.1 in an order that is not sorted.
-PROBABILITIES = torch.tensor([0.2, 0.4, 0.1, 0.3])
-LOGITS = PROBABILITIES.log()
+# Probabilities in an order that is not sorted.
+PROBABILITIES = np.array([0.2, 0.4, 0.1, 0.3])
+LOGITS = np.log(PROBABILITIES).astype(np.float32)
 
 
 def config(**changes: object) -> SamplingConfig:
     return SamplingConfig(**{"temperature": 1.0, "top_p": 1.0, **changes})  # type: ignore[arg-type]
 
 
+def probabilities(
+    logits: NDArray[np.float32], settings: SamplingConfig, *seen: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the probability of every token."""
+    found = candidates(logits, settings, *seen)
+    assert (np.diff(found.ids_N) > 0).all()
+    everything = np.zeros(len(logits))
+    everything[found.ids_N] = found.probability_N
+    return everything
+
+
+def kept(found: NDArray[np.float64]) -> list[int]:
+    assert found.sum() == pytest.approx(1)
+    return [int(id) for id in np.flatnonzero(found)]
+
+
 def test_without_filters_the_probabilities_are_those_of_the_model() -> None:
-    torch.testing.assert_close(filtered_probabilities(LOGITS, config()), PROBABILITIES)
+    np.testing.assert_allclose(probabilities(LOGITS, config()), PROBABILITIES, rtol=1e-6)
 
 
 def test_temperature_zero_is_argmax() -> None:
-    assert filtered_probabilities(LOGITS, config(temperature=0)).tolist() == [0, 1, 0, 0]
+    assert probabilities(LOGITS, config(temperature=0)).tolist() == [0, 1, 0, 0]
 
 
 def test_temperature_sharpens() -> None:
     squared = PROBABILITIES**2
 
-    found = filtered_probabilities(LOGITS, config(temperature=0.5))
+    found = probabilities(LOGITS, config(temperature=0.5))
 
-    torch.testing.assert_close(found, squared / squared.sum())
+    np.testing.assert_allclose(found, squared / squared.sum(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-5, 100.0])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-30, 1e-5, 100.0])
 def test_extreme_temperatures_stay_finite(temperature: float) -> None:
-    found = filtered_probabilities(LOGITS * 50, config(temperature=temperature))
+    found = probabilities(LOGITS * 50, config(temperature=temperature))
 
-    assert torch.isfinite(found).all()
-    assert found.sum().item() == pytest.approx(1)
+    assert np.isfinite(found).all()
+    assert found.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
-    ("top_k", "kept"), [(1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])]
+    ("top_k", "expected"),
+    [(1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])],
 )
-def test_top_k_keeps_that_many(top_k: int, kept: list[int]) -> None:
-    found = filtered_probabilities(LOGITS, config(top_k=top_k))
-
-    assert found.nonzero().flatten().tolist() == kept
-    assert found.sum().item() == pytest.approx(1)
+def test_top_k_keeps_that_many(top_k: int, expected: list[int]) -> None:
+    assert kept(probabilities(LOGITS, config(top_k=top_k))) == expected
 
 
 @pytest.mark.parametrize(
-    ("top_p", "kept"),
+    ("top_p", "expected"),
     [
         (0.05, [1]),
         (0.39, [1]),
@@ -60,34 +77,81 @@ def test_top_k_keeps_that_many(top_k: int, kept: list[int]) -> None:
         (0.95, [0, 1, 2, 3]),
     ],
 )
-def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, kept: list[int]) -> None:
-    assert filtered_probabilities(LOGITS, config(top_p=top_p)).nonzero().flatten().tolist() == kept
+def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, expected: list[int]) -> None:
+    assert kept(probabilities(LOGITS, config(top_p=top_p))) == expected
 
 
 def test_top_p_counts_the_mass_of_what_top_k_left() -> None:
     # After top_k=2 the two tokens have 4/7 and 3/7; the first alone reaches 0.55.
-    found = filtered_probabilities(LOGITS, config(top_k=2, top_p=0.55))
-
-    assert found.nonzero().flatten().tolist() == [1]
+    assert kept(probabilities(LOGITS, config(top_k=2, top_p=0.55))) == [1]
 
 
-def test_a_seed_repeats_and_frequencies_follow_the_probabilities() -> None:
-    def draw(seed: int) -> list[int]:
-        generator = torch.Generator().manual_seed(seed)
-        return [sample(LOGITS, config(), generator) for _ in range(4000)]
+@pytest.mark.parametrize(
+    ("min_p", "expected"), [(0.2, [0, 1, 2, 3]), (0.3, [0, 1, 3]), (0.74, [1, 3]), (1.0, [1])]
+)
+def test_min_p_compares_with_the_likeliest(min_p: float, expected: list[int]) -> None:
+    assert kept(probabilities(LOGITS, config(min_p=min_p))) == expected
 
-    drawn = draw(1)
 
-    assert drawn == draw(1)
-    assert drawn != draw(2)
-    frequencies = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
+def test_of_equally_likely_tokens_the_lower_ids_are_kept() -> None:
+    even = np.zeros(10, dtype=np.float32)
+
+    assert kept(probabilities(even, config(top_k=3))) == [0, 1, 2]
+    assert kept(probabilities(even, config(top_p=0.35))) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_filters_are_those_of_the_model_module(seed: int) -> None:
+    logits = torch.randn(500, generator=torch.Generator().manual_seed(seed))
+    settings = config(temperature=0.7, top_k=200, top_p=0.9)
+
+    found = probabilities(logits.numpy(), settings)
+
+    reference = top_p(top_k(tempered(logits, 0.7)[None], 200), 0.9)[0].softmax(-1)
+    np.testing.assert_allclose(found, reference.numpy(), atol=1e-6)
+    assert 10 < len(kept(found)) < 200
+
+
+def test_the_repetition_penalty_makes_seen_tokens_less_likely() -> None:
+    logits = np.array([2.0, -2.0, 2.0, -2.0], dtype=np.float32)
+    seen = np.array([True, True, False, False])
+
+    found = np.log(probabilities(logits, config(repetition_penalty=2.0), seen))
+
+    # Positive logits are divided, negative ones multiplied.
+    np.testing.assert_allclose(found - found[2], [-1.0, -6.0, 0.0, -4.0], atol=1e-6)
+
+
+def test_draws_depend_on_seed_and_position_alone() -> None:
+    draws = Draws(7)
+    forwards = [draws.at(position) for position in range(200)]
+
+    assert [Draws(7).at(position) for position in (150, 3, 64, 63)] == [
+        forwards[position] for position in (150, 3, 64, 63)
+    ]
+    assert len(set(forwards)) == 200
+    assert forwards != [Draws(8).at(position) for position in range(200)]
+
+
+def test_frequencies_follow_the_probabilities() -> None:
+    draws = Draws(1)
+    tokens = Candidates(np.arange(4), PROBABILITIES)
+    drawn = [tokens.draw(draws.at(position)) for position in range(4000)]
+
+    frequencies = np.bincount(drawn, minlength=4) / len(drawn)
     # Four standard deviations of a share of 4,000 draws.
-    torch.testing.assert_close(frequencies, PROBABILITIES, rtol=0, atol=4 * (0.25 / 4000) ** 0.5)
+    np.testing.assert_allclose(frequencies, PROBABILITIES, atol=4 * (0.25 / 4000) ** 0.5)
 
 
-def test_forbidden_tokens_are_never_drawn() -> None:
-    logits = LOGITS.clone()
-    logits[1] = float("-inf")
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-53])
+def test_forbidden_tokens_are_never_drawn(number: float) -> None:
+    for forbidden in range(4):
+        logits = LOGITS.copy()
+        logits[forbidden] = -np.inf
 
-    assert 1 not in {sample(logits, config(), generator) for _ in range(200)}
+        assert candidates(logits, config()).draw(number) != forbidden
+
+
+def test_the_log_probability_is_that_before_all_settings() -> None:
+    for token, probability in enumerate(PROBABILITIES):
+        assert logprob(LOGITS * 1, token) == pytest.approx(np.log(probability), abs=1e-6)

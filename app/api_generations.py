@@ -1,0 +1,170 @@
+"""The REST routes under ``/api/v1/generations``."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.exports import export_generation
+from app.requests import Continuation, NewBranch, NewGeneration
+from app.services.following import EventReader, follow, last_events
+from app.services.services import Services
+
+KEEP_ALIVE_S = 15.0
+
+Json = dict[str, Any]
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events: start, then for each chunk chunk_start, neighbors, "
+        "token and chunk_end, and at last done, after error if it failed.",
+        "content": {"text/event-stream": {}},
+    }
+}
+
+
+def make_generation_router(services: Services) -> APIRouter:
+    """Return the routes of generations."""
+    router = APIRouter(tags=["generations"], prefix="/generations")
+    _add_writing(router, services)
+    _add_reading(router, services)
+    return router
+
+
+def _add_writing(router: APIRouter, services: Services) -> None:
+    generations = services.generations
+
+    @router.post("", response_model=None)
+    async def create(body: NewGeneration) -> Json | StreamingResponse:
+        """Write a text; answers when it is finished, or streams events."""
+
+        def start() -> Json:
+            return generations.start(
+                run_id=body.run_id,
+                prompt=body.prompt,
+                checkpoint_step=body.checkpoint_step,
+                corpus_id=body.corpus_id,
+                retrieval=body.retrieval,
+                sampling=body.sampling(),
+                steering=body.steering,
+            )
+
+        generation = await run_in_threadpool(start)
+        if body.stream:
+            return await _stream(services, generation["id"])
+        await generations.wait(generation["id"])
+        return await run_in_threadpool(generations.result, generation["id"])
+
+    @router.post("/{generation_id}/branch", status_code=202, response_model=None)
+    async def branch(generation_id: str, body: NewBranch) -> Json | StreamingResponse:
+        """Begin a text that takes another way from a chunk on; answers at once, or streams."""
+
+        def start() -> Json:
+            return generations.branch(
+                generation_id,
+                chunk_index=body.chunk_index,
+                variant=body.variant,
+                retrieval=body.retrieval,
+                exclude_chunks=body.exclude_chunks,
+                exclude_documents=body.exclude_documents,
+                neighbors=body.neighbors,
+                **body.sampling(),
+            )
+
+        generation = await run_in_threadpool(start)
+        return await _stream(services, generation["id"]) if body.stream else generation
+
+    @router.post("/{generation_id}/continue", status_code=202, response_model=None)
+    async def go_on(
+        generation_id: str, body: Continuation | None = None
+    ) -> Json | StreamingResponse:
+        """Begin a text that goes on after the last token; answers at once, or streams."""
+        wanted = body or Continuation()
+
+        def start() -> Json:
+            return generations.continue_text(
+                generation_id, max_new_tokens=wanted.max_new_tokens, variant=wanted.variant
+            )
+
+        generation = await run_in_threadpool(start)
+        return await _stream(services, generation["id"]) if wanted.stream else generation
+
+    @router.post("/{generation_id}/stop")
+    def stop(generation_id: str) -> Json:
+        """Stop writing; what is written stays."""
+        return generations.stop(generation_id)
+
+
+def _add_reading(router: APIRouter, services: Services) -> None:
+    generations = services.generations
+
+    @router.get("")
+    def list_generations(
+        run_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> Json:
+        """The newest texts, without their chunks."""
+        return {"generations": generations.list_generations(limit, run_id)}
+
+    @router.get("/{generation_id}")
+    def get(generation_id: str) -> Json:
+        """A text as it stands."""
+        return generations.get(generation_id)
+
+    @router.get("/{generation_id}/events", response_class=StreamingResponse, responses=EVENTS)
+    async def events(generation_id: str) -> StreamingResponse:
+        """What happens in a text, from its beginning; any number of clients may read it."""
+        return await _stream(services, generation_id)
+
+    @router.get("/{generation_id}/export", response_class=Response)
+    def export(generation_id: str, format: str = "json") -> Response:
+        """A text as a file: ``json``, ``markdown`` or ``html``."""
+        made = export_generation(generations.get(generation_id), format)
+        return Response(
+            made.content,
+            media_type=made.media_type,
+            headers={
+                "content-disposition": f'attachment; filename="{made.file_name}"',
+                "cache-control": "no-store",
+            },
+        )
+
+    @router.delete("/{generation_id}", status_code=204)
+    def delete(generation_id: str) -> Response:
+        """Delete a text; those that branched from it stay whole."""
+        generations.delete(generation_id)
+        return Response(status_code=204)
+
+
+async def _stream(services: Services, generation_id: str) -> StreamingResponse:
+    # Made before the answer begins, so that a wrong id is a 404.
+    reader = await run_in_threadpool(services.generations.events, generation_id)
+    return StreamingResponse(
+        _events(services, generation_id, reader),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+async def _events(
+    services: Services, generation_id: str, reader: EventReader
+) -> AsyncIterator[str]:
+    """Yield the lines of the stream; a client that goes away ends this, not the text."""
+    yield _event("start", {"id": generation_id})
+    heard = time.monotonic()
+    async for news in follow(reader):
+        if news:
+            yield "".join(_event(name, value) for name, value in news)
+            heard = time.monotonic()
+        elif time.monotonic() - heard >= KEEP_ALIVE_S:
+            yield ": still at work\n\n"
+            heard = time.monotonic()
+    generation = await run_in_threadpool(services.generations.get, generation_id)
+    for name, value in last_events(generation):
+        yield _event(name, value)
+
+
+def _event(name: str, value: Json) -> str:
+    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -1,0 +1,77 @@
+"""Changing a corpus that models were trained on: build again, or copy for another model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.format import count, escape
+from app.services.changes import resume_note
+from app.ui import action, callout
+
+MOST_RUNS = 30
+COPY_TEXT = (
+    "A model reads only corpora that were cut with its tokenizer and chunk size. Choose a model, "
+    "and the same documents become a new corpus that it can write from."
+)
+CHANGED = (
+    "Documents were added or replaced since the last build. Rebuild to retrieve from them: the "
+    "tokenizer stays, so models that read this corpus write from the new documents without "
+    "further training."
+)
+
+
+def render_rebuild(corpus: Mapping[str, Any]) -> str:
+    """Return the button that builds a finished corpus again."""
+    changed = bool(corpus["has_changes"])
+    note = _note(corpus) if changed else ""
+    return action(
+        "Rebuild",
+        f"POST /api/v1/corpora/{corpus['id']}/build",
+        kind="primary" if changed else "",
+        done="The build was submitted.",
+        confirm=f"Rebuild {corpus['name']!r}? {note}" if note else None,
+    )
+
+
+def render_changes(corpus: Mapping[str, Any]) -> str:
+    """Return what to do about documents that the index does not hold yet."""
+    if not corpus["has_changes"]:
+        return ""
+    return callout(f"{CHANGED} {_note(corpus)}".rstrip(), calm=True)
+
+
+def _note(corpus: Mapping[str, Any]) -> str:
+    return resume_note([run["name"] for run in corpus["unfinished_runs"]])
+
+
+def render_copy(corpus: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the runs for whose models the corpus can be copied, folded away.
+
+    Args:
+        corpus: The corpus.
+        runs: All runs, the newest first.
+    """
+    fitting = [run for run in runs if _is_other_model(run, corpus)][:MOST_RUNS]
+    if not fitting or not corpus["num_documents"]:
+        return ""
+    buttons = "".join(_copy_button(corpus, run) for run in fitting)
+    return (
+        '<details class="plain-details" id="copy-corpus"><summary class="small">Copy for another '
+        f'model</summary><p class="dim small">{escape(COPY_TEXT)}</p>'
+        f'<div class="row">{buttons}</div></details>'
+    )
+
+
+def _is_other_model(run: Mapping[str, Any], corpus: Mapping[str, Any]) -> bool:
+    return run["corpus_id"] != corpus["id"] and bool(run["settings"].get("resolved"))
+
+
+def _copy_button(corpus: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    chunk_size = run["settings"]["resolved"]["model"]["chunk_size"]
+    return action(
+        f"{run['name']} (trained on {run['corpus_name']}, chunks of {count(chunk_size, 'token')})",
+        f"POST /api/v1/corpora/{corpus['id']}/copy",
+        kind="tiny",
+        body={"run_id": run["id"]},
+        then="/corpora?corpus={id}",
+        elem_id=f"copy-for-{run['id']}",
+    )

@@ -1,0 +1,93 @@
+"""Tokens as HTML: colored by the run they end, and linked to the same run on the other side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.format import escape
+
+LONGEST_CLASS = 5
+DOT = " \N{MIDDLE DOT} "
+"""Stands between short facts on one line."""
+
+LEGEND = (
+    '<div class="legend">longest run shared with the neighbors, in tokens <span>0</span>'
+    + "".join(f'<span class="lcp{n}">{n}{"+" if n == 5 else ""}</span>' for n in range(1, 6))
+    + "</div>"
+)
+
+
+def render_segments(segments: Sequence[Sequence[Any]]) -> str:
+    """Return pieces of text colored by the length of the run that ends at each.
+
+    Args:
+        segments: (text, run length in tokens) per token.
+
+    Returns:
+        HTML; neighboring pieces of one class share an element.
+    """
+    parts: list[str] = []
+    open_class, pieces = 0, list[str]()
+    for text, run in [*segments, ("", -1)]:
+        css = _class(run)
+        if css != open_class or int(run) < 0:
+            colors = f"run lcp{open_class}" if open_class else ""
+            parts.append(_colored("".join(pieces), colors))
+            open_class, pieces = css, []
+        pieces.append(str(text))
+    return "".join(parts)
+
+
+def _class(run: Any) -> int:
+    return max(0, min(int(run), LONGEST_CLASS))
+
+
+def _colored(text: str, css: str, attributes: str = "") -> str:
+    # White space at the ends is left out of the color, so that runs look like words.
+    core = text.strip()
+    if not (css or attributes):
+        return escape(text)
+    if not core:
+        return f'<span class="t"{attributes}>{escape(text)}</span>' if attributes else escape(text)
+    at = text.index(core)
+    before, after = text[:at], text[at + len(core) :]
+    name = f' class="{css}"' if css else ""
+    return f"{escape(before)}<span{name}{attributes}>{escape(core)}</span>{escape(after)}"
+
+
+def render_tokens(
+    segments: Sequence[Sequence[Any]],
+    runs: Sequence[Sequence[int]],
+    titles: Sequence[str] = (),
+) -> str:
+    """Return tokens one by one, so that each can be pointed at.
+
+    Args:
+        segments: (text, run length in tokens) per token.
+        runs: Per token the numbers of the runs it lies in, longest first.
+        titles: Per token what to say when it is pointed at; none for no token.
+
+    Returns:
+        HTML; a token about which there is nothing to say is bare text.
+    """
+    parts = []
+    for number, (text, run) in enumerate(segments):
+        attributes = ""
+        if number < len(runs) and runs[number]:
+            attributes += f' data-run="{" ".join(str(int(one)) for one in runs[number])}"'
+        if number < len(titles) and titles[number]:
+            attributes += f' title="{escape(titles[number])}"'
+        css = _class(run)
+        if not css:
+            parts.append(_colored(str(text), "t" if attributes else "", attributes))
+            continue
+        # Inside a colored stretch the white space is colored too: it reads as one run.
+        before = number > 0 and _class(segments[number - 1][1]) > 0
+        parts.append(_token(str(text), f"t lcp{css}", attributes, joined=before))
+    return "".join(parts)
+
+
+def _token(text: str, css: str, attributes: str, *, joined: bool) -> str:
+    if joined and text.strip() and text[0] == " ":
+        core = text.rstrip()
+        return f'<span class="{css}"{attributes}>{escape(core)}</span>{escape(text[len(core) :])}'
+    return _colored(text, css, attributes)

@@ -1,0 +1,159 @@
+"""What stands beside the settings of the Generate page: the text in the address, as it stands."""
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from app.figures import mode_of
+from app.format import escape
+from app.pages.cards import RUNNING
+from app.pages.result import render_result
+from app.services.services import Services
+from app.ui import Query, empty, missing
+from jobs.errors import JobError, NotFoundError
+from retro.errors import RetroError
+
+MOST_KEPT = 16
+BUSY_SHARE = 0.2
+"""Share of the time that may go into showing a text while it is written."""
+MOST_LOOKED_UP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    html: str
+    stamp: tuple[Any, ...]
+    """What tells that a text has ended, and that its corpus is still there."""
+    at: float
+    took_s: float
+
+
+class Output:
+    """Renders texts for the pages that are open, and again only where there is something new.
+
+    Every open page asks every moment. A long text takes a while to render, and the time is
+    taken from the one who writes it.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._kept: OrderedDict[tuple[str | None, ...], _Shown] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def render(self, query: Query) -> str:
+        """Return the generation in the address, as it stands."""
+        if "gen" not in query:
+            return render_output(self._services, query)
+        try:
+            summary = self._services.generations.summary(query["gen"])
+        except NotFoundError as error:
+            return missing(error)
+        key = tuple(query.get(name) for name in ("gen", "text", "chunk"))
+        stamp = (summary["state"], summary["corpus_id"], summary["finished_at"])
+        now = time.monotonic()
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is not None and kept.stamp == stamp:
+            is_recent = now - kept.at < kept.took_s / BUSY_SHARE
+            if summary["state"] != RUNNING or is_recent:
+                return kept.html
+        html = render_output(self._services, query)
+        shown = _Shown(html, stamp, now, time.monotonic() - now)
+        with self._lock:
+            self._kept[key] = shown
+            self._kept.move_to_end(key)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return html
+
+
+def render_output(services: Services, query: Query) -> str:
+    """Return the generation in the address, as it stands, or what can be done without one."""
+    generation_id = query.get("gen")
+    if generation_id is None:
+        return _invitation(services, query)
+    # Asked first: a chunk that is finished in between is then in both, and never in none.
+    partial = services.generations.partial(generation_id)
+    try:
+        generation = services.generations.get(generation_id)
+    except NotFoundError as error:
+        return missing(error)
+    return render_result(
+        generation,
+        partial,
+        services.generations.waiting_for(generation_id),
+        query,
+        parent=_parent(services, generation),
+        names=_names(services, generation),
+    )
+
+
+def _invitation(services: Services, query: Query) -> str:
+    if "run" in query:
+        try:
+            services.runs.get(query["run"])
+        except NotFoundError as error:
+            return missing(error)
+    if services.runs.newest_with_checkpoint() is None:
+        return empty(
+            "There is no model to write with yet. A checkpoint appears here as soon as "
+            'training has written one. <a href="/">Start</a>'
+        )
+    return empty("Press <b>Generate</b>. The text appears here chunk by chunk.")
+
+
+def _parent(services: Services, generation: dict[str, Any]) -> dict[str, Any] | None:
+    if not generation.get("parent_id"):
+        return None
+    try:
+        return services.generations.get(generation["parent_id"])
+    except NotFoundError:
+        return None
+
+
+def _names(services: Services, generation: dict[str, Any]) -> dict[int, str]:
+    """Return what the excluded chunks are called, as far as their corpus is still there."""
+    excluded = (generation["settings"].get("steering") or {}).get("exclude_chunks") or []
+    names = {}
+    for chunk_id in excluded[:MOST_LOOKED_UP]:
+        try:
+            chunk = services.corpora.chunk(generation["corpus_id"], chunk_id)
+        except (RetroError, JobError):
+            break
+        names[chunk_id] = f"{chunk['document']} chunk {chunk['chunk_index'] + 1}"
+    return names
+
+
+def render_controls(services: Services, query: Query) -> str:
+    """Return the buttons that act on the text in the address: what is possible can be pressed."""
+    generation_id = query.get("gen", "")
+    try:
+        summary = services.generations.summary(generation_id) if generation_id else None
+    except NotFoundError:
+        summary = None
+    is_running = summary is not None and summary["state"] == RUNNING
+    variant = _variant(summary, query) if summary is not None else "on"
+    can_continue = False
+    if summary is not None and not is_running:
+        finish = (summary["result"] or {}).get(variant) or {}
+        can_continue = finish.get("reason") not in ("end", "stop")
+    shown = escape(generation_id)
+    return (
+        f'<div class="controls"><button type="button" class="btn" id="stop" '
+        f'data-call="POST /api/v1/generations/{shown}/stop"{"" if is_running else " disabled"}>'
+        f'Stop</button><button type="button" class="btn" id="continue" data-continue="{shown}" '
+        f'data-variant="{escape(variant)}"{"" if can_continue else " disabled"}>'
+        "Continue</button></div>"
+    )
+
+
+def _variant(summary: dict[str, Any], query: Query) -> str:
+    mode = mode_of(summary)
+    number = query.get("text", "1")
+    sample = int(number) - 1 if number.isascii() and number.isdecimal() and len(number) < 4 else 0
+    if mode == "both":
+        return "on"
+    count = int(summary["settings"].get("num_samples", 1))
+    return f"{mode}:{sample}" if 0 < sample < count else mode

@@ -1,0 +1,166 @@
+"""What is told above and below a text: its figures, how it was made, and where it comes from."""
+
+from collections.abc import Iterator, Mapping
+
+from app.figures import Chunk, Generation, Text, texts_of
+from app.format import count, escape, number, percent
+from app.pages.cards import RUNNING
+from app.pages.marks import DOT
+from app.words import (
+    REASON_WORDS,
+    exclusion_words,
+    has_given_neighbors,
+    setting_words,
+    steering_of,
+)
+
+FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "HTML"}
+
+
+def render_summary(generation: Generation, text: Text | None) -> str:
+    """Return one line of figures with the links.
+
+    Args:
+        generation: The generation.
+        text: Whose figures; None leaves them to the sides.
+    """
+    parts = list(_figures(text)) if text is not None else []
+    return f'<div class="sum">{_spans(parts)}{_links(generation)}</div>'
+
+
+def render_side_summary(generation: Generation, text: Text) -> str:
+    """Return the head of one of two texts side by side."""
+    name = "Retrieval on" if text.has_retrieval else "Retrieval off"
+    disabled = " disabled" if generation["state"] == RUNNING or not text.written else ""
+    button = (
+        f'<button type="button" class="link" data-continue="{escape(generation["id"])}" '
+        f'data-variant="{escape(text.variant)}"{disabled}>Continue</button>'
+    )
+    return (
+        f'<div class="side-head"><h3>{name}{button}</h3>'
+        f'<div class="sum">{_spans(list(_figures(text, is_side=True)))}</div></div>'
+    )
+
+
+def _spans(parts: list[str]) -> str:
+    return "".join(f"<span>{part}</span>" for part in parts)
+
+
+def _figures(text: Text, *, is_side: bool = False) -> Iterator[str]:
+    yield f"<b>{count(text.num_written, 'token')}</b>"
+    if text.has_retrieval and text.copied_share is not None:
+        yield f"copied <b>{percent(text.copied_share)}</b>"
+    own, other = text.mean_logprob, text.other_mean_logprob
+    if own is not None and other is not None:
+        on, off = (own, other) if text.has_retrieval else (other, own)
+        yield f"log-prob of these tokens on <b>{number(on)}</b> off <b>{number(off)}</b>"
+    elif own is not None:
+        yield f"mean log-prob <b>{number(own)}</b>"
+    if text.distinct_pairs is not None:
+        yield f"distinct-2 <b>{number(text.distinct_pairs)}</b>"
+    yield from _speed(text, is_side=is_side)
+    if reason := REASON_WORDS.get(str(text.finish.get("reason"))):
+        yield reason
+
+
+def _speed(text: Text, *, is_side: bool) -> Iterator[str]:
+    seconds, num_tokens = text.finish.get("seconds"), text.finish.get("num_tokens")
+    each = text.seconds_per_chunk
+    if not seconds or not num_tokens or each is None:
+        return
+    if is_side:
+        yield f"<b>{number(each)}</b> s per chunk"
+    else:
+        yield f"<b>{number(num_tokens / seconds, 0)}</b> tokens/s"
+
+
+def _links(generation: Generation) -> str:
+    address = f"/api/v1/generations/{escape(generation['id'])}/export?format="
+    exports = "".join(
+        f'<a id="export-{name}" href="{address}{name}" download>{label}</a>'
+        for name, label in FORMATS.items()
+    )
+    return (
+        f'<span class="push"><span class="exports"><span>Export</span>{exports}</span>'
+        '<button type="button" class="link" data-copy="address">Copy link</button></span>'
+    )
+
+
+def render_origin(
+    generation: Generation, parent: Generation | None, names: Mapping[int, str]
+) -> str:
+    """Return where a text comes from, and the settings it was written with.
+
+    Args:
+        generation: The generation.
+        parent: The one it branched from, where that is still there.
+        names: Chunk id to what the chunk is called.
+    """
+    lines = []
+    if generation.get("parent_id"):
+        lines.append(_descent(generation, parent, names))
+    if any(text.finish.get("slid") for text in texts_of(generation)):
+        lines.append(
+            "The text outgrew the window of the model: the later chunks were written without "
+            "the beginning."
+        )
+    words = [str(generation.get("run_name", "")), *setting_words(generation)]
+    lines.append(escape(DOT.join(words)))
+    return f'<div class="origin">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
+
+
+def _descent(generation: Generation, parent: Generation | None, names: Mapping[int, str]) -> str:
+    link = "a text that was deleted"
+    if parent is not None:
+        prompt = " ".join(str(parent["prompt"])[:60].split())
+        link = f'<a href="/generate?gen={escape(parent["id"])}">{escape(prompt) or "a text"}</a>'
+    start = (generation.get("branch_index") or 0) + 1
+    if is_continuation(generation, parent):
+        return f"Continues {link}."
+    known = {**_names(parent), **names}
+    without = [f"<b>{escape(one)}</b>" for one in exclusion_words(generation, known)]
+    words = f"Branch of {link} from chunk {start:,}"
+    if without:
+        words += f", without {', '.join(without)}"
+    if has_given_neighbors(generation):
+        words += ", with neighbors set by hand"
+    return f"{words}."
+
+
+def is_continuation(generation: Generation, parent: Generation | None) -> bool:
+    """Return whether a text goes on behind the end of another, and changes nothing before it."""
+    if parent is None or has_given_neighbors(generation):
+        return False
+    if _excluded(generation) != _excluded(parent):
+        return False
+    start = generation.get("branch_index") or 0
+    return any(_goes_on(generation, text, start) for text in texts_of(parent))
+
+
+def _excluded(generation: Generation) -> tuple[list[int], list[str]]:
+    steering = steering_of(generation)
+    return steering.get("exclude_chunks") or [], steering.get("exclude_documents") or []
+
+
+def _goes_on(generation: Generation, text: Text, start: int) -> bool:
+    if start >= len(text.chunks):
+        return True
+    if start < len(text.chunks) - 1:
+        return False
+    # The last chunk of the other text was unfinished and has been filled up.
+    before = text.chunks[start]["token_ids"]
+    chunks = [c for one in texts_of(generation) for c in one.chunks if c["index"] == start]
+    return any(chunk["token_ids"][: len(before)] == before for chunk in chunks)
+
+
+def _names(parent: Generation | None) -> dict[int, str]:
+    """Return what the chunks that the other text was written from are called."""
+    if parent is None:
+        return {}
+    chunks: list[Chunk] = [chunk for text in texts_of(parent) for chunk in text.chunks]
+    return {
+        one["chunk_id"]: f"{one['document']} chunk {one['chunk_index'] + 1}"
+        for chunk in chunks
+        for one in chunk.get("neighbors") or []
+        if one.get("chunk_id") is not None and one.get("num_chunks")
+    }

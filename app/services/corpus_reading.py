@@ -1,0 +1,154 @@
+"""Looking into corpora that were built: chunks, search, passages of documents."""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from app.errors import MissingError
+from jobs.home import Home
+from jobs.store import Store
+from retro.data.documents import read_stored
+from retro.errors import ArtifactMissingError, ConfigError, InputError
+from retro.retrieval.corpus import Corpus
+from retro.retrieval.retriever import Neighbor
+
+MOST_SEARCH_CHARACTERS = 20_000
+MOST_NEIGHBORS = 100
+PROMPT_CHARACTERS = 160
+
+
+class CorpusReader:
+    """Opens corpora and reads from them."""
+
+    def __init__(self, home: Home, store: Store) -> None:
+        self._home = home
+        self._store = store
+        self._open: dict[str, tuple[str, Corpus]] = {}
+        self._open_lock = threading.Lock()
+
+    def open(self, corpus_id: str) -> Corpus:
+        """Open a finished corpus; opened ones are kept until they are built again.
+
+        Raises:
+            ArtifactMissingError: The corpus has no index yet.
+        """
+        row = self._store.get_corpus(corpus_id)
+        if row.summary is None:
+            raise ArtifactMissingError(
+                f"Corpus {row.name!r} has no index yet. Build it first, and wait for the job."
+            )
+        fingerprint = str(row.summary.get("fingerprint", ""))
+        with self._open_lock:
+            cached = self._open.get(corpus_id)
+            if cached is None or cached[0] != fingerprint:
+                self._open[corpus_id] = (fingerprint, Corpus.open(self._home.corpus_dir(corpus_id)))
+            return self._open[corpus_id][1]
+
+    def forget(self, corpus_id: str) -> None:
+        """Close a corpus that is no longer needed."""
+        with self._open_lock:
+            self._open.pop(corpus_id, None)
+
+    def chunk(self, corpus_id: str, chunk_id: int) -> dict[str, Any]:
+        """Return one chunk of a corpus with its place and its neighbors."""
+        corpus = self.open(corpus_id)
+        if not 0 <= chunk_id < corpus.database.num_chunks:
+            raise MissingError(
+                f"chunk_id must be between 0 and {corpus.database.num_chunks - 1}, got {chunk_id}."
+            )
+        place = corpus.retriever().describe(np.array([chunk_id]), np.array([0.0]))[0]
+        neighbors = corpus.retriever().describe(
+            corpus.neighbors_CK[chunk_id], corpus.distances_CK[chunk_id]
+        )
+        own = neighbor_to_dict(place)
+        del own["rank"], own["distance"]
+        return {
+            **own,
+            "is_retrievable": chunk_id < corpus.database.num_retrievable,
+            "neighbors": [neighbor_to_dict(neighbor) for neighbor in neighbors],
+        }
+
+    def search(self, corpus_id: str, text: str, k: int = 5) -> list[dict[str, Any]]:
+        """Return the chunks nearest to a text.
+
+        Raises:
+            InputError: The text is empty or too long.
+            ConfigError: ``k`` is out of range.
+        """
+        if not text.strip():
+            raise InputError("The text to search for must not be empty. Type a few words.")
+        if len(text) > MOST_SEARCH_CHARACTERS:
+            raise InputError(
+                f"The text to search for may have at most {MOST_SEARCH_CHARACTERS:,} characters, "
+                f"got {len(text):,}. Shorten it."
+            )
+        if not 1 <= k <= MOST_NEIGHBORS:
+            raise ConfigError(f"k must be between 1 and {MOST_NEIGHBORS}, got {k}.")
+        corpus = self.open(corpus_id)
+        neighbors = corpus.retriever().search_text(text, k)
+        return [neighbor_to_dict(neighbor) for neighbor in neighbors]
+
+    def passage(
+        self, corpus_id: str, path: str, start: int, end: int, around: int
+    ) -> dict[str, Any]:
+        """Return a place in a document with the text around it.
+
+        Args:
+            corpus_id: The corpus.
+            path: Relative path of the document.
+            start: First character of the place, from 0.
+            end: Character after its last one; with ``start`` 0 and ``end`` 0, no place.
+            around: Characters to show on either side.
+        """
+        self._store.get_corpus(corpus_id)
+        text = read_stored(self._home.corpus_dir(corpus_id), path)
+        end = min(end, len(text), start + around)
+        start = min(start, end)
+        first, last = max(0, start - around), min(len(text), end + around)
+        return {
+            "start": first,
+            "before": text[first:start],
+            "text": text[start:end],
+            "after": text[end:last],
+            "has_more": last < len(text),
+            "num_characters": len(text),
+        }
+
+    def suggest_prompt(self, corpus_id: str) -> str:
+        """Return the beginning of a held-out document, which is a fair thing to continue."""
+        corpus = self.open(corpus_id)
+        records = corpus.database.documents
+        held_out = [record.path for record in records if record.split == "validation"]
+        paths = held_out or [record.path for record in records]
+        folder = self._home.corpus_dir(corpus_id)
+        for path in paths[:20]:
+            text = read_stored(folder, path).strip()
+            if len(text) >= PROMPT_CHARACTERS:
+                return beginning(text, PROMPT_CHARACTERS)
+        return beginning(read_stored(folder, paths[0]).strip(), PROMPT_CHARACTERS)
+
+
+def beginning(text: str, num_characters: int) -> str:
+    """Return the start of a text, cut between words."""
+    if len(text) <= num_characters:
+        return text
+    cut = text[:num_characters]
+    last = max(cut.rfind(" "), cut.rfind("\n"))
+    return cut[:last].rstrip() if last > num_characters // 2 else cut
+
+
+def neighbor_to_dict(neighbor: Neighbor) -> dict[str, Any]:
+    """Return a neighbor as the REST routes answer it."""
+    return {
+        "rank": neighbor.rank,
+        "chunk_id": neighbor.chunk_id,
+        "document": neighbor.document,
+        "start": neighbor.start,
+        "end": neighbor.end,
+        "distance": neighbor.distance,
+        "text": neighbor.text,
+        "continuation": neighbor.continuation,
+        "chunk_index": neighbor.chunk_index,
+        "num_chunks": neighbor.num_chunks,
+    }

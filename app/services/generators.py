@@ -1,0 +1,81 @@
+"""Models with their corpora, opened and ready to write.
+
+Torch is imported when the first one is opened, not when the app starts.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from app.services.corpora import CorpusService
+from jobs.home import Home
+from retro.errors import ArtifactMismatchError
+
+if TYPE_CHECKING:
+    from retro.generation.generate import Generator
+
+MOST_CACHED_GENERATORS = 2
+
+
+class Generators:
+    """Opened models with their corpora; the last few are kept.
+
+    Only the thread that writes may use it.
+    """
+
+    def __init__(self, home: Home, corpora: CorpusService) -> None:
+        self._home = home
+        self._corpora = corpora
+        self._kept: OrderedDict[tuple[str, int, str | None, str | None], Generator] = OrderedDict()
+        self._shares_cores = False
+
+    def open(self, run_id: str, step: int, corpus_id: str | None) -> "Generator":
+        """Return a model ready to write.
+
+        Args:
+            run_id: Whose model.
+            step: Step of its checkpoint.
+            corpus_id: What it retrieves from; None is nothing, and opens no corpus.
+        """
+        fingerprint = None if corpus_id is None else self._corpora.open(corpus_id).fingerprint
+        for key, generator in self._kept.items():
+            # One with a corpus can write without retrieval, too.
+            fits = corpus_id is None or key[2:] == (corpus_id, fingerprint)
+            if key[:2] == (run_id, step) and fits:
+                self._kept.move_to_end(key)
+                return generator
+        self._kept.pop((run_id, step, None, None), None)
+        while len(self._kept) >= MOST_CACHED_GENERATORS:
+            self._kept.popitem(last=False)
+        made = self._load(run_id, step, corpus_id)
+        self._kept[run_id, step, corpus_id, fingerprint] = made
+        return made
+
+    def _load(self, run_id: str, step: int, corpus_id: str | None) -> "Generator":
+        from retro.device import share_cores  # noqa: PLC0415  # imports torch
+        from retro.generation.generate import Generator  # noqa: PLC0415
+
+        if not self._shares_cores:
+            share_cores()
+            self._shares_cores = True
+        return Generator.open(
+            self._home.run_dir(run_id),
+            corpus_dir=None if corpus_id is None else self._home.corpus_dir(corpus_id),
+            step=step,
+            with_corpus=corpus_id is not None,
+        )
+
+
+def check_version(generator: "Generator", settings: Mapping[str, Any]) -> None:
+    """Refuse to write from a corpus that was built again while the text waited.
+
+    Raises:
+        ArtifactMismatchError: It is not the version that was asked for.
+    """
+    wanted = settings.get("corpus_fingerprint")
+    if wanted is None or generator.corpus is None or generator.corpus.fingerprint == wanted:
+        return
+    raise ArtifactMismatchError(
+        f"This text was to be written from version {wanted[:12]} of the corpus, which was built "
+        f"again while it waited and is now {generator.corpus.fingerprint[:12]}. Generate it again."
+    )

@@ -1,0 +1,144 @@
+"""A generation while it is being written: what is finished, and the chunks in the making.
+
+Finished chunks are in the database; only the unfinished ones are kept here, so the memory a
+generation takes does not grow with its length.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from retro.config import SamplingConfig
+from retro.generation.events import ChunkStart, OutputChunk, ShownNeighbor, TokenEvent
+from retro.generation.overlap import RunTracker
+from retro.generation.steering import Steering
+
+RETRIEVAL_MODES = {"on": ("on",), "off": ("off",), "both": ("on", "off")}
+"""What can be asked for, and the texts that are then written."""
+
+
+def variant_name(mode: str, sample: int) -> str:
+    """Return the name under which one text of a generation is kept."""
+    return mode if sample == 0 else f"{mode}:{sample}"
+
+
+def split_variant(variant: str) -> tuple[str, int]:
+    """Return the retrieval mode and the sample that a name stands for."""
+    mode, _, sample = variant.partition(":")
+    return mode, int(sample) if sample else 0
+
+
+def variants_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of all texts of a generation with these settings."""
+    samples = range(int(settings.get("num_samples", 1)))
+    return [
+        variant_name(mode, sample)
+        for mode in RETRIEVAL_MODES[settings["retrieval"]]
+        for sample in samples
+    ]
+
+
+@dataclass(kw_only=True, slots=True)
+class PartialChunk:
+    """A chunk in the making. The writer appends; anyone may read at any time."""
+
+    index: int
+    is_prompt: bool
+    neighbors: list[ShownNeighbor]
+    neighbors_json: list[dict[str, Any]]
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float | None] = field(default_factory=list)
+    segments: list[list[Any]] = field(default_factory=list)
+    """Text and run of each token; appended to last, so the other lists are at least as long."""
+
+    @classmethod
+    def begin(cls, event: ChunkStart, head: Mapping[str, Any] | None) -> "PartialChunk":
+        """Begin a chunk; ``head`` is what an earlier generation wrote of it, as stored."""
+        chunk = cls(
+            index=event.index,
+            is_prompt=event.is_prompt,
+            neighbors=event.neighbors,
+            neighbors_json=[neighbor.to_dict() for neighbor in event.neighbors],
+        )
+        if head is not None:
+            chunk.token_ids += head["token_ids"]
+            chunk.logprobs += head.get("logprobs") or [None] * len(head["token_ids"])
+            chunk.segments += [list(piece) for piece in head["segments"]]
+        return chunk
+
+    def add(self, event: TokenEvent) -> None:
+        """Append a token."""
+        self.token_ids.append(event.token_id)
+        self.logprobs.append(event.logprob)
+        self.segments.append([event.text, event.run])
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a page shows of it."""
+        return {
+            "index": self.index,
+            "segments": list(self.segments),
+            "neighbors": self.neighbors_json,
+            "is_prompt": self.is_prompt,
+        }
+
+    def to_chunk(self) -> dict[str, Any]:
+        """Return it as a chunk to be stored, for a text that ends here against its will."""
+        tracker = RunTracker([neighbor.value_ids for neighbor in self.neighbors])
+        for token in self.token_ids:
+            tracker.add(token)
+        return OutputChunk(
+            index=self.index,
+            token_ids=self.token_ids,
+            segments=[(text, run) for text, run in self.segments],
+            is_prompt=self.is_prompt,
+            logprobs=self.logprobs,
+            other_logprobs=None,
+            runs=tracker.runs(),
+            neighbors=self.neighbors,
+        ).to_dict()
+
+
+@dataclass(kw_only=True, slots=True)
+class LiveGeneration:
+    """A generation this process is writing or will write next."""
+
+    id: str
+    run_id: str
+    run_name: str
+    corpus_id: str | None
+    corpus_name: str
+    """Empty with retrieval off."""
+    step: int
+    prompt: str
+    config: SamplingConfig
+    steering: Steering
+    modes: tuple[str, ...]
+    branch_index: int | None = None
+    """First chunk that is not taken over; None for a text that begins with its prompt."""
+    finished: dict[str, int] = field(default_factory=dict)
+    """Variant to how many of its chunks are finished and stored."""
+    partial: dict[str, PartialChunk] = field(default_factory=dict)
+    """Variant to the chunk that is being written."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held where ``finished`` and ``partial`` change, and where both are read."""
+    started: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
+
+    def begin_chunk(self, variant: str, chunk: PartialChunk) -> None:
+        """Note that a chunk begins."""
+        with self.lock:
+            self.partial[variant] = chunk
+
+    def finish_chunk(self, variant: str, index: int) -> None:
+        """Note that a chunk is stored."""
+        with self.lock:
+            self.finished[variant] = index + 1
+            self.partial.pop(variant, None)
+
+    def progress(self) -> tuple[dict[str, int], dict[str, PartialChunk]]:
+        """Return the finished chunks of each variant and the ones in the making, of one moment."""
+        with self.lock:
+            return dict(self.finished), dict(self.partial)

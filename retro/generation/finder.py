@@ -1,0 +1,231 @@
+"""The neighbors of the chunks of a text: found by the retriever or given by hand.
+
+Shape suffixes: L chunks, M tokens per chunk, K neighbors, R tokens per retrieved value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retro.data.tokenizer import Tokenizer
+from retro.errors import InputError
+from retro.generation.events import NeighborSource, Segments, ShownNeighbor
+from retro.generation.steering import GivenNeighbor, Steering
+from retro.generation.text import pieces
+from retro.retrieval.corpus import Corpus
+from retro.retrieval.retriever import Neighbor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The neighbors that were found with one chunk, for the chunk after it."""
+
+    neighbors: list[ShownNeighbor]
+    """Not compared with any chunk yet."""
+    values_KR: NDArray[np.int32] | None
+    """Retrieved values as the model reads them; None where there is nothing to read."""
+
+
+NOTHING = Found(neighbors=[], values_KR=None)
+
+
+def make_found(neighbors: Sequence[ShownNeighbor], chunk_size: int, pad_id: int) -> Found:
+    """Put neighbors together with the retrieved values that the model reads."""
+    if not neighbors:
+        return NOTHING
+    values_KR = np.full((len(neighbors), 2 * chunk_size), pad_id, dtype=np.int32)
+    for row, neighbor in enumerate(neighbors):
+        own, rest = neighbor.token_ids, neighbor.continuation_token_ids
+        values_KR[row, : len(own)] = own
+        values_KR[row, chunk_size : chunk_size + len(rest)] = rest
+    return Found(neighbors=list(neighbors), values_KR=values_KR)
+
+
+class NeighborFinder:
+    """Finds neighbors in a corpus, as a person steers it.
+
+    Args:
+        corpus: Where to look.
+        tokenizer: That of the model.
+        num_neighbors: Neighbors per chunk.
+        steering: What is left out, and what is given by hand.
+        device: Where keys are computed.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        num_neighbors: int,
+        steering: Steering,
+        device: torch.device,
+    ) -> None:
+        self._corpus = corpus
+        self._tokenizer = tokenizer
+        self._num_neighbors = num_neighbors
+        self._steering = steering
+        self._device = device
+        paths = {record.path: row for row, record in enumerate(corpus.database.documents)}
+        # What is not in the corpus cannot be found anyway.
+        excluded = (paths.get(path) for path in steering.exclude_documents)
+        self._exclude_documents = [row for row in excluded if row is not None]
+
+    def find(self, chunks_LM: NDArray[np.int32], reader_indices: Sequence[int]) -> list[Found]:
+        """Return the neighbors of complete chunks.
+
+        Args:
+            chunks_LM: Token ids, padded on the left where a chunk lacks its start.
+            reader_indices: Position of the chunk that will read those of each.
+        """
+        found: list[Found | None] = [
+            self._given(self._steering.given[index]) if index in self._steering.given else None
+            for index in reader_indices
+        ]
+        wanted = [row for row, item in enumerate(found) if item is None]
+        if wanted:
+            for row, item in zip(wanted, self._search(chunks_LM[wanted]), strict=True):
+                found[row] = item
+        return [item or NOTHING for item in found]
+
+    def _search(self, chunks_LM: NDArray[np.int32]) -> list[Found]:
+        retriever = self._corpus.retriever(self._device)
+        ids_LK, distances_LK = retriever.search_chunks(
+            chunks_LM,
+            self._num_neighbors,
+            exclude_documents=self._exclude_documents,
+            exclude_chunks=self._steering.exclude_chunks,
+        )
+        return [
+            self._make(
+                [
+                    self._shown(neighbor, "retrieved", neighbor.distance)
+                    for neighbor in retriever.describe(ids_K, distances_K)
+                ]
+            )
+            for ids_K, distances_K in zip(ids_LK, distances_LK, strict=True)
+        ]
+
+    def _given(self, given: Sequence[GivenNeighbor]) -> Found:
+        neighbors = []
+        for rank, item in enumerate(given, start=1):
+            place = None if item.chunk_id is None else self._place(item.chunk_id, rank)
+            if item.text is None:
+                assert place is not None, "a given neighbor has a chunk or a text"
+                neighbors.append(self._shown(place, "chosen", None))
+            else:
+                neighbors.append(self._by_hand(item, place, rank))
+        return self._make(neighbors)
+
+    def _make(self, neighbors: Sequence[ShownNeighbor]) -> Found:
+        database = self._corpus.database
+        return make_found(neighbors, database.chunk_size, self._tokenizer.pad_id)
+
+    def _place(self, chunk_id: int, rank: int) -> Neighbor:
+        num_chunks = self._corpus.database.num_chunks
+        if chunk_id >= num_chunks:
+            raise InputError(
+                f"chunk_id must be between 0 and {num_chunks - 1}, got {chunk_id}. "
+                f"Choose a chunk of the corpus that is read."
+            )
+        described = self._corpus.retriever(self._device).describe(
+            np.array([chunk_id]), np.array([0.0])
+        )
+        values = {name: getattr(described[0], name) for name in Neighbor.__slots__}
+        return Neighbor(**{**values, "rank": rank})
+
+    def _shown(
+        self, place: Neighbor, source: NeighborSource, distance: float | None
+    ) -> ShownNeighbor:
+        database = self._corpus.database
+        continuation = int(database.continuation_ids(np.array(place.chunk_id)))
+        own = self._chunk_tokens(place.chunk_id)
+        rest = [] if continuation < 0 else self._chunk_tokens(continuation)
+        return _neighbor(
+            self._tokenizer, place.rank, source, place, distance, own, rest,
+            place.text, place.continuation,
+        )  # fmt: skip
+
+    def _chunk_tokens(self, chunk_id: int) -> list[int]:
+        row: list[int] = self._corpus.database.chunks_CM[chunk_id].tolist()
+        return [token for token in row if token != self._tokenizer.pad_id]
+
+    def _by_hand(self, item: GivenNeighbor, place: Neighbor | None, rank: int) -> ShownNeighbor:
+        size = self._corpus.database.chunk_size
+        own = self._tokenizer.encode(item.text or "")
+        rest = self._tokenizer.encode(item.continuation)
+        text, continuation = item.text or "", item.continuation
+        if not rest and len(own) > size:
+            # A longer text goes on in the continuation's place.
+            own, rest = own[:size], own[size:]
+            parts = pieces([*own, *rest], self._tokenizer)
+            text, continuation = "".join(parts[:size]), "".join(parts[size:])
+        for name, tokens in (("text", own), ("continuation", rest)):
+            if len(tokens) > size:
+                raise InputError(
+                    f"The {name} of a neighbor may have at most {size} tokens, the model's "
+                    f"chunk size, got {len(tokens)}. Shorten it."
+                )
+        source: NeighborSource = "written" if place is None else "edited"
+        return _neighbor(self._tokenizer, rank, source, place, None, own, rest, text, continuation)
+
+
+def _neighbor(
+    tokenizer: Tokenizer,
+    rank: int,
+    source: NeighborSource,
+    place: Neighbor | None,
+    distance: float | None,
+    own: list[int],
+    rest: list[int],
+    text: str,
+    continuation: str,
+) -> ShownNeighbor:
+    parts = pieces([*own, *rest], tokenizer)
+    return ShownNeighbor(
+        rank=rank,
+        source=source,
+        chunk_id=None if place is None else place.chunk_id,
+        document="" if place is None else place.document,
+        document_id=None if place is None else place.document_id,
+        start=None if place is None else place.start,
+        end=None if place is None else place.end,
+        chunk_index=None if place is None else place.chunk_index,
+        num_chunks=None if place is None else place.num_chunks,
+        distance=distance,
+        text=text,
+        continuation=continuation,
+        token_ids=own,
+        continuation_token_ids=rest,
+        text_segments=uncolored(parts[: len(own)]),
+        continuation_segments=uncolored(parts[len(own) :]),
+    )
+
+
+def uncolored(parts: Sequence[str]) -> Segments:
+    """Return pieces of text that were compared with nothing yet."""
+    return [(part, 0) for part in parts]
+
+
+def stored_neighbors(items: Sequence[Mapping[str, Any]]) -> list[ShownNeighbor]:
+    """Return the neighbors of a stored chunk, as they were before it was compared with them.
+
+    Raises:
+        InputError: They were stored by a version that did not keep their tokens.
+    """
+    names = [name for name in ShownNeighbor.__slots__ if "share" not in name]
+    made = []
+    for item in items:
+        if "token_ids" not in item:
+            raise InputError(
+                "A branch needs the tokens of the neighbors that were read, and this text was "
+                "written before they were kept. Generate it again."
+            )
+        values = {name: item[name] for name in names}
+        for name in ("text_segments", "continuation_segments"):
+            values[name] = uncolored([piece for piece, _ in item[name]])
+        made.append(ShownNeighbor(**values))
+    return made
