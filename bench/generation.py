@@ -7,7 +7,6 @@ retrieval, drawing and comparing with the neighbors included.
 
 import statistics
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from bench.writing import (
     write_sample,
 )
 from retro.config import CorpusConfig, SamplingConfig
-from retro.data.tokenizer import Tokenizer
 from retro.generation.generate import Generator
 from retro.model.retro import RETRO
 
@@ -87,7 +85,7 @@ def make_generator(folder: Path, sizes: Sizes) -> Generator:
 
 def by_position(generator: Generator, sizes: Sizes) -> None:
     """Write a whole window after one token; each bin has one chunk's tokens and one retrieval."""
-    prompt = sample_prompts(_tokenizer(generator), [1])[1]
+    prompt = sample_prompts(generator.tokenizer, [1])[1]
     written: dict[str, list[Timeline]] = {name: [] for name in RETRIEVAL}
     configs = {
         name: with_whole_text(
@@ -106,11 +104,11 @@ def by_position(generator: Generator, sizes: Sizes) -> None:
             for statistic in ("mean", "median")
         ],
     )
-    tokens_per_s = {
-        name: sizes.window / statistics.median(line.last for line in timelines)
-        for name, timelines in written.items()
-    }
-    print(f"\nTokens/s, {sizes.window} tokens: {_listed(tokens_per_s, '{:.0f}')}\n")
+    print()
+    for name, timelines in written.items():
+        tokens_per_s = sizes.window / statistics.median(line.last for line in timelines)
+        print(f"Retrieval {name}: {tokens_per_s:.0f} tokens/s over {sizes.window} tokens")
+    print()
 
 
 def position_bin(position: int, sizes: Sizes) -> tuple[int, int]:
@@ -139,7 +137,7 @@ def _growth_row(name: str, statistic: str, timelines: list[Timeline], sizes: Siz
 
 def to_first_token(generator: Generator, sizes: Sizes) -> None:
     """Time from the call to the first token, the model and the encoder being loaded."""
-    prompts = sample_prompts(_tokenizer(generator), sizes.prompts)
+    prompts = sample_prompts(generator.tokenizer, sizes.prompts)
     measured = {}
     for count, prompt in prompts.items():
         for name, retrieval in RETRIEVAL.items():
@@ -169,7 +167,7 @@ def _first(generator: Generator, prompt: str, config: SamplingConfig, retrieval:
 def several_samples(generator: Generator, sizes: Sizes) -> None:
     """Tokens of all samples per second; two chunks of each are written."""
     length = 2 * sizes.chunk_size
-    prompt = sample_prompts(_tokenizer(generator), [sizes.chunk_size])[sizes.chunk_size]
+    prompt = sample_prompts(generator.tokenizer, [sizes.chunk_size])[sizes.chunk_size]
     measured = {}
     for number in NUM_SAMPLES:
         for name, retrieval in RETRIEVAL.items():
@@ -197,7 +195,7 @@ def _last(generator: Generator, prompt: str, config: SamplingConfig, retrieval: 
 
 
 def cached_or_recomputed(model: RETRO, sizes: Sizes) -> None:
-    """The model alone, with a cache and reading everything again for each token."""
+    """``RETRO.read`` alone, with a cache, and reading everything again for each token."""
     size, num_tokens = sizes.chunk_size, 2 * sizes.chunk_size
     device = model.token_embedding.weight.device
     vocab_size = model.config.num_tokens
@@ -226,13 +224,5 @@ def cached_or_recomputed(model: RETRO, sizes: Sizes) -> None:
     )
 
 
-def _tokenizer(generator: Generator) -> Tokenizer:
-    return generator.tokenizer
-
-
 def _met(is_met: bool) -> str:
     return "met" if is_met else "missed"
-
-
-def _listed(values: Mapping[str, float], form: str) -> str:
-    return ", ".join(f"retrieval {name} {form.format(value)}" for name, value in values.items())

@@ -4,12 +4,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from tqdm import tqdm
 
 from retro.run import CheckpointRecord
 
+Subparsers: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
+"""What a command adds its parser to; argparse has no public name for it."""
 METRICS_NAME = "metrics.jsonl"
 
 

@@ -53,11 +53,13 @@ def render_copy(corpus: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
     fitting = [run for run in runs if _is_other_model(run, corpus)][:MOST_RUNS]
     if not fitting or not corpus["num_documents"]:
         return ""
-    buttons = "".join(_copy_button(corpus, run) for run in fitting)
+    rows = "".join(_copy_row(corpus, run) for run in fitting)
     return (
-        '<details class="plain-details" id="copy-corpus"><summary class="small">Copy for another '
-        f'model</summary><p class="dim small">{escape(COPY_TEXT)}</p>'
-        f'<div class="row">{buttons}</div></details>'
+        '<details class="plain-details" id="copy-corpus" style="margin-top:14px">'
+        '<summary class="small">Copy for another model</summary>'
+        f'<p class="dim small" style="margin:8px 0">{escape(COPY_TEXT)}</p>'
+        '<table class="list stack"><thead><tr><th>Model</th><th>Trained on</th><th>Chunk size</th>'
+        f"<th></th></tr></thead><tbody>{rows}</tbody></table></details>"
     )
 
 
@@ -65,13 +67,17 @@ def _is_other_model(run: Mapping[str, Any], corpus: Mapping[str, Any]) -> bool:
     return run["corpus_id"] != corpus["id"] and bool(run["settings"].get("resolved"))
 
 
-def _copy_button(corpus: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+def _copy_row(corpus: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     chunk_size = run["settings"]["resolved"]["model"]["chunk_size"]
-    return action(
-        f"{run['name']} (trained on {run['corpus_name']}, chunks of {count(chunk_size, 'token')})",
+    button = action(
+        "Copy",
         f"POST /api/v1/corpora/{corpus['id']}/copy",
         kind="tiny",
         body={"run_id": run["id"]},
         then="/corpora?corpus={id}",
         elem_id=f"copy-for-{run['id']}",
+    )
+    return (
+        f"<tr><td>{escape(run['name'])}</td><td>{escape(run['corpus_name'])}</td>"
+        f'<td class="num">{count(chunk_size, "token")}</td><td class="right">{button}</td></tr>'
     )

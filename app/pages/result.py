@@ -14,7 +14,7 @@ from app.pages.marks import LEGEND
 from app.pages.summary import render_origin, render_side_summary, render_summary
 from app.ui import Query, callout
 
-MOST_CARDS = 32
+MOST_CARDS = 48
 """Chunks shown at once; longer texts have pages."""
 
 KEYS = (
@@ -67,6 +67,9 @@ def _note(generation: Generation, waiting_for: int) -> str:
         return callout(f"Waiting for {count(waiting_for, 'text')} to be written first.", calm=True)
     if generation["state"] == "failed":
         return callout(generation["message"])
+    if generation["state"] == "canceled" and generation.get("result"):
+        # The figures say that it was stopped.
+        return ""
     return callout(generation["message"], calm=True) if generation["message"] else ""
 
 

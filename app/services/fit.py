@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.errors import MissingError
 from jobs.home import Home
-from retro.data.tokenizer import ByteLevelTokenizer, check_text
+from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
 from retro.retrieval.corpus import Corpus
@@ -85,7 +85,7 @@ def check_prompt(prompt: str) -> None:
     """Refuse a prompt that no model can continue.
 
     Raises:
-        InputError: It is empty, far too long, or cannot be stored.
+        InputError: It is empty, far too long, or holds NUL, which PostgreSQL cannot store.
     """
     if not prompt.strip():
         raise InputError("The prompt must not be empty. Type the beginning of a text.")
@@ -94,7 +94,6 @@ def check_prompt(prompt: str) -> None:
             f"The prompt may have at most {MOST_PROMPT_CHARACTERS:,} characters, "
             f"got {len(prompt):,}. Shorten it."
         )
-    check_text(prompt)
     if "\0" in prompt:
         raise InputError(
             f"The prompt must not hold the character NUL, got one at position "
@@ -106,7 +105,7 @@ def check_length(prompt: str, model: ModelFacts) -> None:
     """Refuse a prompt that the model cannot read at once.
 
     Raises:
-        InputError: It has more tokens than the model's window.
+        InputError: It has more tokens than the model's window, or cannot be encoded.
     """
     num_tokens = len(model.tokenizer.encode(prompt))
     if num_tokens > model.window:

@@ -204,14 +204,14 @@ class GenerationService:
     ) -> dict[str, Any]:
         settings = order.settings()
         variants = variants_of(settings)
-        inherited = [] if plan is None else plan.inherited
+        inherited = plan.inherited if plan else []
         row = self._store.create_generation(
             order.model.run_id,
             order.corpus_id,
             order.prompt,
             settings,
-            parent_id=None if parent is None else parent.id,
-            branch_index=None if plan is None else plan.branch_index,
+            parent_id=parent.id if parent else None,
+            branch_index=plan.branch_index if plan else None,
             chunks={variant: inherited for variant in variants if inherited},
         )
         self._writer.submit(
@@ -226,7 +226,7 @@ class GenerationService:
                 config=order.config,
                 steering=order.steering,
                 modes=RETRIEVAL_MODES[order.retrieval],
-                finished=dict.fromkeys(variants, 0 if plan is None else plan.branch_index),
+                finished=dict.fromkeys(variants, plan.branch_index if plan else 0),
             )
         )
         return self.get(row.id)
@@ -245,12 +245,7 @@ class GenerationService:
         return [summary_to_dict(row) for row in rows]
 
     def partial(self, generation_id: str) -> dict[str, dict[str, Any]]:
-        """Return the chunks that are being written, by variant.
-
-        Returns:
-            For each text that has one, its ``index``, ``segments``, ``neighbors`` and
-            ``is_prompt``, as in a finished chunk.
-        """
+        """Return index, segments, neighbors, is_prompt of the chunks in the making, by variant."""
         live = self._writer.find(generation_id)
         if live is None:
             return {}
@@ -261,11 +256,7 @@ class GenerationService:
         return self._writer.waiting_for(generation_id)
 
     def events(self, generation_id: str) -> EventReader:
-        """Return a reader of what happens in a generation, from its beginning.
-
-        Raises:
-            NotFoundError: There is no such generation.
-        """
+        """Return a reader of what happens in a generation, from its beginning."""
         # Looked for first: a text that ends in between is then read as one that has ended.
         live = self._writer.find(generation_id)
         row = self._store.get_generation(generation_id, with_chunks=False)

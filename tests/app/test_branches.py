@@ -1,7 +1,6 @@
 """Texts that go on from others: branches, continuations, and what they take over."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -9,24 +8,14 @@ import pytest
 from app.errors import ChangeRefusedError
 from retro.errors import ConfigError, InputError
 from tests.app.real_app import Trained
+from tests.app.texts import wait
 
 pytestmark = pytest.mark.slow
 
 PROMPT = "the cat sat on a mat and saw dogs run far over green hills by old rivers"
 CHUNK = 16
-PATIENCE_S = 60.0
 
 Json = dict[str, Any]
-
-
-def wait(trained: Trained, generation_id: str) -> Json:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        generation = trained.services.generations.get(generation_id)
-        if generation["state"] != "running":
-            return generation
-        time.sleep(0.01)
-    raise AssertionError("the generation did not end")
 
 
 def write(trained: Trained, **changes: Any) -> Json:

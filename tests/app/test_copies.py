@@ -310,7 +310,7 @@ def test_the_page_offers_copies_for_models_of_other_corpora(own: Trained) -> Non
     assert f'data-call="POST /api/v1/corpora/{corpus_id}/copy"' in page
     body = json.dumps({"run_id": own.run_id}).replace('"', "&quot;")
     assert f'data-body="{body}"' in page
-    assert "first (trained on letters, chunks of 16 tokens)" in page
+    assert '<td>first</td><td>letters</td><td class="num">16 tokens</td>' in page
     empty = services.corpora.create("empty")
     assert "Copy for" not in corpora.render_top(services, {"corpus": empty["id"]})
 

@@ -57,7 +57,7 @@ def test_a_token_takes_the_time_since_the_one_before() -> None:
 def test_the_time_of_a_chunk_runs_from_the_last_token_of_the_one_before() -> None:
     size = retrieval.CHUNK_SIZE
     # Searching takes 10 s before every chunk, a token takes 1 s.
-    gaps = [11.0 if number % size == 0 else 1.0 for number in range(3 * size + 5)]
+    gaps = [11.0 if number % size == 0 else 1.0 for number in range(3 * size)]
 
     times = retrieval.chunk_times(Timeline(np.cumsum(gaps).tolist()))
 

@@ -1,0 +1,111 @@
+"""``python -m retro build``: chunk, embed and index a folder of text."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict, config_to_dict
+from retro.errors import ConfigError
+from retro.terminal import Bars, Subparsers
+
+if TYPE_CHECKING:
+    from retro.retrieval.corpus_tokenizer import TokenizerSource
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser("build", help="chunk, embed and index a folder of text")
+    command.set_defaults(run_command=run)
+    command.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="text, or another corpus"
+    )
+    command.add_argument("--sample", metavar="NAME", help="a built-in sample: python-docs")
+    command.add_argument("--out", required=True, type=Path, metavar="CORPUS")
+    command.add_argument("--chunk-size", type=int, help="tokens per chunk (default 64)")
+    command.add_argument("--num-neighbors", type=int, help="neighbors per chunk (default 2)")
+    command.add_argument("--vocab-size", type=int, help="default: chosen by corpus size")
+    command.add_argument(
+        "--tokenizer",
+        metavar="RUN",
+        help="use the tokenizer and chunk size of a run, saved model or corpus, "
+        "so that its model can write from this corpus",
+    )
+    command.add_argument(
+        "--new-tokenizer",
+        action="store_true",
+        help="train it on the present documents; a corpus built again keeps it otherwise",
+    )
+    command.add_argument("--encoder", help="Hub name or folder (default: the bundled MiniLM)")
+    command.add_argument("--exclusion", choices=[choice.value for choice in Exclusion])
+    command.add_argument("--index-kind", choices=[choice.value for choice in IndexKind])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Chunk, embed and index a folder of text, or the documents of another corpus."""
+    from retro.data.documents import (  # noqa: PLC0415  # --help is fast
+        DOCUMENTS_NAME,
+        SkippedFile,
+        store_document,
+    )
+    from retro.data.samples import sample_documents  # noqa: PLC0415
+    from retro.retrieval.corpus import build_corpus, ingest_folder, is_corpus  # noqa: PLC0415
+    from retro.retrieval.corpus_tokenizer import (  # noqa: PLC0415
+        find_tokenizer,
+        tokenizer_words,
+    )
+
+    if (arguments.folder is None) == (arguments.sample is None):
+        raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
+    source = None if arguments.tokenizer is None else find_tokenizer(arguments.tokenizer)
+    config = _corpus_config(arguments, source)
+    bars = Bars()
+
+    def on_skip(file: SkippedFile) -> None:
+        tqdm.write(f"skipped {file.path}: {file.reason}", file=sys.stderr)
+
+    if arguments.sample is not None:
+        for document in sample_documents(arguments.sample):
+            store_document(arguments.out, document)
+    else:
+        inner = DOCUMENTS_NAME if is_corpus(arguments.folder) else ""
+        ingest_folder(arguments.folder / inner, arguments.out, bars, on_skip)
+    summary = build_corpus(
+        arguments.out,
+        config,
+        on_progress=bars,
+        tokenizer=source,
+        new_tokenizer=arguments.new_tokenizer,
+    )
+    bars.close()
+    recall = "" if summary.recall is None else f", recall {summary.recall:.3f}"
+    print(
+        f"{arguments.out.name}: {summary.num_documents} documents, {summary.num_tokens} tokens, "
+        f"{summary.num_chunks} chunks of {summary.chunk_size}, {summary.num_retrievable} of them "
+        f"in the retrieval database; {summary.index_kind} index{recall}; "
+        f"vocabulary {summary.vocab_size}, {tokenizer_words(summary.to_dict())}; "
+        f"neighbors exclude the same {summary.exclusion}"
+    )
+    if summary.num_short:
+        print(
+            f"{summary.num_short} of {summary.num_chunks} chunks have fewer than "
+            f"{summary.num_neighbors} neighbors, because too little text is left to choose from"
+        )
+
+
+def _corpus_config(arguments: argparse.Namespace, source: "TokenizerSource | None") -> CorpusConfig:
+    """Return the settings of a build: chosen ones, then those of the corpus that is there."""
+    from retro.retrieval.corpus import is_corpus, read_config  # noqa: PLC0415  # --help is fast
+
+    names = ("chunk_size", "num_neighbors", "vocab_size", "encoder", "exclusion", "index_kind")
+    chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    before: dict[str, Any] = {"encoder": os.environ.get("RETRO_ENCODER") or None}
+    for folder in (arguments.out, arguments.folder):
+        if folder is not None and is_corpus(folder):
+            before = config_to_dict(read_config(folder))
+            break
+    fitting = chosen if source is None else source.settings(chosen)
+    return config_from_dict(CorpusConfig, {**before, **fitting})

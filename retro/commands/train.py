@@ -1,0 +1,122 @@
+"""``python -m retro train``: a new run, or one that goes on."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from retro.errors import ConfigError
+from retro.model.presets import PRESETS
+from retro.run import CONFIG_NAME, Run, create_run, open_run
+from retro.terminal import Bars, MetricsFile, Subparsers
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser("train", help="train a new run, or go on with one")
+    command.set_defaults(run_command=run)
+    command.add_argument("corpus", type=Path, metavar="CORPUS")
+    command.add_argument("--out", required=True, type=Path, metavar="RUN")
+    command.add_argument("--preset", help=f"one of {', '.join(PRESETS)} (default tiny)")
+    command.add_argument("--max-steps", type=int, help="length of the whole run")
+    command.add_argument("--batch-size", type=int)
+    command.add_argument("--learning-rate", type=float)
+    command.add_argument("--sequence-length", type=int)
+    command.add_argument("--seed", type=int)
+    for name in ("model", "training"):
+        command.add_argument(
+            f"--{name}",
+            type=_assignment,
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help=f"any other {name} setting; may be repeated",
+        )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train a new run, or go on with one."""
+    from retro.training.trainer import train as train_run  # noqa: PLC0415  # imports torch
+
+    model = dict(arguments.model)
+    training = {
+        **dict(arguments.training),
+        **{
+            name: getattr(arguments, name)
+            for name in ("batch_size", "learning_rate", "sequence_length", "seed")
+            if getattr(arguments, name) is not None
+        },
+    }
+    if (arguments.out / CONFIG_NAME).exists():
+        _refuse_changes(open_run(arguments.out), arguments.preset, model, training)
+    else:
+        if arguments.max_steps is not None:
+            training["max_steps"] = arguments.max_steps
+        create_run(
+            arguments.out,
+            arguments.corpus,
+            preset=arguments.preset or "tiny",
+            model=model,
+            training=training,
+        )
+    bars = Bars()
+    stop = _stop_signal()
+    result = train_run(
+        arguments.out,
+        corpus_dir=arguments.corpus,
+        max_steps=arguments.max_steps,
+        listener=MetricsFile(arguments.out),
+        should_stop=stop,
+        on_progress=bars,
+    )
+    bars.close()
+    if result.state == "stopped":
+        print(f"stopped at step {result.step}; the same command goes on from there")
+    else:
+        print(f"finished at step {result.step}")
+
+
+def _refuse_changes(
+    run: Run, preset: str | None, model: dict[str, Any], training: dict[str, Any]
+) -> None:
+    """Refuse settings that differ from those a run was started with."""
+    started = {"preset": run.preset, **run.model_choices, **run.training_choices}
+    asked = {**({} if preset is None else {"preset": preset}), **model, **training}
+    for name, value in asked.items():
+        if started.get(name, value) != value or name not in started:
+            raise ConfigError(
+                f"{run.path.name} was started with {name} = {started.get(name, 'its default')}, "
+                f"got {value}. Leave it out to go on, or choose another --out."
+            )
+
+
+def _stop_signal() -> Callable[[], bool]:
+    """Return a function that tells whether Ctrl-C or SIGTERM arrived."""
+    stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+        tqdm.write("stopping after this step, with a checkpoint ...", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return lambda: stopped
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
