@@ -1,4 +1,4 @@
-"""A generation in words, the same on pages and in exports: plain text, to be escaped where shown."""
+"""A generation in words, the same on pages and in exports: plain text, to be escaped there."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

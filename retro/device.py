@@ -5,6 +5,8 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has no types
@@ -26,6 +28,30 @@ def share_cores() -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // 2))
 
 
+class _OneBlasThread:
+    """Counts who wants one thread: blocks may overlap without ending in reverse order."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._limit = _blas().limit(limits=1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Compute NumPy's matrix products on one thread inside the block.
@@ -33,8 +59,11 @@ def one_blas_thread() -> Iterator[None]:
     Products of a matrix that fits into a cache with one vector are no faster on several, and
     far slower where other work keeps a core busy.
     """
-    with _blas().limit(limits=1):
+    _ONE_BLAS_THREAD.enter()
+    try:
         yield
+    finally:
+        _ONE_BLAS_THREAD.leave()
 
 
 @cache

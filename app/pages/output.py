@@ -15,6 +15,7 @@ from app.ui import Query, empty, missing
 from jobs.errors import JobError, NotFoundError
 from retro.errors import RetroError
 
+HEADING = '<h1 class="only-read">Generate</h1>'
 MOST_KEPT = 16
 BUSY_SHARE = 0.2
 """Share of the time that may go into showing a text while it is written."""
@@ -80,7 +81,7 @@ def render_output(services: Services, query: Query) -> str:
         generation = services.generations.get(generation_id)
     except NotFoundError as error:
         return missing(error)
-    return render_result(
+    return HEADING + render_result(
         generation,
         partial,
         services.generations.waiting_for(generation_id),
@@ -97,11 +98,11 @@ def _invitation(services: Services, query: Query) -> str:
         except NotFoundError as error:
             return missing(error)
     if services.runs.newest_with_checkpoint() is None:
-        return empty(
+        return HEADING + empty(
             "There is no model to write with yet. A checkpoint appears here as soon as "
             'training has written one. <a href="/">Start</a>'
         )
-    return empty("Press <b>Generate</b>. The text appears here chunk by chunk.")
+    return HEADING + empty("Press <b>Generate</b>. The text appears here chunk by chunk.")
 
 
 def _parent(services: Services, generation: dict[str, Any]) -> dict[str, Any] | None:

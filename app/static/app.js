@@ -74,12 +74,17 @@
     });
   }
 
+  /* Not "disabled": whether a button can be pressed is told by the server, which may say so
+   * while the request is under way. */
+  const busy = new WeakSet();
+
   async function act(element) {
-    if (element.disabled) return;
+    if (element.disabled || busy.has(element)) return;
     const { call: what, confirm: question, then, body } = element.dataset;
     if (question && !(await ask(question, element.textContent.trim()))) return;
     const [method, address] = what.split(" ");
-    element.disabled = true;
+    busy.add(element);
+    element.setAttribute("aria-busy", "true");
     try {
       const answer = await call(method, address, body ? JSON.parse(body) : undefined);
       if (then) window.retro.go(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
@@ -87,7 +92,7 @@
     } catch (error) {
       notice(error.message);
     } finally {
-      setTimeout(() => { element.disabled = false; }, 600);
+      setTimeout(() => { busy.delete(element); element.removeAttribute("aria-busy"); }, 600);
     }
   }
 

@@ -164,9 +164,12 @@
     event.preventDefault();
   }
 
+  let isGoing = false;
+
   async function goOn(button) {
+    if (isGoing) return;
     const length = Number(find("#gen-max-new-tokens input")?.value);
-    button.disabled = true;
+    isGoing = true;
     try {
       const body = { variant: button.dataset.variant };
       if (Number.isInteger(length) && length > 0) body.max_new_tokens = length;
@@ -174,7 +177,8 @@
       show({ gen: made.id });
     } catch (error) {
       notice(error.message);
-      button.disabled = false;
+    } finally {
+      isGoing = false;
     }
   }
 

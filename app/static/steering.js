@@ -177,7 +177,7 @@
     const read = () => [...list.children].map((box) => box.read());
     const before = JSON.stringify(read());
     open(card, `Neighbors of chunk ${index + 1}`,
-      "The chunk is written again from exactly these; the chunks after it retrieve their own. Of a text and of a continuation one chunk is read, the rest is cut off.",
+      "The chunk is written again from exactly these; the chunks after it retrieve their own. A text and its continuation may each be one chunk long.",
       content, () => {
         const neighbors = read();
         return JSON.stringify(neighbors) === before ? "Nothing was changed. Change, remove or add a neighbor." : { neighbors };

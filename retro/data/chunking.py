@@ -6,14 +6,21 @@ Shape suffixes: N tokens of one document, C chunks, M tokens per chunk. A traili
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, staged_folder, write_json, write_manifest
+from retro.artifacts import (
+    fingerprint,
+    read_json,
+    read_manifest,
+    staged_folder,
+    write_json,
+    write_manifest,
+)
 from retro.config import CorpusConfig
 from retro.data.array_writer import ArrayWriter
 from retro.data.documents import read_stored
@@ -25,9 +32,11 @@ from retro.data.splits import (
     split_documents,
 )
 from retro.data.tokenizer import Tokenizer
-from retro.errors import InputError
+from retro.errors import ArtifactError, InputError
 from retro.progress import Progress, no_progress
 
+Splits = list[tuple[DocumentSource, Split]]
+"""Documents in their final order."""
 DATABASE_NAME = "database"
 DATABASE_KIND = "database"
 FEWEST_RETRIEVABLE = 2
@@ -89,12 +98,36 @@ def split_into_chunks(
     return chunks_CM, spans_C2
 
 
+def choose_splits(
+    corpus_dir: Path, sources: Sequence[DocumentSource], config: CorpusConfig
+) -> Splits:
+    """Choose the validation documents of a corpus, which may have been built before."""
+    chosen = (config.validation_fraction, config.seed)
+    return split_documents(sources, *chosen, _splits_before(corpus_dir / DATABASE_NAME, chosen))
+
+
+def _splits_before(folder: Path, chosen: tuple[float, int]) -> Mapping[str, Split]:
+    """Return path to split of the last build, if it was made with the same settings."""
+    try:
+        settings = read_manifest(folder, DATABASE_KIND).settings
+        if (settings["validation_fraction"], settings["seed"]) != chosen:
+            return {}
+        records = read_json(folder / "documents.json")
+        return {record["path"]: Split(record["split"]) for record in records}
+    except (ArtifactError, KeyError, TypeError, ValueError):
+        # What is damaged is about to be made anew.
+        return {}
+
+
 def database_fingerprint(
-    sources: list[DocumentSource], config: CorpusConfig, tokenizer: Tokenizer
+    sources: Sequence[DocumentSource], config: CorpusConfig, tokenizer: Tokenizer, splits: Splits
 ) -> str:
     """Return the identity of the database these inputs give."""
+    fresh = split_documents(sources, config.validation_fraction, config.seed)
+    kept = {} if splits == fresh else {"splits": [[one.path, split] for one, split in splits]}
     return fingerprint(
         {
+            **kept,
             "stage": DATABASE_KIND,
             "documents": [[source.path, source.sha256] for source in sources],
             "tokenizer": tokenizer.fingerprint,
@@ -127,7 +160,7 @@ def build_database(
     """
     if sources is None:
         sources = read_sources(corpus_dir, no_progress)
-    splits = split_documents(sources, config.validation_fraction, config.seed)
+    splits = choose_splits(corpus_dir, sources, config)
     with staged_folder(corpus_dir / DATABASE_NAME) as staging:
         size = config.chunk_size
         with (
@@ -151,7 +184,7 @@ def build_database(
         write_manifest(
             staging,
             DATABASE_KIND,
-            content=database_fingerprint(sources, config, tokenizer),
+            content=database_fingerprint(sources, config, tokenizer, splits),
             settings={
                 "chunk_size": config.chunk_size,
                 "validation_fraction": config.validation_fraction,
@@ -169,7 +202,7 @@ def build_database(
 
 def _cut(
     corpus_dir: Path,
-    splits: list[tuple[DocumentSource, Split]],
+    splits: Splits,
     chunk_size: int,
     tokenizer: Tokenizer,
     on_progress: Progress,

@@ -3,10 +3,11 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from retro.data.documents import read_stored_bytes, stored_documents
 from retro.errors import InputError
@@ -15,6 +16,7 @@ from retro.progress import Progress, no_progress
 LARGEST_HELD_OUT_SHARE = 0.25
 """Of all bytes. A corpus of few documents has none small enough to be held out whole."""
 REPORT_EVERY_S = 0.5
+NOTHING_BEFORE: Mapping[str, "Split"] = MappingProxyType({})
 
 
 class Split(StrEnum):
@@ -72,18 +74,23 @@ def read_sources(corpus_dir: Path, on_progress: Progress = no_progress) -> list[
 
 
 def split_documents(
-    sources: Sequence[DocumentSource], fraction: float, seed: int
+    sources: Sequence[DocumentSource],
+    fraction: float,
+    seed: int,
+    before: Mapping[str, Split] = NOTHING_BEFORE,
 ) -> list[tuple[DocumentSource, Split]]:
     """Choose the validation documents and put all documents in their final order.
 
-    The choice depends on each path and the seed, not on the other documents, so adding
-    a document moves few others. Where no document is small enough to be held out whole,
-    the end of the largest one is.
+    Where no document is small enough to be held out whole, the end of the largest one is. In a
+    corpus that has grown, what was held out stays held out, and more is drawn, from the new
+    documents, only as far as the share asks for it: text that is added can be retrieved, and
+    what a model was trained on does not become its validation text.
 
     Args:
         sources: The documents, sorted by path.
         fraction: Share of documents to hold out; at least one is.
         seed: Another seed makes another choice.
+        before: Path to split of the documents that were there when it was built last.
 
     Returns:
         Documents with their split: retrievable ones, then one that is both, then those
@@ -94,7 +101,12 @@ def split_documents(
     wanted = max(1, round(fraction * len(sources)))
     held_out: set[str] = set()
     held_out_bytes = 0
-    for source in sorted(sources, key=lambda source: _lot(source.path, seed)):
+    shared = [source.path for source in sources if before.get(source.path) is Split.BOTH]
+    if shared and wanted == 1:
+        return _in_order(sources, held_out, shared[0])
+    for source in sorted(
+        sources, key=lambda item: (_TURN[before.get(item.path)], _lot(item.path, seed))
+    ):
         # A choice of very short documents alone would measure nothing.
         if len(held_out) >= wanted and held_out_bytes >= fraction * total / 2:
             break
@@ -103,10 +115,18 @@ def split_documents(
             held_out_bytes += source.bytes
 
     both = None if held_out else max(sources, key=lambda source: source.bytes).path
+    return _in_order(sources, held_out, both)
+
+
+def _in_order(
+    sources: Sequence[DocumentSource], held_out: set[str], both: str | None
+) -> list[tuple[DocumentSource, Split]]:
     splits = [(source, _split_of(source.path, held_out, both)) for source in sources]
     return sorted(splits, key=lambda pair: _ORDER[pair[1]])
 
 
+_TURN = {Split.VALIDATION: 0, None: 1, Split.BOTH: 2, Split.TRAIN: 2}
+"""In which order documents are drawn; None are the new ones."""
 _ORDER = {Split.TRAIN: 0, Split.BOTH: 1, Split.VALIDATION: 2}
 
 

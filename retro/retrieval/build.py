@@ -25,11 +25,12 @@ from retro.data.chunking import (
     DATABASE_KIND,
     DATABASE_NAME,
     build_database,
+    choose_splits,
     database_fingerprint,
 )
 from retro.data.database import RetrievalDatabase
 from retro.data.documents import read_stored
-from retro.data.splits import DocumentSource, Split, read_sources, split_documents
+from retro.data.splits import DocumentSource, Split, read_sources
 from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
 from retro.device import default_device
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError
@@ -99,7 +100,7 @@ class Build:
     def _tokenize(self, sources: list[DocumentSource]) -> ByteLevelTokenizer:
         if self.tokenizer is not None:
             take_tokenizer(self.corpus_dir, self.tokenizer)
-        splits = split_documents(sources, self.config.validation_fraction, self.config.seed)
+        splits = choose_splits(self.corpus_dir, sources, self.config)
         trained_on = [source for source, split in splits if split is not Split.VALIDATION]
         vocab_size = self.config.vocab_size or choose_vocab_size(sum(s.bytes for s in sources))
         kept = None if self.new_tokenizer else TokenizerRecord.read(self.corpus_dir)
@@ -142,7 +143,8 @@ class Build:
         return read_stored(self.corpus_dir, source.path)
 
     def _chunk(self, sources: list[DocumentSource], tokenizer: ByteLevelTokenizer) -> None:
-        wanted = database_fingerprint(sources, self.config, tokenizer)
+        splits = choose_splits(self.corpus_dir, sources, self.config)
+        wanted = database_fingerprint(sources, self.config, tokenizer, splits)
         if is_finished(self.corpus_dir / DATABASE_NAME, DATABASE_KIND, wanted):
             self.on_progress("chunk", len(sources), len(sources))
         else:

@@ -119,7 +119,18 @@ def test_fences_are_longer_than_any_run_of_backticks(text: str) -> None:
     assert set(marks) == {"`"}
     assert len(marks) > max(2, longest)
     assert shown == f"{marks}text\n{text}\n{marks}"
-    assert "\n" not in code(text)
+
+
+@pytest.mark.parametrize("text", ["a", "`", "``` x", "a `` b ` c", "a\n  b", ""])
+def test_code_in_a_line_is_not_ended_by_its_text(text: str) -> None:
+    shown = code(text)
+
+    marks = re.match("`+", shown)
+    assert marks is not None
+    inside = shown[len(marks[0]) : len(shown) - len(marks[0])]
+    assert shown == f"{marks[0]}{inside}{marks[0]}"
+    assert inside.strip() == " ".join(text.split())
+    assert len(marks[0]) not in map(len, re.findall("`+", inside))
 
 
 def test_html_runs_nothing_and_asks_nobody() -> None:

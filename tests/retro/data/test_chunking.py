@@ -119,3 +119,25 @@ def test_progress_may_stop_the_work(tmp_path: Path) -> None:
         build_database(tmp_path, CONFIG, ByteTokenizer(), stop)
 
     assert [path.name for path in tmp_path.iterdir()] == ["documents"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_corpus_that_grows_can_retrieve_what_was_added(tmp_path: Path, seed: int) -> None:
+    config = CorpusConfig(chunk_size=SIZE, seed=seed)
+    store_texts(tmp_path, random_texts(5, 10))
+    build_database(tmp_path, config, ByteTokenizer())
+    before = RetrievalDatabase.open(tmp_path / "database")
+    store_texts(tmp_path, {"new.txt": "something else entirely"})
+
+    build_database(tmp_path, config, ByteTokenizer())
+
+    after = RetrievalDatabase.open(tmp_path / "database")
+    assert held_out_paths(after) == held_out_paths(before)
+    assert after.num_retrievable == before.num_retrievable + 6
+    again = CorpusConfig(chunk_size=SIZE, seed=seed, validation_fraction=0.4)
+    build_database(tmp_path, again, ByteTokenizer())
+    assert len(held_out_paths(RetrievalDatabase.open(tmp_path / "database"))) == 2
+
+
+def held_out_paths(database: RetrievalDatabase) -> list[str]:
+    return [record.path for record in database.documents if record.split is Split.VALIDATION]

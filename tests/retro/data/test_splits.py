@@ -61,3 +61,54 @@ def test_the_choice_follows_the_seed_and_not_the_other_documents() -> None:
     assert first != held_out(split_documents(many, 0.1, seed=1))
     fewer = held_out(split_documents(many[:190], 0.1, seed=0))
     assert len(first & fewer) >= 15
+
+
+def as_before(splits: list[tuple[DocumentSource, Split]]) -> dict[str, Split]:
+    return {source.path: split for source, split in splits}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_document_that_is_added_can_be_retrieved(seed: int) -> None:
+    old = sources(*[1000] * 8)
+    before = as_before(split_documents(old, 0.05, seed))
+    new = DocumentSource(path="new.txt", bytes=900, sha256="0" * 64)
+
+    splits = as_before(split_documents([*old, new], 0.05, seed, before))
+
+    assert splits == {**before, "new.txt": Split.TRAIN}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_trained_on_is_never_held_out_later(seed: int) -> None:
+    old = sources(*[1000] * 40)
+    before = as_before(split_documents(old, 0.1, seed))
+    grown = sources(*[1000] * 100)
+
+    splits = split_documents(grown, 0.1, seed, before)
+
+    old_paths = set(before)
+    assert held_out(splits) & old_paths == {
+        path for path, split in before.items() if split is Split.VALIDATION
+    }
+    assert len(held_out(splits)) == 10
+
+
+def test_the_document_that_was_shared_stays_shared_until_there_are_many() -> None:
+    old = sources(1000)
+    before = as_before(split_documents(old, 0.05, 0))
+    assert before == {"0000.txt": Split.BOTH}
+
+    few = as_before(split_documents(sources(1000, 200, 200), 0.05, 0, before))
+    many = as_before(split_documents(sources(1000, *[200] * 60), 0.05, 0, before))
+
+    assert few == {"0000.txt": Split.BOTH, "0001.txt": Split.TRAIN, "0002.txt": Split.TRAIN}
+    assert many["0000.txt"] is Split.TRAIN
+    assert list(many.values()).count(Split.VALIDATION) == 3
+
+
+def test_what_was_held_out_may_be_gone() -> None:
+    old = sources(*[1000] * 8)
+    before = as_before(split_documents(old, 0.05, 0))
+    left = [source for source in old if before[source.path] is Split.TRAIN]
+
+    assert len(held_out(split_documents(left, 0.05, 0, before))) == 1

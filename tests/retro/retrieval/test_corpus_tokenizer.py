@@ -10,6 +10,7 @@ import pytest
 
 from retro.artifacts import write_json
 from retro.config import CorpusConfig
+from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.retrieval import keys
 from retro.retrieval.corpus import Corpus, build_corpus
@@ -99,8 +100,12 @@ def test_a_new_tokenizer_is_trained_on_the_present_documents_once(tmp_path: Path
     summary = build(tmp_path, new_tokenizer=True)
 
     assert summary.tokenizer_origin == "trained"
-    fresh = small_corpus(tmp_path / "fresh", {**random_texts(8, 60), **NEW})
-    assert identity(tmp_path) == fresh.tokenizer.fingerprint != before
+    texts = {**random_texts(8, 60), **NEW}
+    documents = Corpus.open(tmp_path).database.documents
+    trained_on = sorted(record.path for record in documents if record.split == "train")
+    assert "z-new.txt" in trained_on
+    fresh = ByteLevelTokenizer.train((texts[path] for path in trained_on), 300)
+    assert identity(tmp_path) == fresh.fingerprint != before
     manifest = tmp_path / "tokenizer" / "manifest.json"
     made_at = manifest.stat().st_mtime_ns
     build(tmp_path, new_tokenizer=True)

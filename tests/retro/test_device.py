@@ -1,0 +1,26 @@
+"""Settings of the process are put back."""
+
+from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # has no types
+
+from retro.device import one_blas_thread
+
+
+def blas_threads() -> set[int]:
+    found = {
+        part["num_threads"] for part in threadpool_info() if part["internal_api"] == "openblas"
+    }
+    assert found, "NumPy computes with another library here"
+    return found
+
+
+def test_blocks_with_one_blas_thread_may_overlap() -> None:
+    before = blas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert blas_threads() == {1}
+    second.__exit__(None, None, None)
+
+    assert blas_threads() == before
