@@ -41,7 +41,8 @@ details { margin-top: 6px; } summary { cursor: pointer; color: var(--dim); font-
   padding: 11px 13px; margin: 10px 0; overflow-wrap: anywhere; }
 .neighbor .text { font-size: 14.5px; line-height: 1.6; }
 .continuation { border-left: 2px dotted var(--dim); padding-left: 9px; margin-top: 7px; }
-.legend { margin: 8px 0 14px; } .legend span { padding: 0 7px; border-radius: 3px; }
+.legend { margin: 8px 0 14px; } .legend span { padding: 0 7px; margin: 0 2px;
+  border-radius: 3px; color: var(--ink); }
 .run { border-radius: 2px; color: var(--ink); }
 .lcp1 { background: var(--l1); box-shadow: inset 0 -.5px var(--accent); }
 .lcp2 { background: var(--l2); box-shadow: inset 0 -1px var(--accent); }

@@ -140,7 +140,8 @@ def exclusion_words(generation: Generation, names: Mapping[int, str]) -> list[st
     """
     steering = steering_of(generation)
     named = [
-        f"neighbor {names.get(one, f'chunk {one}')}" for one in steering.get("exclude_chunks") or []
+        f"neighbor {names[one]}" if one in names else f"chunk {one}"
+        for one in steering.get("exclude_chunks") or []
     ]
     named += [f"document {path}" for path in steering.get("exclude_documents") or []]
     if len(named) > MOST_NAMED:

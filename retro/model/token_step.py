@@ -30,10 +30,6 @@ Array = NDArray[np.float32]
 Norm = Callable[[Array], Array]
 
 _SQRT_HALF = np.float32(math.sqrt(0.5))
-_ERF_SCALE = np.float32(0.3275911)
-_ERF_SERIES = np.array(
-    [0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429], np.float32
-)
 
 
 def suits_token_step(model: RETRO) -> bool:
@@ -266,21 +262,17 @@ class _FeedForward:
 
 
 def gelu(x_ND: Array) -> Array:
-    """Return x times the normal distribution's probability of being below x, float32.
+    """Return x times the normal distribution's probability of being below x.
 
-    The error function is formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical
-    Functions: its error is below 1.5e-7. NumPy has none, and torch's GELU costs ten times as
-    much for so few numbers.
+    NumPy has no error function. Torch's own GELU prepares a call of another library, which for
+    so few numbers takes ten times as long as its error function.
     """
-    size_ND = np.abs(x_ND) * _SQRT_HALF
-    t_ND = 1 / (1 + _ERF_SCALE * size_ND)
-    series_ND = t_ND * _ERF_SERIES[-1]
-    for coefficient in _ERF_SERIES[-2::-1]:
-        series_ND += coefficient
-        series_ND *= t_ND
-    # The upper tail of half the normal distribution, mirrored for positive numbers.
-    series_ND *= np.exp(-size_ND * size_ND) * np.float32(0.5)
-    return x_ND * np.where(x_ND > 0, 1 - series_ND, series_ND)
+    half_ND = x_ND * _SQRT_HALF
+    torch.erf_(torch.from_numpy(half_ND))
+    half_ND += 1
+    half_ND *= x_ND
+    half_ND *= np.float32(0.5)
+    return half_ND
 
 
 def _norm(module: nn.Module) -> Norm:
