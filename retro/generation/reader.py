@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retro.model.decoder import DecoderCache
 from retro.model.retro import RETRO
-from retro.model.token_step import TokenStep
+from retro.model.token_step import TokenCache, TokenStep
 
 Values = NDArray[np.int32] | None
 """Retrieved values of one chunk, (neighbors, tokens); None where there are none."""
@@ -64,7 +64,8 @@ class Reader:
 
     Args:
         model: In eval mode.
-        step: Reads single tokens faster than the model; None where it cannot.
+        step: Reads the single tokens of one text faster than the model; None where it cannot.
+            Once it has read one, the reader goes on token by token.
         left_padding: Tokens that the first chunk lacks at its start.
         keeps_shares: Whether readings tell how much attention each neighbor got.
     """
@@ -81,6 +82,7 @@ class Reader:
         self._tokens: list[list[int]] = [[]]
         self._values: list[list[Values]] = [[]]
         self._cache: DecoderCache | None = None
+        self._token_cache: TokenCache | None = None
 
     @property
     def slid(self) -> bool:
@@ -100,6 +102,7 @@ class Reader:
         made._start = self._start
         made._tokens = [list(self._tokens[row]) for row in rows]
         made._values = [list(self._values[row]) for row in rows]
+        assert self._token_cache is None, "a text that is read token by token stays alone"
         if self._cache is not None:
             index_N = torch.tensor(rows, device=self._model.token_embedding.weight.device)
             made._cache = self._cache.rows(index_N)
@@ -127,16 +130,27 @@ class Reader:
             return Reading(
                 reading.logits_NTV[:, first:], None if shares is None else shares[:, first:]
             )
-        if self._step is not None and len(tokens[0]) == 1:
-            with_neighbors = any(item is not None for found in values for item in found)
-            if self._step.can_read(self._cache, with_neighbors=with_neighbors):
-                logits_NV = self._step.read([row[0] for row in tokens], self._cache)
-                return Reading(logits_NV[:, None], _array(self._cache.share_BTK2))
+        if self._step is not None and len(tokens) == len(tokens[0]) == 1:
+            return self._read_token(self._step, self._cache, tokens[0][0], values)
+        assert self._token_cache is None, "read token by token from here on"
         return self._read(self._cache, tokens, values)
+
+    def _read_token(
+        self,
+        step: TokenStep,
+        cache: DecoderCache,
+        token: int,
+        values: Sequence[Sequence[Values]],
+    ) -> Reading:
+        if self._token_cache is None:
+            self._token_cache = step.take_over(cache)
+        logits_V = step.read(token, self._token_cache, self._retrieved(values))
+        share_K2 = self._token_cache.shares() if self._keeps_shares else None
+        return Reading(logits_V[None, None], None if share_K2 is None else share_K2[None, None])
 
     def _read_window(self, start: int) -> Reading:
         """Read everything from a place on the grid on."""
-        self._start = start
+        self._start, self._token_cache = start, None
         skipped = max(0, start - self._padding)
         first_chunk = start // self._window.chunk_size
         self._cache = self._model.new_cache(

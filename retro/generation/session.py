@@ -82,11 +82,11 @@ class Session:
         first = len(prefix.chunks[0].token_ids) if prefix else len(tokens)
         self._padding = -first % self._size
         own = self._found(tokens, prefix, retrieval=self._retrieval)
-        reader = self._reader(keeps_shares=True)
+        reader = Reader(self._model, self._step, left_padding=self._padding, keeps_shares=True)
         reading = reader.read([tokens], [[found.values_KR for found in own]])
         other, other_reading = None, None
         if self._score_other:
-            other = self._reader()
+            other = Reader(self._model, None, left_padding=self._padding)
             found = self._found(tokens, prefix, retrieval=not self._retrieval)
             other_reading = other.read([tokens], [[item.values_KR for item in found]])
         if prefix is None:
@@ -101,11 +101,6 @@ class Session:
         if len(samples) > 1:
             reader = reader.rows([0] * len(samples))
         yield from self._write(samples, reader, should_stop)
-
-    def _reader(self, *, keeps_shares: bool = False) -> Reader:
-        return Reader(
-            self._model, self._step, left_padding=self._padding, keeps_shares=keeps_shares
-        )
 
     def _num_chunks(self, num_tokens: int) -> int:
         """Return how many chunks are complete after so many tokens."""

@@ -316,7 +316,7 @@ class RETRO(HubModel):
                 f"with batch {seq.shape[0]} and chunks {num_chunks} for {seq.shape[1]} tokens, "
                 f"got {tuple(retrieved.shape)}."
             )
-        return self._embed_retrieved(retrieved)
+        return self.embed_retrieved(retrieved)
 
     def _embed_packed(
         self, seq: Tensor, retrieved: Tensor | None, packing: Packing
@@ -334,9 +334,17 @@ class RETRO(HubModel):
                 f"{len(packing.chunk_starts_C)} chunks of the packed rows, "
                 f"got {tuple(retrieved.shape)}."
             )
-        return self._embed_retrieved(retrieved[None])
+        return self.embed_retrieved(retrieved[None])
 
-    def _embed_retrieved(self, retrieved_BLKR: Tensor) -> EncodedNeighbors | None:
+    def embed_retrieved(self, retrieved_BLKR: Tensor) -> EncodedNeighbors | None:
+        """Return embedded retrieved values, as the neighbor encoder reads them.
+
+        Args:
+            retrieved_BLKR: Token ids, (batch, chunks, neighbors, tokens).
+
+        Returns:
+            None where there are no neighbors at all.
+        """
         if 0 in retrieved_BLKR.shape[1:]:
             return None
         valid_BLKR = retrieved_BLKR != self.config.pad_id

@@ -1,27 +1,26 @@
-"""Reads one more token of each text on a CPU: the same network as ``RETRO.read``, in NumPy.
+"""Reads one more token of a text on a CPU: the same network as ``RETRO.read``, in NumPy.
 
 A single token needs many small operations and products of a matrix with a vector. There, what
 torch does around each operation takes longer than the operation, and MKL, which torch uses, is
-slow on some makes of CPU (``bench/RESULTS.md`` has figures). The weights are those of the model,
-in its memory, except that queries, keys and values are projected by one matrix.
+slow on some makes of CPU (``bench/RESULTS.md`` has figures). The weights are copied in the
+order in which such products read them fastest, so they take their memory twice.
 
-Shape suffixes: N texts side by side, D width, H heads, S tokens that are read, P width of one
-head, J rotated pairs of one head, K neighbors, W places of all neighbors, V vocabulary.
+Shape suffixes: D width, I inner width, O outputs, H heads, S tokens that are read, P width of one
+head, J rotated pairs of one head, M tokens per chunk, K neighbors, R tokens per retrieved value,
+W places of all neighbors that hold a token, V vocabulary, B a batch of one, L one chunk.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retro.config import ModelConfig
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.cca import ReadableNeighbors
-from retro.model.decoder import DecoderCache, DecoderLayer
+from retro.model.cca import ChunkedCrossAttention, ReadableNeighbors
+from retro.model.decoder import DecoderCache, DecoderLayer, EncodedNeighbors
 from retro.model.layers import FeedForward, Residual, RMSNorm, rotary_angles
 from retro.model.lean import NORM_EPSILON
 from retro.model.retro import RETRO
@@ -29,7 +28,12 @@ from retro.model.retro import RETRO
 Array = NDArray[np.float32]
 Norm = Callable[[Array], Array]
 
-_SQRT_HALF = np.float32(math.sqrt(0.5))
+_MINUS_HALF = np.float32(-0.5)
+_TAIL_SCALE = np.float32(0.3275911 * math.sqrt(0.5))
+_TAIL_SERIES = [
+    np.float32(coefficient / 2)
+    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+]
 
 
 def suits_token_step(model: RETRO) -> bool:
@@ -49,97 +53,172 @@ class TokenStep:
 
     def __init__(self, model: RETRO) -> None:
         config = model.config
-        self._config = config
+        self._model = model
+        self._size = config.chunk_size
         self._embedding_VD = _array(model.token_embedding.weight)
         self._scale = np.float32(math.sqrt(config.dec_dim))
         self._layers = [_Layer(layer) for layer in model.decoder.layers]
         self._first_cca = model.decoder.first_cca
         self._output_norm = _norm(model.decoder.output_norm)
-        self._logits_VD = _array(model.to_logits.weight)
-        self._angles = _Angles(config)
+        self._logits_DV = _transposed(model.to_logits.weight)
+        self._turns = _Turns(config.dim_head, max(config.max_seq_len, 2 * config.chunk_size))
 
-    def can_read(self, cache: DecoderCache, *, with_neighbors: bool) -> bool:
-        """Return whether the next token can be read here.
+    def take_over(self, cache: DecoderCache) -> "TokenCache":
+        """Return what the model has read, for one text, in the form that is read here.
 
-        The neighbors of a chunk are encoded when its last token is read; that is left to the
-        model.
+        The cache itself is not extended afterwards.
 
         Args:
-            cache: The tokens before.
-            with_neighbors: Whether the chunk that this token may complete has neighbors.
+            cache: Of one text.
         """
-        place = cache.left_padding + cache.num_tokens
-        return not with_neighbors or (place + 1) % self._config.chunk_size != 0
+        return TokenCache(cache, self._size)
 
-    def read(self, tokens_N: Sequence[int], cache: DecoderCache) -> Array:
-        """Read one token of each text.
+    def read(self, token: int, cache: "TokenCache", retrieved: Tensor | None = None) -> Array:
+        """Read one token.
 
         Args:
-            tokens_N: Token ids.
+            token: Its id.
             cache: The tokens before, with room for one more; it is extended.
+            retrieved: Retrieved values of the chunk that this token completes, (1, 1,
+                neighbors, tokens). None means that it has no neighbors.
 
         Returns:
-            Logits, (texts, vocabulary).
+            Logits, (vocabulary,).
         """
-        position = cache.num_tokens
-        place = cache.left_padding + position
-        size = self._config.chunk_size
-        if (place + 1) % size == 0:
-            # The chunk is complete, and nothing was found for it.
+        place = cache.left_padding + cache.num_tokens
+        after = (place + 1) % self._size
+        encoded: EncodedNeighbors | None = None
+        turn_J = self._turns.at(cache.num_tokens)
+        x_D = self._embedding_VD[token] * self._scale
+        if after == 0:
             cache.neighbors.clear()
-        x_ND = self._embedding_VD[list(tokens_N)] * self._scale
-        turn = self._angles.at(position)
-        shares: list[Array] = []
         for number, layer in enumerate(self._layers):
-            x_ND = layer.attend_to_tokens(x_ND, cache, number, turn)
+            x_D = layer.attend_to_tokens(x_D, cache, number, turn_J)
             if number == self._first_cca:
-                self._keep_unfinished(x_ND, cache, (place + 1) % size)
-            readable = cache.neighbors.get(number)
-            if readable is not None:
-                cca_turn = self._angles.at((place + 1) % size + size - 1)
-                x_ND, share_NK2 = layer.read_neighbors(x_ND, readable, cca_turn, size)
-                shares.append(share_NK2)
-            x_ND = layer.feed(x_ND)
-        cache.share_BTK2 = None
-        if shares and cache.keeps_shares:
-            cache.share_BTK2 = torch.from_numpy(np.mean(shares, axis=0)[:, None])
-        return _times(self._output_norm(x_ND), self._logits_VD)
+                cache.keep_unfinished(x_D)
+                if after == 0:
+                    encoded = self._encode(cache, retrieved)
+            if encoded is not None and layer.cca is not None:
+                cache.neighbors[number] = _Neighbors.of(layer.cca, encoded, self._size)
+            neighbors = cache.neighbors.get(number)
+            if neighbors is not None:
+                turn_of_cca_J = self._turns.at(after + self._size - 1)
+                x_D = layer.read_neighbors(x_D, neighbors, turn_of_cca_J)
+            x_D = layer.feed(x_D)
+        cache.num_tokens += 1
+        return np.dot(self._output_norm(x_D), self._logits_DV)
 
-    def _keep_unfinished(self, x_ND: Array, cache: DecoderCache, num_after: int) -> None:
-        """Keep the states of the unfinished chunk, which the neighbor encoder will read."""
-        if num_after == 0:
-            cache.num_unfinished = 0
-            return
-        cache.unfinished_BMD.numpy()[:, cache.num_unfinished] = x_ND
-        cache.num_unfinished += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Rotation of one position."""
-
-    cos_J: Array
-    sin_J: Array
+    def _encode(self, cache: "TokenCache", retrieved: Tensor | None) -> EncodedNeighbors | None:
+        """Return the neighbors in the light of the chunk that is now complete."""
+        chunk_BLMD, valid_BLM = cache.take_chunk()
+        embedded = None if retrieved is None else self._model.embed_retrieved(retrieved)
+        encoder = self._model.decoder.encoder
+        if embedded is None or encoder is None:
+            return None
+        x_BLKRE = encoder(embedded.x_BLKRE, embedded.valid_BLKR, chunk_BLMD, valid_BLM)
+        return EncodedNeighbors(x_BLKRE, embedded.valid_BLKR)
 
 
-class _Angles:
-    """Rotations by position, computed once for each."""
+class TokenCache:
+    """What a text's tokens left behind: keys and values, neighbors, the unfinished chunk.
 
-    def __init__(self, config: ModelConfig) -> None:
-        self._head_width = config.dim_head
-        self._turns: list[_Turn] = []
-        self._grow(max(config.max_seq_len, 2 * config.chunk_size))
+    Args:
+        cache: What the model has read, of one text.
+        chunk_size: Tokens per chunk.
+    """
 
-    def at(self, position: int) -> _Turn:
-        """Return the rotation of a position."""
-        if position >= len(self._turns):
-            self._grow(2 * position)
-        return self._turns[position]
+    def __init__(self, cache: DecoderCache, chunk_size: int) -> None:
+        self.left_padding = cache.left_padding
+        self.num_tokens = cache.num_tokens
+        self.k_HSP = [_paired(_array(layer.k_BHSP[0])) for layer in cache.layers]
+        self.v_HSP = [_array(layer.v_BHSP[0]).copy() for layer in cache.layers]
+        self.neighbors = {
+            number: _Neighbors(readable, chunk_size) for number, readable in cache.neighbors.items()
+        }
+        self._unfinished_MD = _array(cache.unfinished_BMD[0]).copy()
+        self._num_unfinished = cache.num_unfinished
 
-    def _grow(self, size: int) -> None:
-        angles_SJ = rotary_angles(torch.arange(size), self._head_width)
-        cos_SJ, sin_SJ = angles_SJ.cos().numpy(), angles_SJ.sin().numpy()
-        self._turns = [_Turn(*pair) for pair in zip(cos_SJ, sin_SJ, strict=True)]
+    def keep_unfinished(self, x_D: Array) -> None:
+        """Keep the states of a token of the unfinished chunk, for the neighbor encoder."""
+        self._unfinished_MD[self._num_unfinished] = x_D
+        self._num_unfinished += 1
+
+    def take_chunk(self) -> tuple[Tensor, Tensor | None]:
+        """Return the states of the chunk, which is complete, and where its tokens exist."""
+        chunk = torch.from_numpy(self._unfinished_MD[: self._num_unfinished].copy())
+        lacking = len(self._unfinished_MD) - self._num_unfinished
+        self._num_unfinished = 0
+        if lacking == 0:
+            return chunk[None, None], None
+        valid = torch.ones(1, 1, lacking + len(chunk), dtype=torch.bool)
+        valid[..., :lacking] = False
+        return nn.functional.pad(chunk, (0, 0, lacking, 0))[None, None], valid
+
+    def shares(self) -> Array | None:
+        """Return the share of attention that the last token gave to each neighbor.
+
+        Returns:
+            (neighbors, 2), for a neighbor's text and its continuation, as a mean over layers
+            and heads; None where there was nothing to read.
+        """
+        if not self.neighbors:
+            return None
+        parts = [neighbors.shares() for neighbors in self.neighbors.values()]
+        return np.mean(parts, axis=0, dtype=np.float32)
+
+
+class _Turns:
+    """Rotation by position, as complex numbers, computed once for each."""
+
+    def __init__(self, head_width: int, size: int) -> None:
+        self._head_width = head_width
+        self._turn_SJ = self._compute(size)
+
+    def at(self, position: int) -> NDArray[np.complex64]:
+        """Return the rotation of each pair."""
+        if position >= len(self._turn_SJ):
+            self._turn_SJ = self._compute(2 * position)
+        turn_J: NDArray[np.complex64] = self._turn_SJ[position]
+        return turn_J
+
+    def _compute(self, size: int) -> NDArray[np.complex64]:
+        angle_SJ = rotary_angles(torch.arange(size), self._head_width)
+        return torch.polar(torch.ones_like(angle_SJ), angle_SJ).numpy()
+
+
+class _Neighbors:
+    """The encoded neighbors of a chunk, as one CCA layer reads them: real tokens only."""
+
+    def __init__(self, readable: ReadableNeighbors, chunk_size: int) -> None:
+        valid_W = readable.valid_BLW[0, 0].numpy()
+        self.k_HWP = _paired(_array(readable.k_BLHWP[0, 0])[:, valid_W])
+        self.v_HWP = np.ascontiguousarray(_array(readable.v_BLHWP[0, 0])[:, valid_W])
+        self.weight_HW: Array | None = None
+        """What the last token read."""
+        self._num_parts = 2 * readable.num_neighbors
+        self._parts_W = _parts(len(valid_W), readable.num_neighbors, chunk_size)[valid_W]
+
+    @classmethod
+    def of(
+        cls, cca: ChunkedCrossAttention, encoded: EncodedNeighbors, chunk_size: int
+    ) -> "_Neighbors":
+        """Project encoded neighbors for a layer."""
+        return cls(cca.readable(encoded.x_BLKRE, encoded.valid_BLKR), chunk_size)
+
+    def shares(self) -> NDArray[np.float64]:
+        """Return the share of each neighbor's text and continuation, (neighbors, 2)."""
+        if self.weight_HW is None or not self.weight_HW.shape[1]:
+            return np.zeros((self._num_parts // 2, 2))
+        sums: NDArray[np.float64] = np.zeros(self._num_parts)
+        sums += np.bincount(self._parts_W, self.weight_HW.mean(0), self._num_parts)
+        return sums.reshape(-1, 2)
+
+
+def _parts(num_places: int, num_neighbors: int, chunk_size: int) -> NDArray[np.int64]:
+    """Return for each place to which neighbor, and which part of it, it belongs."""
+    place_W = np.arange(num_places)
+    neighbor_W, inner_W = np.divmod(place_W, num_places // num_neighbors)
+    return 2 * neighbor_W + (inner_W >= chunk_size)
 
 
 class _Layer:
@@ -147,38 +226,37 @@ class _Layer:
 
     def __init__(self, layer: nn.Module) -> None:
         assert isinstance(layer, DecoderLayer)
+        self.cca = layer.cca
         self._attention = _SelfAttention(layer.attention)
         self._attention_residual = _Residual(layer.attention_residual)
-        self._cross: _CrossAttention | None = None
         if layer.cca is not None:
             self._cross = _CrossAttention(layer.cca.attention)
             self._cross_residual = _Residual(layer.cca_residual)
         self._feed_forward = _FeedForward(layer.feed_forward)
         self._feed_forward_residual = _Residual(layer.feed_forward_residual)
 
-    def attend_to_tokens(self, x_ND: Array, cache: DecoderCache, number: int, turn: _Turn) -> Array:
+    def attend_to_tokens(
+        self, x_D: Array, cache: TokenCache, number: int, turn_J: NDArray[np.complex64]
+    ) -> Array:
         """Return the stream after self-attention; the cache has the token afterwards."""
         residual = self._attention_residual
-        return residual.combine(x_ND, self._attention(residual.prepare(x_ND), cache, number, turn))
+        k_HSP, v_HSP = cache.k_HSP[number], cache.v_HSP[number]
+        update_D = self._attention(residual.prepare(x_D), k_HSP, v_HSP, cache.num_tokens, turn_J)
+        return residual.combine(x_D, update_D)
 
     def read_neighbors(
-        self, x_ND: Array, readable: ReadableNeighbors, turn: _Turn, chunk_size: int
-    ) -> tuple[Array, Array]:
-        """Return the stream after chunked cross-attention, and the share of each neighbor."""
-        assert self._cross is not None
+        self, x_D: Array, neighbors: _Neighbors, turn_J: NDArray[np.complex64]
+    ) -> Array:
+        """Return the stream after chunked cross-attention."""
+        if not neighbors.k_HWP.shape[1]:
+            return x_D
         residual = self._cross_residual
-        update_ND, share_NK2, any_N = self._cross(
-            residual.prepare(x_ND), readable, turn, chunk_size
-        )
-        changed_ND = residual.combine(x_ND, update_ND)
-        if not any_N.all():
-            changed_ND = np.where(any_N[:, None], changed_ND, x_ND)
-        return changed_ND, share_NK2
+        return residual.combine(x_D, self._cross(residual.prepare(x_D), neighbors, turn_J))
 
-    def feed(self, x_ND: Array) -> Array:
+    def feed(self, x_D: Array) -> Array:
         """Return the stream after the feed-forward layer."""
         residual = self._feed_forward_residual
-        return residual.combine(x_ND, self._feed_forward(residual.prepare(x_ND)))
+        return residual.combine(x_D, self._feed_forward(residual.prepare(x_D)))
 
 
 class _Residual:
@@ -188,13 +266,14 @@ class _Residual:
         self._norm = _norm(residual.norm)
         self._alpha = None if residual.alpha is None else np.float32(residual.alpha)
 
-    def prepare(self, x_ND: Array) -> Array:
-        return self._norm(x_ND) if self._alpha is None else x_ND
+    def prepare(self, x_D: Array) -> Array:
+        return self._norm(x_D) if self._alpha is None else x_D
 
-    def combine(self, x_ND: Array, update_ND: Array) -> Array:
+    def combine(self, x_D: Array, update_D: Array) -> Array:
         if self._alpha is None:
-            return x_ND + update_ND
-        return self._norm(self._alpha * x_ND + update_ND)
+            update_D += x_D
+            return update_D
+        return self._norm(self._alpha * x_D + update_D)
 
 
 class _SelfAttention:
@@ -202,23 +281,26 @@ class _SelfAttention:
 
     def __init__(self, attention: SelfAttention) -> None:
         self._num_heads = attention.num_heads
-        self._scale = np.float32(attention.head_width**-0.5)
-        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._qkv = np.concatenate([_array(part.weight) for part in parts])
-        self._out = _array(attention.out_proj.weight)
+        self._head_width = attention.head_width
+        scale = attention.head_width**-0.5
+        q_DI, k_DI = (
+            _paired_heads(part.weight, attention.num_heads)
+            for part in (attention.q_proj, attention.k_proj)
+        )
+        parts = (q_DI * np.float32(scale), k_DI, _transposed(attention.v_proj.weight))
+        self._qkv = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        self._out = _transposed(attention.out_proj.weight)
 
-    def __call__(self, x_ND: Array, cache: DecoderCache, number: int, turn: _Turn) -> Array:
+    def __call__(
+        self, x_D: Array, k_HSP: Array, v_HSP: Array, before: int, turn_J: NDArray[np.complex64]
+    ) -> Array:
         heads = self._num_heads
-        qkv_N3HP = _times(x_ND, self._qkv).reshape(len(x_ND), 3 * heads, -1)
-        _rotate(qkv_N3HP[:, : 2 * heads], turn)
-        kept = cache.layers[number]
-        k_NHSP, v_NHSP = kept.k_BHSP.numpy(), kept.v_BHSP.numpy()
-        k_NHSP[:, :, kept.length] = qkv_N3HP[:, heads : 2 * heads]
-        v_NHSP[:, :, kept.length] = qkv_N3HP[:, 2 * heads :]
-        kept.length += 1
-        q_NHP = qkv_N3HP[:, :heads] * self._scale
-        weight_NHS = _softmax(_scores(q_NHP, k_NHSP[:, :, : kept.length]))
-        return _times(_mix(weight_NHS, v_NHSP[:, :, : kept.length]), self._out)
+        qkv_3HP = np.dot(x_D, self._qkv).reshape(3 * heads, self._head_width)
+        _rotate(qkv_3HP[: 2 * heads], turn_J)
+        k_HSP[:, before] = qkv_3HP[heads : 2 * heads]
+        v_HSP[:, before] = qkv_3HP[2 * heads :]
+        weight_HS = _softmax(_scores(qkv_3HP[:heads], k_HSP[:, : before + 1]))
+        return np.dot(_mix(weight_HS, v_HSP[:, : before + 1]), self._out)
 
 
 class _CrossAttention:
@@ -226,79 +308,83 @@ class _CrossAttention:
 
     def __init__(self, attention: CrossAttention) -> None:
         self._num_heads = attention.num_heads
-        self._scale = np.float32(attention.head_width**-0.5)
-        self._query = _array(attention.q_proj.weight)
-        self._out = _array(attention.out_proj.weight)
+        q_DI = _paired_heads(attention.q_proj.weight, attention.num_heads)
+        self._query = np.ascontiguousarray(q_DI * np.float32(attention.head_width**-0.5))
+        self._out = _transposed(attention.out_proj.weight)
 
-    def __call__(
-        self, x_ND: Array, readable: ReadableNeighbors, turn: _Turn, chunk_size: int
-    ) -> tuple[Array, Array, NDArray[np.bool_]]:
-        q_NHP = _times(x_ND, self._query).reshape(len(x_ND), self._num_heads, -1)
-        _rotate(q_NHP, turn)
-        score_NHW = _scores(q_NHP * self._scale, readable.k_BLHWP[:, 0].numpy())
-        valid_NW = readable.valid_BLW[:, 0].numpy()
-        any_N: NDArray[np.bool_] = np.any(valid_NW, axis=-1, keepdims=False)
-        if not valid_NW.all():
-            score_NHW = np.where((valid_NW | ~any_N[:, None])[:, None], score_NHW, -np.inf)
-        weight_NHW = _softmax(score_NHW)
-        update_ND = _times(_mix(weight_NHW, readable.v_BLHWP[:, 0].numpy()), self._out)
-        share_NW = weight_NHW.mean(1)
-        if not any_N.all():
-            update_ND, share_NW = update_ND * any_N[:, None], share_NW * any_N[:, None]
-        share_NKR = share_NW.reshape(len(x_ND), readable.num_neighbors, -1)
-        parts = (share_NKR[..., :chunk_size].sum(-1), share_NKR[..., chunk_size:].sum(-1))
-        return update_ND, np.stack(parts, axis=-1), any_N
+    def __call__(self, x_D: Array, neighbors: _Neighbors, turn_J: NDArray[np.complex64]) -> Array:
+        q_HP = np.dot(x_D, self._query).reshape(self._num_heads, -1)
+        _rotate(q_HP, turn_J)
+        weight_HW = _softmax(_scores(q_HP, neighbors.k_HWP))
+        neighbors.weight_HW = weight_HW
+        return np.dot(_mix(weight_HW, neighbors.v_HWP), self._out)
 
 
 class _FeedForward:
     """``retro.model.layers.FeedForward`` for one token."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
-        self._up = _array(feed_forward.up_proj.weight)
-        self._down = _array(feed_forward.down_proj.weight)
+        self._up = _transposed(feed_forward.up_proj.weight)
+        self._down = _transposed(feed_forward.down_proj.weight)
 
-    def __call__(self, x_ND: Array) -> Array:
-        return _times(gelu(_times(x_ND, self._up)), self._down)
+    def __call__(self, x_D: Array) -> Array:
+        return np.dot(gelu(np.dot(x_D, self._up)), self._down)
 
 
-def gelu(x_ND: Array) -> Array:
-    """Return x times the normal distribution's probability of being below x.
+def gelu(x_I: Array) -> Array:
+    """Return x times the normal distribution's probability of being below x, float32.
 
-    NumPy has no error function. Torch's own GELU prepares a call of another library, which for
-    so few numbers takes ten times as long as its error function.
+    That is max(x, 0) - |x| Q(|x|), with the upper tail Q from formula 7.1.26 of Abramowitz and
+    Stegun, Handbook of Mathematical Functions, whose error is below 1e-7. NumPy has no error
+    function, and torch's wakes all threads for it, which on a busy machine takes milliseconds.
     """
-    half_ND = x_ND * _SQRT_HALF
-    torch.erf_(torch.from_numpy(half_ND))
-    half_ND += 1
-    half_ND *= x_ND
-    half_ND *= np.float32(0.5)
-    return half_ND
+    size_I = np.abs(x_I)
+    t_I = size_I * _TAIL_SCALE
+    t_I += 1
+    np.reciprocal(t_I, out=t_I)
+    tail_I = t_I * _TAIL_SERIES[0]
+    for coefficient in _TAIL_SERIES[1:]:
+        tail_I += coefficient
+        tail_I *= t_I
+    tail_I *= np.exp(size_I * size_I * _MINUS_HALF)
+    tail_I *= size_I
+    gelu_I = np.maximum(x_I, 0)
+    gelu_I -= tail_I
+    return gelu_I
 
 
 def _norm(module: nn.Module) -> Norm:
     """Return the function of a norm layer."""
     if isinstance(module, RMSNorm):
-        weight_D, width = _array(module.weight), np.float32(module.width)
-        gate_D = None if module.gate is None else _array(module.gate)
-
-        def rms_norm(x_ND: Array) -> Array:
-            mean_N1 = np.einsum("nd,nd->n", x_ND, x_ND)[:, None] / width
-            normed_ND = x_ND * (weight_D / np.sqrt(mean_N1 + np.float32(NORM_EPSILON)))
-            return normed_ND if gate_D is None else normed_ND / (1 + np.exp(-x_ND * gate_D))
-
-        return rms_norm
+        return _rms_norm(module)
     if isinstance(module, nn.LayerNorm):
-        scale_D, bias_D = _array(module.weight), _array(module.bias)
-        epsilon = np.float32(module.eps)
+        scale_D, bias_D, epsilon = _array(module.weight), _array(module.bias), module.eps
 
-        def layer_norm(x_ND: Array) -> Array:
-            centered_ND = x_ND - x_ND.mean(-1, keepdims=True)
-            variance_N1 = np.square(centered_ND).mean(-1, keepdims=True)
-            return centered_ND / np.sqrt(variance_N1 + epsilon) * scale_D + bias_D
+        def layer_norm(x_D: Array) -> Array:
+            centered_D = x_D - x_D.mean()
+            variance = float(np.dot(centered_D, centered_D)) / len(x_D)
+            centered_D *= scale_D * np.float32(1 / math.sqrt(variance + epsilon))
+            centered_D += bias_D
+            return centered_D
 
         return layer_norm
     assert isinstance(module, nn.Identity)
-    return lambda x_ND: x_ND
+    return lambda x_D: x_D
+
+
+def _rms_norm(module: RMSNorm) -> Norm:
+    weight_D, width = _array(module.weight), module.width
+
+    def rms_norm(x_D: Array) -> Array:
+        mean = float(np.dot(x_D, x_D)) / width
+        normed_D = weight_D * np.float32(1 / math.sqrt(mean + NORM_EPSILON))
+        normed_D *= x_D
+        return normed_D
+
+    if module.gate is None:
+        return rms_norm
+    gate_D = _array(module.gate)
+    return lambda x_D: rms_norm(x_D) / (1 + np.exp(-x_D * gate_D))
 
 
 def _array(weight: Tensor) -> Array:
@@ -306,35 +392,48 @@ def _array(weight: Tensor) -> Array:
     return array
 
 
-def _times(x_ND: Array, weight: Array) -> Array:
-    """Return ``x_ND @ weight.T``."""
-    if len(x_ND) == 1:
-        return (weight @ x_ND[0])[None]
-    product: Array = x_ND @ weight.T
-    return product
+def _transposed(weight: Tensor) -> Array:
+    """Return a weight as (inputs, outputs), in the order that suits a single row of inputs."""
+    return np.ascontiguousarray(_array(weight).T)
 
 
-def _rotate(x_NHP: Array, turn: _Turn) -> None:
-    """Rotate the first half of each head in place."""
-    pairs = len(turn.cos_J)
-    first, second = x_NHP[..., :pairs], x_NHP[..., pairs : 2 * pairs]
-    turned = first * turn.cos_J - second * turn.sin_J
-    second[...] = second * turn.cos_J + first * turn.sin_J
-    first[...] = turned
+def _paired_heads(weight: Tensor, num_heads: int) -> Array:
+    """Return a weight of queries or keys, (inputs, outputs), with its outputs in pairs."""
+    weight_HPD = _array(weight).reshape(num_heads, -1, weight.shape[1])
+    paired_HPD = _paired(np.ascontiguousarray(weight_HPD.transpose(0, 2, 1)))
+    return paired_HPD.transpose(1, 0, 2).reshape(weight.shape[1], -1)
 
 
-def _scores(q_NHP: Array, k_NHSP: Array) -> Array:
-    scores: Array = np.matmul(k_NHSP, q_NHP[..., None])[..., 0]
+def _paired(x_HSP: Array) -> Array:
+    """Return heads with the two numbers that are rotated together side by side.
+
+    The model has the first of all pairs, then the second of all, then what is not rotated. Side
+    by side they are one complex number. Products of queries and keys are the same either way.
+    """
+    pairs = x_HSP.shape[-1] // 4
+    order_P = np.arange(x_HSP.shape[-1])
+    order_P[: 2 * pairs] = order_P[: 2 * pairs].reshape(2, pairs).T.reshape(-1)
+    return np.ascontiguousarray(x_HSP[..., order_P])
+
+
+def _rotate(x_HP: Array, turn_J: NDArray[np.complex64]) -> None:
+    """Rotate the pairs of each head in place."""
+    pair_HJ = x_HP[:, : 2 * len(turn_J)].view(np.complex64)
+    pair_HJ *= turn_J
+
+
+def _scores(q_HP: Array, k_HSP: Array) -> Array:
+    scores: Array = np.matmul(k_HSP, q_HP[:, :, None])[:, :, 0]
     return scores
 
 
-def _mix(weight_NHS: Array, v_NHSP: Array) -> Array:
-    """Return the weighted values of all heads side by side, (texts, heads * head_width)."""
-    mixed: Array = np.matmul(weight_NHS[:, :, None], v_NHSP)
-    return mixed.reshape(len(mixed), -1)
+def _mix(weight_HS: Array, v_HSP: Array) -> Array:
+    """Return the weighted values of all heads side by side."""
+    mixed: Array = np.matmul(weight_HS[:, None], v_HSP)
+    return mixed.reshape(-1)
 
 
-def _softmax(score_NHS: Array) -> Array:
-    weight_NHS = np.exp(score_NHS - score_NHS.max(-1, keepdims=True))
-    weight_NHS /= weight_NHS.sum(-1, keepdims=True)
-    return weight_NHS
+def _softmax(score_HS: Array) -> Array:
+    weight_HS = np.exp(score_HS - score_HS.max(-1, keepdims=True))
+    weight_HS /= weight_HS.sum(-1, keepdims=True)
+    return weight_HS
