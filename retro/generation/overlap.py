@@ -62,11 +62,14 @@ class RunTracker:
         """Take the next token of the chunk; return the length of the longest run ending there."""
         before = self._ending
         self._ending = []
+        length = 0
         for source, ending in zip(self._sources, before, strict=True):
             longer = np.zeros_like(ending)
-            longer[1:] = np.where(source == token, ending[:-1] + 1, 0)
+            (places,) = (source == token).nonzero()
+            if len(places):
+                longer[places + 1] = ending[places] + 1
+                length = max(length, int(longer.max()))
             self._ending.append(longer)
-        length = max((int(ending.max(initial=0)) for ending in self._ending), default=0)
         if self.lengths and length != self.lengths[-1] + 1:
             self._close(before)
         self.lengths.append(length)

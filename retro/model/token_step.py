@@ -161,10 +161,13 @@ class TokenCache:
             (neighbors, 2), for a neighbor's text and its continuation, as a mean over layers
             and heads; None where there was nothing to read.
         """
-        if not self.neighbors:
+        layers = list(self.neighbors.values())
+        if not layers:
             return None
-        parts = [neighbors.shares() for neighbors in self.neighbors.values()]
-        return np.mean(parts, axis=0, dtype=np.float32)
+        # All layers read the same places.
+        total_W = sum((layer.weight_W for layer in layers[1:]), start=layers[0].weight_W)
+        share_K2 = np.bincount(layers[0].part_W, total_W, layers[0].num_parts).reshape(-1, 2)
+        return share_K2.astype(np.float32) / np.float32(len(layers))
 
 
 class _Turns:
@@ -193,10 +196,10 @@ class _Neighbors:
         valid_W = readable.valid_BLW[0, 0].numpy()
         self.k_HWP = _paired(_array(readable.k_BLHWP[0, 0])[:, valid_W])
         self.v_HWP = np.ascontiguousarray(_array(readable.v_BLHWP[0, 0])[:, valid_W])
-        self.weight_HW: Array | None = None
-        """What the last token read."""
-        self._num_parts = 2 * readable.num_neighbors
-        self._parts_W = _parts(len(valid_W), readable.num_neighbors, chunk_size)[valid_W]
+        self.weight_W = np.zeros(self.k_HWP.shape[1], dtype=np.float32)
+        """How much the last token read of each place, as a mean over heads."""
+        self.num_parts = 2 * readable.num_neighbors
+        self.part_W = _parts(len(valid_W), readable.num_neighbors, chunk_size)[valid_W]
 
     @classmethod
     def of(
@@ -204,14 +207,6 @@ class _Neighbors:
     ) -> "_Neighbors":
         """Project encoded neighbors for a layer."""
         return cls(cca.readable(encoded.x_BLKRE, encoded.valid_BLKR), chunk_size)
-
-    def shares(self) -> NDArray[np.float64]:
-        """Return the share of each neighbor's text and continuation, (neighbors, 2)."""
-        if self.weight_HW is None or not self.weight_HW.shape[1]:
-            return np.zeros((self._num_parts // 2, 2))
-        sums: NDArray[np.float64] = np.zeros(self._num_parts)
-        sums += np.bincount(self._parts_W, self.weight_HW.mean(0), self._num_parts)
-        return sums.reshape(-1, 2)
 
 
 def _parts(num_places: int, num_neighbors: int, chunk_size: int) -> NDArray[np.int64]:
@@ -316,7 +311,7 @@ class _CrossAttention:
         q_HP = np.dot(x_D, self._query).reshape(self._num_heads, -1)
         _rotate(q_HP, turn_J)
         weight_HW = _softmax(_scores(q_HP, neighbors.k_HWP))
-        neighbors.weight_HW = weight_HW
+        neighbors.weight_W = np.add.reduce(weight_HW, axis=0) / np.float32(self._num_heads)
         return np.dot(_mix(weight_HW, neighbors.v_HWP), self._out)
 
 
