@@ -10,9 +10,15 @@ from jobs.rows import GenerationRow
 from jobs.states import GenerationState
 from retro.config import LARGEST_INTEGER, SamplingConfig, config_from_dict, config_to_dict, shown
 from retro.errors import ConfigError
-from retro.generation.steering import Steering, given_from_list, steering_from_dict
+from retro.generation.steering import (
+    GivenNeighbor,
+    Steering,
+    given_from_list,
+    steering_from_dict,
+)
 
 Chunk = dict[str, Any]
+Given = dict[int, tuple[GivenNeighbor, ...]]
 ENDED_BY_ITSELF = {"end": "the model wrote the end of the text", "stop": "a stop string appeared"}
 
 
@@ -72,7 +78,7 @@ def plan_branch(
     inherited = chunks[:chunk_index]
     _check_tokens(inherited)
     before = steering_of(parent)
-    steering = _steer(before, chunk_index, changes)
+    steering = _steer(before, chunks, chunk_index, changes)
     reads_otherwise = (
         steering != replace(before, given=_given_from(before, chunk_index))
         or (changes.retrieval or mode) != mode
@@ -213,15 +219,20 @@ def _check_tokens(chunks: Sequence[Chunk]) -> None:
         )
 
 
-def _steer(before: Steering, chunk_index: int, changes: Changes) -> Steering:
-    """Add to the exclusions of the parent; replace the neighbors given to the first chunk."""
+def _steer(
+    before: Steering, chunks: Sequence[Chunk], chunk_index: int, changes: Changes
+) -> Steering:
+    """Add to the exclusions of the parent; replace the neighbors given to the first chunk.
+
+    What is now excluded is no longer given either, unless it is given again.
+    """
     extra = steering_from_dict(
         {
             "exclude_chunks": list(changes.exclude_chunks),
             "exclude_documents": list(changes.exclude_documents),
         }
     )
-    given = _given_from(before, chunk_index)
+    given = _without(_given_from(before, chunk_index), extra, chunks)
     if changes.neighbors is not None:
         given[chunk_index] = given_from_list(list(changes.neighbors))
     return Steering(
@@ -233,9 +244,27 @@ def _steer(before: Steering, chunk_index: int, changes: Changes) -> Steering:
     )
 
 
-def _given_from(steering: Steering, first: int) -> dict[int, Any]:
+def _given_from(steering: Steering, first: int) -> Given:
     # What was given to earlier chunks is in the chunks that are taken over.
     return {index: given for index, given in steering.given.items() if index >= first}
+
+
+def _without(given: Given, excluded: Steering, chunks: Sequence[Chunk]) -> Given:
+    """Return given neighbors without the excluded ones.
+
+    A chunk that would be left with none retrieves its own again.
+    """
+    gone = set(excluded.exclude_chunks)
+    for chunk in chunks:
+        for neighbor in chunk["neighbors"]:
+            if neighbor["document"] in excluded.exclude_documents:
+                gone.add(neighbor["chunk_id"])
+    kept: Given = {}
+    for index, neighbors in given.items():
+        rest = tuple(one for one in neighbors if one.chunk_id is None or one.chunk_id not in gone)
+        if rest or not neighbors:
+            kept[index] = rest
+    return kept
 
 
 def _num_written(chunks: Sequence[Chunk]) -> int:

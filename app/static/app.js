@@ -264,6 +264,13 @@
     });
   }
 
+  /* Gradio's drop-down lists open at any key, a moment later: also at the one that leaves them,
+   * and then they lie over the page until it is left. */
+  const LEAVING = ["Tab", "Shift", "Control", "Alt", "Meta"];
+  document.addEventListener("keydown", (event) => {
+    if (LEAVING.includes(event.key) && event.target.matches?.("input[role=combobox]")) event.stopPropagation();
+  }, true);
+
   /* A live part is replaced when it changes. Focus, open details, scrolled boxes and a click
    * that began before the replacement must not be lost. */
   const keyOf = (element) => {

@@ -41,7 +41,10 @@
     const cancel = button("Cancel"), go = button("Branch", "primary", "submit");
     row.append(field("Seed", seed, result.dataset.seed), cancel, go);
     row.firstChild.classList.add("push-right");
-    form.append(heading, make("p", "dim small", hint), content, problem, row);
+    // What is wrong is told beside the button that was pressed: the dialog may be scrolled.
+    const foot = make("div", "foot");
+    foot.append(problem, row);
+    form.append(heading, make("p", "dim small", hint), content, foot);
     dialog.append(form);
     cancel.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => {
@@ -145,10 +148,17 @@
         const answer = await call("POST", `/api/v1/corpora/${encodeURIComponent(corpus)}/search`, { text: words.value, k: 5 });
         found.replaceChildren(...answer.neighbors.map((one) => {
           const row = make("div", "row found"), add = button("Add");
-          add.addEventListener("click", () => { editable(list, nameOf(one), { ...one, source: "chosen" }); row.remove(); });
+          add.addEventListener("click", () => {
+            editable(list, nameOf(one), { ...one, source: "chosen" });
+            const next = row.nextElementSibling ?? row.previousElementSibling;
+            (next?.querySelector("button") ?? words).focus();
+            row.remove();
+          });
           row.append(make("span", "path", `${nameOf(one)}: ${one.text.slice(0, 120)}`), add);
           return row;
         }));
+        // What was found stands at the end of the dialog, which may be out of sight.
+        box.scrollIntoView({ block: "end" });
       } catch (error) {
         found.replaceChildren(make("p", "bad-text", error.message));
       } finally {

@@ -108,6 +108,33 @@ def test_a_chunk_reads_exactly_the_neighbors_given_to_it(trained: Trained, paren
     assert later["chunks"][index]["neighbors"] == child["chunks"][index]["neighbors"]
 
 
+def test_what_is_excluded_is_no_longer_given(trained: Trained, parent: Json) -> None:
+    index = num_prompt(parent)
+    first, second = parent["chunks"][index]["neighbors"][:2]
+    given = [
+        {"chunk_id": first["chunk_id"], "text": "an edited text"},
+        {"chunk_id": second["chunk_id"]},
+        {"text": "green hills by old rivers"},
+    ]
+    child = branch(trained, parent, chunk_index=index, neighbors=given)
+
+    without = branch(trained, child, chunk_index=index, exclude_chunks=[first["chunk_id"]])
+    read = without["chunks"][index]["neighbors"]
+    assert [one["source"] for one in read] == ["chosen", "written"]
+    assert without["seed"] == child["seed"]
+    neither = branch(trained, without, chunk_index=index, exclude_documents=[second["document"]])
+    assert [one["source"] for one in neither["chunks"][index]["neighbors"]] == ["written"]
+
+    alone = branch(trained, parent, chunk_index=index, neighbors=given[:1])
+    again = branch(trained, alone, chunk_index=index, exclude_chunks=[first["chunk_id"]])
+    read = again["chunks"][index]["neighbors"]
+    assert {one["source"] for one in read} == {"retrieved"}
+    assert first["chunk_id"] not in [one["chunk_id"] for one in read]
+    nothing = branch(trained, parent, chunk_index=index, neighbors=[])
+    still = branch(trained, nothing, chunk_index=index, exclude_chunks=[first["chunk_id"]])
+    assert still["chunks"][index]["neighbors"] == []
+
+
 def test_a_branch_may_switch_retrieval_off_and_on_again(trained: Trained, parent: Json) -> None:
     index = num_prompt(parent) + 1
 

@@ -19,6 +19,13 @@ PRINTED = {
         r"'config\.json', 'model\.safetensors', 'origin\.json', 'tokenizer\.json'\]",
         r"corpus 4 \d\.\d\d",
     ],
+    6: [
+        r"1\. \w+\.txt: \d+% of the attention",
+        r"longest shared run: \d+ tokens",
+        r"are [+-]\d\.\d\d nats more likely",
+        r"without try\.txt: \[(?!.*try\.txt).*\.txt'\]",
+        r"by hand: \['written'\] \['retrieved', 'retrieved'\]",
+    ],
 }
 
 
@@ -27,8 +34,8 @@ def sections() -> dict[int, str]:
     return {int(number): text for number, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def test_there_are_five_examples() -> None:
-    assert list(sections()) == list(PRINTED) == [1, 2, 3, 4, 5]
+def test_there_are_six_examples() -> None:
+    assert list(sections()) == list(PRINTED) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("number", PRINTED)
