@@ -6,6 +6,7 @@ the left so that it ends with a whole chunk: short prompts retrieve too (arXiv:2
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -33,9 +34,13 @@ class Generator:
         self.tokenizer = tokenizer
         self.corpus = corpus
         self.device = model.token_embedding.weight.device
-        self.step = TokenStep(model) if suits_token_step(model) else None
         if corpus is not None:
             check_corpus(corpus, tokenizer.fingerprint, model.chunk_size)
+
+    @cached_property
+    def step(self) -> TokenStep | None:
+        """What reads single tokens faster than the model; None where it cannot."""
+        return TokenStep(self.model) if suits_token_step(self.model) else None
 
     @classmethod
     def open(
@@ -114,7 +119,7 @@ class Generator:
         tokens = self._prompt_tokens(prompt) if isinstance(prompt, str) else prompt.token_ids
         session = Session(
             self.model,
-            self.step,
+            self.step if config.num_samples == 1 else None,
             self.tokenizer,
             config,
             finder=finder,

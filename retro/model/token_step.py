@@ -36,11 +36,16 @@ _TAIL_SERIES = [
 ]
 
 
+LARGEST_COPY = 2**31
+"""Bytes of weights; of a larger model, most computers have no room for a second copy."""
+
+
 def suits_token_step(model: RETRO) -> bool:
-    """Return whether a model can be read by ``TokenStep``: on a CPU, in float32."""
-    weight = model.token_embedding.weight
-    return weight.device.type == "cpu" and all(
-        parameter.dtype == torch.float32 for parameter in model.parameters()
+    """Return whether a model can be read by ``TokenStep``: on a CPU, in float32, not too large."""
+    weights = list(model.parameters())
+    fits = sum(weight.numel() * weight.element_size() for weight in weights) <= LARGEST_COPY
+    return fits and all(
+        weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights
     )
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from retro import RETRO
+from retro.model import token_step
 from retro.model.token_step import TokenStep, gelu, suits_token_step
 
 SIZES = {
@@ -187,6 +188,16 @@ def test_only_models_in_float32_on_a_cpu_are_read_in_numpy() -> None:
     assert suits_token_step(make_model())
     assert not suits_token_step(make_model().bfloat16())
     assert not suits_token_step(make_model().to("meta"))
+
+
+def test_no_second_copy_is_made_of_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    num_bytes = 4 * sum(weight.numel() for weight in model.parameters())
+
+    monkeypatch.setattr(token_step, "LARGEST_COPY", num_bytes)
+    assert suits_token_step(model)
+    monkeypatch.setattr(token_step, "LARGEST_COPY", num_bytes - 1)
+    assert not suits_token_step(model)
 
 
 @torch.inference_mode()
