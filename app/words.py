@@ -24,6 +24,10 @@ REASON_WORDS = {
     "stop": "ended before a stop string",
     "stopped": "stopped",
 }
+OWN_ENDS = {
+    "end": "The model ended this text. Regenerate from a chunk for another end.",
+    "stop": "A stop string ended this text. Regenerate from a chunk for another end.",
+}
 SETTING_WORDS = {
     "seed": "seed",
     "checkpoint_step": "checkpoint",
@@ -51,6 +55,15 @@ def setting_words(generation: Generation) -> Iterator[str]:
             yield f"{words} {value:,}" if isinstance(value, int) else f"{words} {value:g}"
     for text in settings.get("stop") or ():
         yield f"stop string {text!r}"
+
+
+def own_end(finish: Mapping[str, Any]) -> str:
+    """Return why a text cannot be continued, nothing if it can.
+
+    Args:
+        finish: How it ended, as in the result of its generation.
+    """
+    return OWN_ENDS.get(str(finish.get("reason")), "")
 
 
 def text_title(generation: Generation, text: Text, place: int) -> str:

@@ -59,4 +59,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
     go.click(generate, form.fields, shown, **PRIVATE).success(
         None, page.query, None, js=CHANGE_ADDRESS, **PRIVATE
     )
-    follow_link.click(follow, page.query, shown, js=READ_WANTED, **quiet)
+    # Who goes back at once presses it while the answer before is still being shown.
+    follow_link.click(
+        follow, page.query, shown, js=READ_WANTED, trigger_mode="always_last", **quiet
+    )

@@ -12,6 +12,7 @@ from app.pages.cards import RUNNING
 from app.pages.result import render_result
 from app.services.services import Services
 from app.ui import Query, empty, missing
+from app.words import own_end
 from jobs.errors import JobError, NotFoundError
 from retro.errors import RetroError
 
@@ -52,7 +53,8 @@ class Output:
         except NotFoundError as error:
             return missing(error)
         key = tuple(query.get(name) for name in ("gen", "text", "chunk"))
-        stamp = (summary["state"], summary["corpus_id"], summary["finished_at"])
+        corpus_id = _corpus_id(self._services, summary)
+        stamp = (summary["state"], corpus_id, summary["finished_at"])
         now = time.monotonic()
         with self._lock:
             kept = self._kept.get(key)
@@ -81,6 +83,7 @@ def render_output(services: Services, query: Query) -> str:
         generation = services.generations.get(generation_id)
     except NotFoundError as error:
         return missing(error)
+    generation = {**generation, "corpus_id": _corpus_id(services, generation)}
     return HEADING + render_result(
         generation,
         partial,
@@ -89,6 +92,12 @@ def render_output(services: Services, query: Query) -> str:
         parent=_parent(services, generation),
         names=_names(services, generation),
     )
+
+
+def _corpus_id(services: Services, generation: dict[str, Any]) -> str | None:
+    """Return the corpus that was read, None if it is gone and nothing can link to it."""
+    corpus_id = generation["corpus_id"]
+    return corpus_id if corpus_id is not None and services.corpora.exists(corpus_id) else None
 
 
 def _invitation(services: Services, query: Query) -> str:
@@ -136,18 +145,23 @@ def render_controls(services: Services, query: Query) -> str:
         summary = None
     is_running = summary is not None and summary["state"] == RUNNING
     variant = _variant(summary, query) if summary is not None else "on"
-    can_continue = False
-    if summary is not None and not is_running:
-        finish = (summary["result"] or {}).get(variant) or {}
-        can_continue = finish.get("reason") not in ("end", "stop")
+    finish = (summary["result"] or {}).get(variant) or {} if summary is not None else {}
+    why = own_end(finish)
+    title = why or _which_side(summary)
+    can_continue = summary is not None and not is_running and not why
     shown = escape(generation_id)
     return (
         f'<div class="controls"><button type="button" class="btn" id="stop" '
         f'data-call="POST /api/v1/generations/{shown}/stop"{"" if is_running else " disabled"}>'
         f'Stop</button><button type="button" class="btn" id="continue" data-continue="{shown}" '
-        f'data-variant="{escape(variant)}"{"" if can_continue else " disabled"}>'
+        f'data-variant="{escape(variant)}" title="{title}"{"" if can_continue else " disabled"}>'
         "Continue</button></div>"
     )
+
+
+def _which_side(summary: dict[str, Any] | None) -> str:
+    is_pair = summary is not None and mode_of(summary) == "both"
+    return "Continues the text with retrieval on" if is_pair else ""
 
 
 def _variant(summary: dict[str, Any], query: Query) -> str:

@@ -10,6 +10,7 @@ from app.words import (
     REASON_WORDS,
     exclusion_words,
     has_given_neighbors,
+    own_end,
     setting_words,
     steering_of,
 )
@@ -31,7 +32,9 @@ def render_summary(generation: Generation, text: Text | None) -> str:
 def render_side_summary(generation: Generation, text: Text) -> str:
     """Return the head of one of two texts side by side."""
     name = "Retrieval on" if text.has_retrieval else "Retrieval off"
-    disabled = " disabled" if generation["state"] == RUNNING or not text.written else ""
+    why = own_end(text.finish)
+    is_closed = generation["state"] == RUNNING or not text.written or why
+    disabled = f' disabled title="{why}"' if is_closed else ""
     button = (
         f'<button type="button" class="link" data-continue="{escape(generation["id"])}" '
         f'data-variant="{escape(text.variant)}"{disabled}>Continue</button>'

@@ -10,6 +10,7 @@ from app.services.changes import unfinished_runs
 from app.services.corpus_reading import CorpusReader
 from app.services.filling import document_bytes, fill_from_corpus, fill_from_sample
 from app.services.jobs import JobService
+from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.rows import CorpusRow, DocumentRow
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
@@ -133,6 +134,14 @@ class CorpusService(CorpusReader):
         runs = unfinished_runs(self._store, corpus_id)
         named = [{"id": run.id, "name": run.name} for run in runs]
         return {**self._to_dict(row), "unfinished_runs": named}
+
+    def exists(self, corpus_id: str) -> bool:
+        """Return whether a corpus is still there."""
+        try:
+            self._store.get_corpus(corpus_id)
+        except NotFoundError:
+            return False
+        return True
 
     def disk_bytes(self, corpus_id: str) -> int:
         """Return the bytes a corpus takes on disk: its documents and what was built."""

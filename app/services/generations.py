@@ -185,17 +185,23 @@ class GenerationService:
         step = choose_step(
             self._home, model.run_id, model.run_name, parent.settings.get("checkpoint_step")
         )
-        order = make_order(
-            self._home,
-            self._corpora,
-            model=model,
-            step=step,
-            corpus_id=parent.corpus_id,
-            prompt=parent.prompt,
-            retrieval=plan.mode,
-            config=plan.config,
-            steering=plan.steering,
-        )
+        try:
+            order = make_order(
+                self._home,
+                self._corpora,
+                model=model,
+                step=step,
+                corpus_id=parent.corpus_id,
+                prompt=parent.prompt,
+                retrieval=plan.mode,
+                config=plan.config,
+                steering=plan.steering,
+            )
+        except NotFoundError:
+            raise MissingError(
+                "The corpus that this text was written from was deleted. Branch with retrieval "
+                "off, or write a new text with another corpus."
+            ) from None
         check_version(parent, order)
         return self._begin(order, parent, plan)
 

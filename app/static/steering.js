@@ -94,6 +94,8 @@
       documents.set(path, input);
       content.append(box);
     }
+    const [offBox, off] = tick("All of them: retrieval off from here on");
+    content.append(offBox);
     const num = wholeNumber(find("#result").dataset.neighbors, 1);
     const before = num.value;
     content.append(field("Neighbors for each chunk", num, before));
@@ -105,7 +107,8 @@
           exclude_documents: [...documents].filter(([, input]) => input.checked).map(([path]) => path),
         };
         if (num.value !== "" && num.value !== before) changes.num_neighbors = Number(num.value);
-        const some = changes.exclude_chunks.length || changes.exclude_documents.length || changes.num_neighbors;
+        if (off.checked) changes.retrieval = "off";
+        const some = changes.exclude_chunks.length || changes.exclude_documents.length || changes.num_neighbors || off.checked;
         return some ? changes : "Nothing was ticked or changed. Tick what is to be left out.";
       });
   }

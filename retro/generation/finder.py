@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retro.config import shown
 from retro.data.tokenizer import Tokenizer
 from retro.errors import InputError
 from retro.generation.events import NeighborSource, Segments, ShownNeighbor
@@ -54,6 +55,9 @@ class NeighborFinder:
         num_neighbors: Neighbors per chunk.
         steering: What is left out, and what is given by hand.
         device: Where keys are computed.
+
+    Raises:
+        InputError: Something is left out that is not in the corpus.
     """
 
     def __init__(
@@ -69,10 +73,16 @@ class NeighborFinder:
         self._num_neighbors = num_neighbors
         self._steering = steering
         self._device = device
-        paths = {record.path: row for row, record in enumerate(corpus.database.documents)}
-        # What is not in the corpus cannot be found anyway.
-        excluded = (paths.get(path) for path in steering.exclude_documents)
-        self._exclude_documents = [row for row in excluded if row is not None]
+        rows = {record.path: row for row, record in enumerate(corpus.database.documents)}
+        for path in steering.exclude_documents:
+            if path not in rows:
+                raise InputError(
+                    f"exclude_documents must name documents of the corpus, got {shown(path)}. "
+                    f"Give the relative path as it stands beside a neighbor."
+                )
+        self._exclude_documents = [rows[path] for path in steering.exclude_documents]
+        for chunk_id in steering.exclude_chunks:
+            self._check_chunk(chunk_id)
 
     def find(self, chunks_LM: NDArray[np.int32], reader_indices: Sequence[int]) -> list[Found]:
         """Return the neighbors of complete chunks.
@@ -124,13 +134,20 @@ class NeighborFinder:
         database = self._corpus.database
         return make_found(neighbors, database.chunk_size, self._tokenizer.pad_id)
 
-    def _place(self, chunk_id: int, rank: int) -> Neighbor:
+    def open(self) -> None:
+        """Load encoder and index now instead of with the first search."""
+        self._corpus.retriever(self._device).open()
+
+    def _check_chunk(self, chunk_id: int) -> None:
         num_chunks = self._corpus.database.num_chunks
         if chunk_id >= num_chunks:
             raise InputError(
                 f"chunk_id must be between 0 and {num_chunks - 1}, got {chunk_id}. "
                 f"Choose a chunk of the corpus that is read."
             )
+
+    def _place(self, chunk_id: int, rank: int) -> Neighbor:
+        self._check_chunk(chunk_id)
         described = self._corpus.retriever(self._device).describe(
             np.array([chunk_id]), np.array([0.0])
         )

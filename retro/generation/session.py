@@ -78,6 +78,8 @@ class Session:
     def _run(
         self, tokens: list[int], prefix: Prefix | None, should_stop: Callable[[], bool]
     ) -> Iterator[Event]:
+        if self._finder is not None:
+            self._finder.open()
         self._began = time.perf_counter()
         first = len(prefix.chunks[0].token_ids) if prefix else len(tokens)
         self._padding = -first % self._size
@@ -190,7 +192,8 @@ class Session:
         if chunk is None:
             return
         draft = ChunkDraft(index, sample.found.neighbors)
-        share_K2 = np.array(chunk.shares, dtype=np.float32) if sample.found.neighbors else None
+        # Without neighbors so far, its tokens have read none, even where the next ones will.
+        share_K2 = np.array(chunk.shares, dtype=np.float32) if chunk.shares else None
         texts = sample.writer.texts[-len(chunk.token_ids) :]
         for token, text, value in zip(chunk.token_ids, texts, chunk.logprobs, strict=True):
             draft.add(token, text, value, share_K2)

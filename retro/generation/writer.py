@@ -41,24 +41,24 @@ class ChunkDraft:
         self.logprobs: list[float | None] = []
         self.other_logprobs: list[float | None] | None = None
         self._tracker = RunTracker([neighbor.value_ids for neighbor in neighbors])
-        self._share_K2 = np.zeros((len(neighbors), 2))
+        self._shares: list[Share] = []
 
     def add(self, token: int, text: str, logprob: float | None, share_K2: Share) -> int:
         """Take the next token; return the length of the run that ends there."""
         self.tokens.append(token)
         self.texts.append(text)
         self.logprobs.append(logprob)
-        if share_K2 is not None:
-            # Texts side by side may have different numbers of neighbors.
-            self._share_K2 += share_K2[: len(self.neighbors)]
+        # Texts side by side may have different numbers of neighbors.
+        self._shares.append(None if share_K2 is None else share_K2[: len(self.neighbors)])
         return self._tracker.add(token)
 
     def cut(self, num_tokens: int, last_text: str) -> "ChunkDraft":
         """Return the same chunk with its first tokens only, the last one showing a given text."""
         made = ChunkDraft(self.index, self.neighbors, is_prompt=self.is_prompt)
-        share_K2 = self._share_K2 / max(1, len(self.tokens))
         texts = [*self.texts[: num_tokens - 1], last_text]
-        for token, text, logprob in zip(self.tokens, texts, self.logprobs, strict=False):
+        for token, text, logprob, share_K2 in zip(
+            self.tokens, texts, self.logprobs, self._shares, strict=False
+        ):
             made.add(token, text, logprob, share_K2)
         if self.other_logprobs is not None:
             made.other_logprobs = self.other_logprobs[:num_tokens]
@@ -78,7 +78,7 @@ class ChunkDraft:
         )
 
     def _compared_neighbors(self) -> list[ShownNeighbor]:
-        share_K2 = self._share_K2 / max(1, len(self.tokens))
+        share_K2 = self._mean_share()
         was_read = bool(share_K2.any())
         compared = []
         for neighbor, share_2 in zip(self.neighbors, share_K2, strict=True):
@@ -96,6 +96,14 @@ class ChunkDraft:
                 )
             )
         return compared
+
+    def _mean_share(self) -> NDArray[np.float64]:
+        """Return the mean over the tokens that read the neighbors, (neighbors, 2)."""
+        known = [share_K2 for share_K2 in self._shares if share_K2 is not None]
+        if not known:
+            return np.zeros((len(self.neighbors), 2))
+        mean_K2: NDArray[np.float64] = np.mean(known, axis=0, dtype=np.float64)
+        return mean_K2
 
 
 def _with_runs(segments: Sequence[tuple[str, int]], runs: Sequence[int]) -> list[tuple[str, int]]:

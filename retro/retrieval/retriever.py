@@ -114,9 +114,17 @@ class Retriever:
         ranges += [self._values_with(id) for id in exclude_chunks]
         excluded_X2 = _disjoint(ranges)
         with self._lock:
-            if self._search is None:
-                self._search = self._open_search()
-            return self._search.nearest(chunks_NM.astype(np.int32), k, excluded_X2)
+            return self._opened().nearest(chunks_NM.astype(np.int32), k, excluded_X2)
+
+    def open(self) -> None:
+        """Load encoder and index now instead of with the first search."""
+        with self._lock:
+            self._opened()
+
+    def _opened(self) -> "KeySearch":
+        if self._search is None:
+            self._search = self._open_search()
+        return self._search
 
     def _values_with(self, chunk_id: int) -> range:
         """Return the retrievable chunks whose retrieved value holds a chunk."""

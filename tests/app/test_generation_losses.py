@@ -14,7 +14,7 @@ from jobs.store import Store
 from retro.config import SamplingConfig
 from retro.generation.events import ChunkEvent, ChunkStart, TokenEvent
 from retro.generation.generate import Generator
-from tests.app.real_app import LIMITS, Trained
+from tests.app.real_app import LIMITS, Trained, run_waiting_jobs
 from tests.app.texts import body, moved_away, post, start_long, until_chunks, wait, wait_in
 
 pytestmark = pytest.mark.slow
@@ -78,6 +78,23 @@ def test_what_is_deleted_under_the_writer_ends_the_text_and_keeps_it(
     assert re.search(words, failed["message"])
     assert len(failed["chunks"]) >= 4
     assert post(trained).status_code == 200
+
+
+def test_a_text_whose_corpus_is_gone_goes_on_without_retrieval(trained: Trained) -> None:
+    services = trained.services
+    corpus = services.corpora.copy(trained.corpus_id, run_id=trained.run_id)
+    run_waiting_jobs(services)
+    parent = post(trained, corpus_id=corpus["id"]).json()
+    services.corpora.delete(corpus["id"])
+
+    for path, wanted in (("continue", {}), ("branch", {"chunk_index": len(parent["chunks"])})):
+        refused = trained.client.post(f"/api/v1/generations/{parent['id']}/{path}", json=wanted)
+        assert refused.status_code == 404
+        assert "was deleted. Branch with retrieval off" in refused.json()["detail"]
+    child = services.generations.branch(
+        parent["id"], chunk_index=len(parent["chunks"]), retrieval="off"
+    )
+    assert wait(trained, child["id"])["state"] == "succeeded"
 
 
 def test_a_run_deleted_while_its_text_waits_is_named(trained: Trained) -> None:

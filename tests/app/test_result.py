@@ -255,6 +255,17 @@ def test_side_by_side_aligns_chunks_and_measures_the_same_tokens_under_both() ->
     assert 'data-variant="off"' in card(shown, 1, "off")
 
 
+def test_a_side_that_ended_by_itself_says_why_it_is_not_continued() -> None:
+    generation = written.both()
+    generation["result"]["off"]["reason"] = "stop"
+    shown = render_result(generation, {}, 0)
+
+    on, off = re.findall(r"<button[^>]*data-continue[^>]*>", shown)
+    assert "disabled" not in on
+    assert "disabled" in off
+    assert "A stop string ended this text." in off
+
+
 def test_several_texts_are_one_link_each() -> None:
     generation = written.generation(settings={"num_samples": 3})
     other = written.chunks()
@@ -427,6 +438,10 @@ def test_a_text_that_has_ended_is_read_once(
     assert reads == []
     shown.render({**query, "text": "2"})
     assert reads == [generation["id"]]
+    assert f"/corpora?corpus={generation['corpus_id']}" in first
+    with monkeypatch.context() as gone:
+        gone.setattr(services.corpora, "exists", lambda _: False)
+        assert "/corpora?" not in shown.render(query)
     services.generations.delete(generation["id"])
     assert "There is no generation" in shown.render(query)
 

@@ -107,6 +107,7 @@ def test_a_text_is_written_looked_at_and_steered(
     a_run_is_marked_on_both_sides(page)
     picture(page, "generate-text")
 
+    retrieval_switched_off(page, server, first)
     regenerated = regenerate(page, server, first)
     excluded = exclude(page, server, regenerated)
     edited = edit(page, server, excluded)
@@ -204,6 +205,13 @@ def keys_reach_everything(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#card-on-1")).to_be_focused()
     expect(page.locator("#readout")).to_have_count(0)
+    page.locator("#gen-model input").focus()
+    for key in ("Tab", "Tab", "Shift+Tab", "Shift+Tab", "Shift+Tab"):
+        page.keyboard.press(key)
+    expect(page.locator("#gen-model input")).not_to_be_focused()
+    # Gradio opens a list some time after the key.
+    page.wait_for_timeout(400)
+    assert page.get_by_role("listbox").count() == 0
 
 
 def a_run_is_marked_on_both_sides(page: Page) -> None:
@@ -270,18 +278,41 @@ def exclude(page: Page, server: Server, before: str) -> str:
     return gen_of(page)
 
 
+def retrieval_switched_off(page: Page, server: Server, before: str) -> None:
+    card = page.locator("#result article:not(.prompt)").nth(1)
+    index = int(card.get_attribute("data-card") or 0)
+    card.get_by_role("button", name="Exclude and branch").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("checkbox", name="retrieval off from here on").check()
+    dialog.get_by_role("button", name="Branch", exact=True).click()
+
+    child = newest_branch(page, server, before)
+    assert child["settings"]["retrieval"] == "off"
+    assert child["seed"] == server.get(f"/generations/{before}")["seed"]
+    assert child["chunks"][index]["neighbors"] == []
+    page.go_back()
+    ended(page)
+
+
 def edit(page: Page, server: Server, before: str) -> str:
     chunk = server.get(f"/generations/{before}")["chunks"][-1]
     card = page.locator(f"#card-on-{chunk['index']}")
     card.get_by_role("button", name="Edit neighbors").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Text", exact=True).first.fill("the cat saw a dog")
+    texts = dialog.get_by_label("Text", exact=True)
+    dialog.get_by_role("button", name="Branch", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Nothing was changed")
+    expect(dialog.get_by_role("alert")).to_be_in_viewport(ratio=1)
+    texts.first.fill("the cat saw a dog")
     dialog.get_by_role("button", name="Add one by hand").click()
-    dialog.get_by_label("Text", exact=True).last.fill(HOSTILE)
+    texts.last.fill(HOSTILE)
     dialog.get_by_text("Choose a chunk of the corpus").click()
     dialog.get_by_label("Text to search for").fill("green hills")
     dialog.get_by_role("button", name="Find").click()
-    dialog.get_by_role("button", name="Add", exact=True).first.click()
+    found = dialog.get_by_role("button", name="Add", exact=True)
+    expect(found.last).to_be_in_viewport(ratio=1)
+    found.first.click()
+    expect(found.first).to_be_focused()
     dialog.get_by_role("button", name="Branch", exact=True).click()
 
     child = newest_branch(page, server, before)
@@ -344,7 +375,7 @@ def a_text_is_deleted_from_the_history(page: Page, server: Server, oldest: str) 
     history = page.locator("#history li")
     before = history.count()
     row = page.locator(f"#history li:has(a[href='/generate?gen={oldest}'])")
-    assert page.locator("#history .tag", has_text="branch").count() == 4
+    assert page.locator("#history .tag", has_text="branch").count() == 5
     row.get_by_role("button", name="Delete").click()
     page.locator("dialog").get_by_role("button", name="Keep it").click()
     row.get_by_role("button", name="Delete").click()

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from retro.errors import InputError
@@ -26,10 +27,9 @@ def assert_same_chunks(found: list[dict[str, Any]], expected: list[dict[str, Any
             assert one[name] == other[name], name
         for values in ("logprobs", "other_logprobs"):
             assert one[values] == pytest.approx(other[values], abs=1e-4), values
-        shares = [
-            [item["attention_share"] for item in chunk["neighbors"]] for chunk in (one, other)
-        ]
-        assert shares[0] == pytest.approx(shares[1], abs=1e-4)
+        for name in ("attention_share", "continuation_share"):
+            shares = [[item[name] for item in chunk["neighbors"]] for chunk in (one, other)]
+            assert shares[0] == pytest.approx(shares[1], abs=1e-4), name
         ids = [[item["chunk_id"] for item in chunk["neighbors"]] for chunk in (one, other)]
         assert ids[0] == ids[1]
 
@@ -53,6 +53,13 @@ def test_continuing_gives_what_a_longer_text_would_have_been(
     assert whole.finish.slid, "the window never moved, so this proves less"
     assert more.finish is not None
     assert more.finish.num_tokens == 70 - first_part
+    # What is told first was compared with nothing yet.
+    for one, other in zip(more.starts, whole.starts[first_new:], strict=True):
+        assert [item.token_ids for item in one.neighbors] == [
+            item.token_ids for item in other.neighbors
+        ]
+        pieces = [piece for item in one.neighbors for piece in item.text_segments]
+        assert {run for _, run in pieces} <= {0}
 
 
 @pytest.mark.parametrize("index", [1, 3, 5])
@@ -93,13 +100,28 @@ def test_an_excluded_document_is_never_read(generator: Generator) -> None:
     documents = {one.document for event in free.chunks for one in event.chunk.neighbors}
     banned = sorted(documents)[0]
 
-    steered = write(
-        generator, max_new_tokens=40, steering=Steering(exclude_documents=(banned, "no/such.txt"))
-    )
+    steered = write(generator, max_new_tokens=40, steering=Steering(exclude_documents=(banned,)))
 
     seen = {one.document for event in steered.chunks for one in event.chunk.neighbors}
     assert banned not in seen
     assert seen
+
+
+@pytest.mark.parametrize(
+    ("steering", "message"),
+    [
+        (
+            Steering(exclude_documents=("no/such.txt",)),
+            "name documents of the corpus, got 'no/such",
+        ),
+        (Steering(exclude_chunks=(10**6,)), r"between 0 and \d+, got 1000000"),
+    ],
+)
+def test_leaving_out_what_is_not_there_is_refused(
+    generator: Generator, steering: Steering, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        write(generator, steering=steering)
 
 
 def test_given_neighbors_are_what_the_chunk_reads(generator: Generator) -> None:
@@ -153,6 +175,7 @@ def test_a_long_given_text_goes_on_as_its_continuation(generator: Generator) -> 
         (GivenNeighbor(chunk_id=10**6), r"between 0 and \d+, got 1000000"),
         (GivenNeighbor(text="abcdefghijklmnopqrstuvwxyz"), "at most 8 tokens, the model's chunk"),
         (GivenNeighbor(text="a", continuation="abcdefghijklmnop"), "continuation of a neighbor"),
+        (GivenNeighbor(text="abcdefghijklmnop", continuation="a"), "The text of a neighbor"),
     ],
 )
 def test_given_neighbors_that_do_not_fit_are_refused(
@@ -171,12 +194,60 @@ def test_no_given_neighbors_mean_none_are_read(generator: Generator) -> None:
     assert written.chunks[2].chunk.neighbors
 
 
-def test_a_text_without_neighbors_can_be_continued_with_them(generator: Generator) -> None:
-    off = write(generator, max_new_tokens=16, retrieval=False)
+@pytest.mark.parametrize("first_part", [16, 13])
+def test_a_text_without_neighbors_can_be_continued_with_them(
+    generator: Generator, first_part: int
+) -> None:
+    off = write(generator, max_new_tokens=first_part, retrieval=False)
 
     on = write(generator, Prefix.from_chunks(off.stored), max_new_tokens=8)
 
-    assert on.chunks[0].chunk.neighbors
+    neighbors = on.chunks[0].chunk.neighbors
+    assert neighbors
+    # The tokens from before read none; the share is that of the others.
+    assert sum(one.attention_share or 0 for one in neighbors) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_with_neighbors_can_be_continued_without_them(generator: Generator) -> None:
+    on = write(generator, max_new_tokens=13)
+
+    off = write(generator, Prefix.from_chunks(on.stored), max_new_tokens=8, retrieval=False)
+
+    assert len(off.ids) == 8
+    assert all(event.chunk.neighbors == [] for event in off.chunks)
+
+
+def test_a_chunk_that_was_given_no_neighbors_goes_on_without_any(generator: Generator) -> None:
+    begun = write(generator, "Capital:", max_new_tokens=13, steering=Steering(given={2: ()}))
+    assert begun.chunks[1].chunk.neighbors
+
+    more = write(generator, Prefix.from_chunks(begun.stored), max_new_tokens=8)
+
+    assert more.starts[0].neighbors == []
+    assert more.starts[1].neighbors
+
+
+def test_a_chosen_chunk_at_the_end_of_a_document_brings_its_own_tokens_alone(
+    generator: Generator,
+) -> None:
+    assert generator.corpus is not None
+    database = generator.corpus.database
+    ids = np.arange(database.num_retrievable)
+    is_short = (database.chunks_CM[ids] == generator.tokenizer.pad_id).any(1)
+    last = int(ids[is_short & (database.continuation_ids(ids) < 0)][0])
+
+    written = write(
+        generator,
+        max_new_tokens=9,
+        steering=Steering(given={2: (GivenNeighbor(chunk_id=last),)}),
+    )
+
+    shown = next(event.chunk for event in written.chunks if event.chunk.index == 2).neighbors[0]
+    row = database.chunks_CM[last].tolist()
+    assert shown.token_ids == [token for token in row if token != generator.tokenizer.pad_id]
+    assert shown.continuation_token_ids == []
+    assert (shown.chunk_id, shown.continuation) == (last, "")
+    assert "".join(piece for piece, _ in shown.text_segments) == shown.text
 
 
 @pytest.mark.parametrize("kept", [[], [1, 2], [0, 2]])

@@ -12,6 +12,7 @@ from retro.errors import ArtifactMissingError
 from retro.generation.generate import Generator
 from retro.generation.overlap import run_lengths
 from retro.generation.prefix import Prefix
+from retro.generation.steering import GivenNeighbor, Steering
 from retro.retrieval.retriever import Retriever
 from retro.run import Run
 from tests.retro.generation.conftest import CPU, PROMPT, by_sample, never_ends, sampling, write
@@ -22,15 +23,24 @@ pytestmark = pytest.mark.slow
 def test_texts_side_by_side_are_those_of_their_seeds(generator: Generator) -> None:
     config = sampling(num_samples=3, max_new_tokens=40)
 
-    samples = by_sample(generator.generate(PROMPT, config), 3)
+    samples = by_sample(generator.generate(PROMPT, config, score_other=True), 3)
 
-    alone = [write(generator, max_new_tokens=40, seed=3 + number) for number in range(3)]
+    alone = [
+        write(generator, max_new_tokens=40, seed=3 + number, score_other=True)
+        for number in range(3)
+    ]
     assert [sample.ids for sample in samples] == [one.ids for one in alone]
     assert len({tuple(sample.ids) for sample in samples}) == 3
     for sample, one in zip(samples, alone, strict=True):
         assert [chunk["segments"] for chunk in sample.stored] == [
             chunk["segments"] for chunk in one.stored
         ]
+        for chunk, expected in zip(sample.stored, one.stored, strict=True):
+            for values in ("logprobs", "other_logprobs"):
+                assert chunk[values] == pytest.approx(expected[values], abs=1e-4), values
+            for name in ("attention_share", "continuation_share"):
+                shares = [[item[name] for item in side["neighbors"]] for side in (chunk, expected)]
+                assert shares[0] == pytest.approx(shares[1], abs=1e-4), name
 
 
 def test_a_text_that_ends_early_leaves_the_others_alone(trained_run: Run) -> None:
@@ -86,6 +96,27 @@ def test_the_text_ends_in_front_of_a_stop_string(generator: Generator) -> None:
     assert borders
 
 
+@pytest.mark.parametrize("place", [9, 23, 40])
+def test_a_text_that_a_stop_string_cut_is_told_like_one_of_that_length(
+    generator: Generator, place: int
+) -> None:
+    stop = texts_of(generator)[place : place + 12]
+
+    cut = write(generator, max_new_tokens=60, stop=(stop,), score_other=True)
+
+    short = write(generator, max_new_tokens=len(cut.ids), score_other=True)
+    assert cut.reason == "stop"
+    assert cut.ids == short.ids
+    for one, other in zip(cut.stored, short.stored, strict=True):
+        for name in ("index", "token_ids", "is_prompt", "runs"):
+            assert one[name] == other[name], name
+        for values in ("logprobs", "other_logprobs"):
+            assert one[values] == pytest.approx(other[values], abs=1e-4), values
+        for name in ("attention_share", "continuation_share"):
+            shares = [[item[name] for item in side["neighbors"]] for side in (one, other)]
+            assert shares[0] == pytest.approx(shares[1], abs=1e-5), name
+
+
 def test_a_stop_string_that_never_comes_holds_nothing_back_at_the_end(
     generator: Generator,
 ) -> None:
@@ -117,6 +148,28 @@ def test_tokens_are_told_as_soon_as_they_are_safe(generator: Generator) -> None:
     assert max(lags) <= 4
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_text_that_ends_inside_a_character_shows_that(generator: Generator, stops: bool) -> None:
+    cut = 0
+    # Tokens that are nearly random, single bytes among them; no length ends with a chunk.
+    for length in [*range(1, 8), *range(9, 16)]:
+        asked = itertools.count(1)
+        written = write(
+            generator,
+            "Capital:",
+            max_new_tokens=length + stops,
+            temperature=100.0,
+            should_stop=lambda asked=asked, length=length: stops and next(asked) > length,
+        )
+
+        assert len(written.ids) == length
+        prompt = generator.tokenizer.encode("Capital:")
+        whole = generator.tokenizer.decode([*prompt, *written.ids])
+        assert "Capital:" + written.text == whole
+        cut += written.text != "".join(event.text for event in written.tokens)
+    assert cut
+
+
 def test_greedy_takes_the_likeliest_and_needs_no_seed(generator: Generator) -> None:
     first, second = (texts_of(generator, temperature=0, seed=seed) for seed in (1, 2))
 
@@ -129,6 +182,11 @@ def test_the_repetition_penalty_reduces_repetition(generator: Generator) -> None
         return len(set(ids))
 
     assert distinct(1.8) > distinct(1.0)
+    # Nothing is said twice, and nothing that the prompt has.
+    strong = write(generator, max_new_tokens=25, temperature=0, repetition_penalty=10.0).ids
+    assert len({*generator.tokenizer.encode(PROMPT), *strong}) == len(
+        {*generator.tokenizer.encode(PROMPT)}
+    ) + len(strong)
 
 
 @pytest.mark.parametrize("retrieval", [True, False])
@@ -156,6 +214,41 @@ def test_other_log_probabilities_are_those_of_the_same_tokens_the_other_way(
     assert others[1:] == pytest.approx(expected.tolist(), abs=1e-4)
     own = [value for chunk in chunks for value in chunk.logprobs]
     assert own[-8:] != pytest.approx(others[-8:], abs=1e-4)
+
+
+def test_the_other_way_reads_what_is_stored_and_what_was_given_by_hand(
+    generator: Generator,
+) -> None:
+    prompt, hand = "Capital:", "Zdravo"
+    steering = Steering(given={1: (GivenNeighbor(text="Bergen"),)})
+    begun = write(generator, prompt, max_new_tokens=13, steering=steering)
+
+    more = write(
+        generator,
+        Prefix.from_chunks(begun.stored),
+        max_new_tokens=9,
+        retrieval=False,
+        score_other=True,
+        steering=Steering(given={3: (GivenNeighbor(text=hand),)}),
+    )
+
+    sequence = generator.tokenizer.encode(prompt) + begun.ids + more.ids
+    values = np.zeros((1, 3, 2, 16), dtype=np.int64)
+    for row, event in enumerate(begun.chunks[1:]):
+        for rank, one in enumerate(event.chunk.neighbors):
+            values[0, row, rank, : len(one.token_ids)] = one.token_ids
+            rest = one.continuation_token_ids
+            values[0, row, rank, 8 : 8 + len(rest)] = rest
+    hand_ids = generator.tokenizer.encode(hand)
+    values[0, 2, 0, : len(hand_ids)] = hand_ids
+    padding = -len(begun.chunks[0].chunk.token_ids) % 8
+    with torch.inference_mode():
+        read = torch.tensor([sequence]), torch.from_numpy(values)
+        logits = generator.model(*read, left_padding=padding)[0]
+    expected = logits.log_softmax(-1)[range(len(sequence) - 1), sequence[1:]][-9:]
+    others = [value for event in more.chunks for value in event.chunk.other_logprobs or []]
+    assert others[:5] == [None] * 5
+    assert others[5:] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_off_touches_neither_encoder_nor_index(
@@ -271,6 +364,19 @@ def test_attention_shares_are_the_mean_over_the_tokens_of_the_chunk(
         assert sum(share or 0 for share in found) == pytest.approx(1, abs=1e-5)
         start = stop
     assert chunks[0].neighbors == []
+
+
+def test_shares_of_a_prompt_whose_chunks_have_different_numbers_of_neighbors(
+    generator: Generator,
+) -> None:
+    given = tuple(GivenNeighbor(text=text) for text in ("Capital", "Bergen", "export"))
+
+    written = write(generator, PROMPT * 2, steering=Steering(given={1: given}))
+
+    shares = [[one.attention_share for one in event.chunk.neighbors] for event in written.chunks]
+    assert [len(shares[index]) for index in (0, 1, 2, 3)] == [0, 3, 2, 2]
+    for found in shares[1:]:
+        assert sum(share or 0 for share in found) == pytest.approx(1, abs=1e-5)
 
 
 def test_neighbors_are_told_before_the_tokens_that_read_them(generator: Generator) -> None:

@@ -6,8 +6,12 @@ import torch
 from numpy.typing import NDArray
 
 from retro.config import SamplingConfig
+from retro.generation.finder import NOTHING
+from retro.generation.sample import Sample
 from retro.generation.sampling import Candidates, Draws, candidates, logprob
+from retro.generation.writer import SampleWriter
 from retro.model.sampling import tempered, top_k, top_p
+from tests.fakes import ByteTokenizer
 
 # Probabilities in an order that is not sorted.
 PROBABILITIES = np.array([0.2, 0.4, 0.1, 0.3])
@@ -149,9 +153,34 @@ def test_forbidden_tokens_are_never_drawn(number: float) -> None:
         logits = LOGITS.copy()
         logits[forbidden] = -np.inf
 
-        assert candidates(logits, config()).draw(number) != forbidden
+        for settings in (config(), config(top_k=4), config(top_p=0.999)):
+            found = candidates(logits, settings)
+            assert found.draw(number) != forbidden
+            # Not even where rounding leaves the sum of the others below the number.
+            assert len(found.ids_N) == 3
 
 
 def test_the_log_probability_is_that_before_all_settings() -> None:
     for token, probability in enumerate(PROBABILITIES):
         assert logprob(LOGITS * 1, token) == pytest.approx(np.log(probability), abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_never_gets_the_token_that_is_ruled_out(temperature: float) -> None:
+    sample = Sample(
+        writer=SampleWriter(0, ByteTokenizer(), [], ()),
+        draws=Draws(0),
+        seen_V=None,
+        found=NOTHING,
+        logits_V=LOGITS.copy(),
+        share_K2=None,
+        other=None,
+        other_logits_V=None,
+    )
+
+    for position in range(20):
+        assert sample.draw(config(temperature=temperature), never=1) != 1
+        sample.writer.tokens.append(position)
+
+    # The log-probability of the token is told from the same logits.
+    np.testing.assert_array_equal(sample.logits_V, LOGITS)

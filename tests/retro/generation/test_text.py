@@ -19,6 +19,14 @@ def test_pieces_are_the_whole_text(text: str) -> None:
     assert "".join(found) == text
 
 
+def test_pieces_show_a_character_that_was_cut() -> None:
+    tokenizer = ByteTokenizer()
+
+    found = pieces(tokenizer.encode("a🙂")[:-1], tokenizer)
+
+    assert found == ["a", "", "", "\N{REPLACEMENT CHARACTER}"]
+
+
 def test_a_character_appears_with_its_last_byte() -> None:
     tokenizer = ByteTokenizer()
     decoder = TokenDecoder(tokenizer)

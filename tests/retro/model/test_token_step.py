@@ -90,6 +90,18 @@ def test_logits_are_those_of_the_full_forward_pass(
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS[:2], ids=["plain", "gated"])
+@torch.inference_mode()
+def test_states_near_zero_are_normed_alike(kind: dict[str, object]) -> None:
+    model = make_model(**kind)
+    model.token_embedding.weight.data *= 1e-4
+    seq, retrieved = random_text(0)
+
+    logits, _ = read_single_tokens(model, seq, retrieved, 0)
+
+    torch.testing.assert_close(logits, model(seq, retrieved), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("given", [0, 7])
 @torch.inference_mode()
 def test_logits_without_retrieval(given: int) -> None:
@@ -172,6 +184,29 @@ def test_rows_of_a_cache_go_on_by_themselves() -> None:
     whole = model(seq, retrieved)[:, -1]
     torch.testing.assert_close(logits, whole[[2, 0, 0]], rtol=0, atol=1e-4)
     assert (cache.num_tokens, chosen.num_tokens) == (10, 11)
+
+
+@torch.inference_mode()
+def test_texts_that_go_on_from_one_cache_leave_each_other_alone() -> None:
+    model = make_model()
+    seq, retrieved = random_text(0)
+    step = TokenStep(model)
+    cache = model.new_cache(1)
+    model.read(seq[:, :10], cache, retrieved[:, :2])
+    others = 1 + seq % 49
+    texts = (seq, others)
+    caches = [step.take_over(cache) for _ in texts]
+
+    found = []
+    for t in range(10, 15):
+        values = retrieved[:, 2:3] if t == 11 else None
+        for text, own in zip(texts, caches, strict=True):
+            found.append(step.read(int(text[0, t]), own, values))
+
+    for row, text in enumerate(texts):
+        whole = torch.cat((seq[:, :10], text[:, 10:15]), 1)
+        expected = model(whole, retrieved[:, :3])[0, 10:]
+        np.testing.assert_allclose(np.stack(found[row::2]), expected.numpy(), atol=1e-4)
 
 
 def test_the_gelu_is_exact_to_single_precision() -> None:

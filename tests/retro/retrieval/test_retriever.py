@@ -10,7 +10,7 @@ from retro.data.documents import read_stored
 from retro.data.samples import sample_documents
 from retro.errors import ArtifactMismatchError, ConfigError, InputError, ShapeError
 from retro.retrieval.corpus import Corpus, build_corpus
-from tests.fakes import hash_embedder, small_corpus, store_texts
+from tests.fakes import hash_embedder, random_texts, small_corpus, store_texts
 
 HARD = "\U0001f600\u00e9 \u4e2d\r\n"
 
@@ -112,6 +112,37 @@ def test_excluded_documents_are_never_found(tmp_path: Path) -> None:
     ids_QK, distances_QK = retriever.search_chunks(chunks, 5, exclude_documents=everything)
     assert (ids_QK == -1).all()
     assert np.isinf(distances_QK).all()
+
+
+@pytest.fixture(scope="module")
+def few_chunks(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """So few chunks that one search returns all of them."""
+    return small_corpus(tmp_path_factory.mktemp("few"), random_texts(7, 12))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_exclusion_leaves_the_other_chunks_in_their_order(few_chunks: Corpus, seed: int) -> None:
+    database = few_chunks.database
+    retriever = few_chunks.retriever(embedder=hash_embedder)
+    assert 20 < database.num_retrievable <= 100
+    rng = np.random.default_rng(seed)
+    # In no order, next to each other, inside excluded documents, held out, not there at all.
+    chunks = rng.integers(database.num_chunks + 3, size=rng.integers(1, 9)).tolist()
+    documents = rng.choice(len(database.documents), size=seed % 3, replace=False).tolist()
+    queries = database.chunks_CM[-3:]
+    ids_QK, distances_QK = retriever.search_chunks(queries, 100)
+
+    left_QK, left_distances_QK = retriever.search_chunks(
+        queries, 100, exclude_documents=documents, exclude_chunks=chunks
+    )
+
+    for row, ids_K in enumerate(ids_QK):
+        brings_it_K = np.isin(ids_K, chunks) | np.isin(database.continuation_ids(ids_K), chunks)
+        from_it_K = np.isin(database.documents_C[ids_K], documents)
+        stays_K = (ids_K >= 0) & ~brings_it_K & ~from_it_K
+        found_K = left_QK[row] >= 0
+        assert left_QK[row][found_K].tolist() == ids_K[stays_K].tolist()
+        np.testing.assert_allclose(left_distances_QK[row][found_K], distances_QK[row][stays_K])
 
 
 def test_missing_neighbors_are_not_described(corpus: Corpus) -> None:
