@@ -103,10 +103,12 @@ def _likeliest(weight_V: NDArray[np.float32], config: SamplingConfig) -> NDArray
     falling_N = np.sort(weight_V)[::-1][:number]
     number = _reaching(falling_N, config.top_p)
     border = falling_N[number - 1]
-    above_N = np.flatnonzero(weight_V > border)
-    equal_N = np.flatnonzero(weight_V == border)[: number - len(above_N)]
-    ids_N = np.sort(np.concatenate((above_N, equal_N)))
-    return ids_N[weight_V[ids_N] > 0]
+    ids_N = np.flatnonzero(weight_V >= border)
+    if len(ids_N) > number:
+        above_N = np.flatnonzero(weight_V > border)
+        equal_N = np.flatnonzero(weight_V == border)[: number - len(above_N)]
+        ids_N = np.sort(np.concatenate((above_N, equal_N)))
+    return ids_N if border > 0 else ids_N[weight_V[ids_N] > 0]
 
 
 def _reaching(falling_N: NDArray[np.float32], share: float) -> int:
