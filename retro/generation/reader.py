@@ -35,9 +35,10 @@ class Reading:
 class Window:
     """Which part of a text the model sees.
 
-    The text lies on a grid of chunks, of which the model sees ``num_chunks``. When they are
-    full, the newer half of them is read again, from a chunk's start on, and the rest forgotten.
-    The start depends on the position alone, so a text that is taken up again is read as before.
+    The text lies on a grid of chunks. When the model has read as many tokens as ``num_chunks``
+    hold, the newer half of the chunks is read again, from a chunk's start on, and the rest
+    forgotten. The start depends on the position alone, so a text that is taken up again is read
+    as before.
     """
 
     chunk_size: int
@@ -51,12 +52,18 @@ class Window:
         kept = max(1, model.seq_len // model.chunk_size // 2)
         return cls(model.chunk_size, max(model.seq_len // model.chunk_size, kept + 1), kept)
 
-    def start(self, place: int) -> int:
-        """Return the first place on the grid that is seen when the token at ``place`` is read."""
+    def start(self, place: int, left_padding: int) -> int:
+        """Return the first place on the grid that is seen when the token at ``place`` is read.
+
+        Args:
+            place: Position of the token on the grid.
+            left_padding: Places at the start of the grid that hold no token.
+        """
+        if place < self.num_chunks * self.chunk_size + left_padding:
+            return 0
         beyond = place // self.chunk_size - self.num_chunks
         stride = self.num_chunks - self.kept_chunks
-        moves = 0 if beyond < 0 else beyond // stride + 1
-        return moves * stride * self.chunk_size
+        return (beyond // stride + 1) * stride * self.chunk_size
 
 
 class Reader:
@@ -94,6 +101,15 @@ class Reader:
         """Tokens of each text."""
         return len(self._tokens[0])
 
+    def num_before_move(self, most: int) -> int:
+        """Return how many of the next tokens, at most ``most``, are read in one window."""
+        first = self._padding + self.num_tokens
+        start = self._window.start(first, self._padding)
+        for number in range(1, most):
+            if self._window.start(first + number, self._padding) != start:
+                return number
+        return most
+
     def rows(self, rows: Sequence[int]) -> "Reader":
         """Return a reader of some of the texts, in the given order; texts may repeat."""
         made = Reader(
@@ -122,7 +138,7 @@ class Reader:
         for row, (more, found) in enumerate(zip(tokens, values, strict=True)):
             self._tokens[row] += more
             self._values[row] += found
-        start = self._window.start(self._padding + self.num_tokens - 1)
+        start = self._window.start(self._padding + self.num_tokens - 1, self._padding)
         if self._cache is None or start != self._start:
             reading = self._read_window(start)
             first = max(0, reading.logits_NTV.shape[1] - len(tokens[0]))

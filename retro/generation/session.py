@@ -279,7 +279,14 @@ class Session:
             if not self._retrieval:
                 chunk_1M = np.array([draft.tokens], dtype=np.int32)
                 values = [self._find(chunk_1M, draft.index + 1)[0].values_KR]
-        logits_TV = sample.other.read([tokens], [values]).logits_NTV[0]
+        # In the windows in which they were written.
+        number = sample.other.num_before_move(len(tokens))
+        parts = [tokens[:number], tokens[number:]] if number < len(tokens) else [tokens]
+        read = [
+            sample.other.read([part], [values if part is parts[-1] else []]).logits_NTV[0]
+            for part in parts
+        ]
+        logits_TV = np.concatenate(read)
         assert before_V is not None
         draft.other_logprobs = known + [
             logprob(logits_V, token)

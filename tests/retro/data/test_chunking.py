@@ -141,3 +141,26 @@ def test_a_corpus_that_grows_can_retrieve_what_was_added(tmp_path: Path, seed: i
 
 def held_out_paths(database: RetrievalDatabase) -> list[str]:
     return [record.path for record in database.documents if record.split is Split.VALIDATION]
+
+
+def test_a_corpus_that_grows_keeps_its_splits_as_long_as_the_settings_stay(
+    tmp_path: Path,
+) -> None:
+    tokenizer, config = ByteTokenizer(), replace(CONFIG, validation_fraction=0.2)
+    store_texts(tmp_path, random_texts(10, 12))
+    build_database(tmp_path, config, tokenizer)
+    before = {record.path: record.split for record in RetrievalDatabase.open(tmp_path).documents}
+    store_texts(tmp_path, {f"added-{row}.txt": "some more words " * 6 for row in range(30)})
+    sources = read_sources(tmp_path)
+
+    kept = choose_splits(tmp_path, sources, config)
+
+    after = {source.path: split for source, split in kept}
+    assert {path: after[path] for path in before} == before
+    fresh = split_documents(sources, 0.2, config.seed)
+    assert kept != fresh
+    names = [database_fingerprint(sources, config, tokenizer, one) for one in (kept, fresh)]
+    assert names[0] != names[1]
+    for changed in (replace(config, seed=5), replace(config, validation_fraction=0.3)):
+        expected = split_documents(sources, changed.validation_fraction, changed.seed)
+        assert choose_splits(tmp_path, sources, changed) == expected

@@ -112,3 +112,32 @@ def test_what_was_held_out_may_be_gone() -> None:
     left = [source for source in old if before[source.path] is Split.TRAIN]
 
     assert len(held_out(split_documents(left, 0.05, 0, before))) == 1
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.5])
+def test_a_large_share_is_held_out_whole(fraction: float) -> None:
+    splits = split_documents(sources(*[1000] * 40), fraction, seed=0)
+
+    assert len(held_out(splits)) == round(fraction * 40)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_documents_of_all_sizes_leave_most_bytes_to_retrieve(seed: int) -> None:
+    sizes = [1, 2400, 2300, 2200, 2100, 1000]
+
+    splits = split_documents(sources(*sizes), 0.3, seed)
+
+    assert sum(source.bytes for source, split in splits if split is Split.VALIDATION) <= 4500
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_the_place_of_what_is_gone_new_documents_are_held_out(seed: int) -> None:
+    old = sources(*[1000] * 40)
+    before = as_before(split_documents(old, 0.1, seed))
+    left = [source for source in old if before[source.path] is Split.TRAIN]
+    new = [source for source in sources(*[1000] * 50) if source.path not in before]
+
+    splits = split_documents(sorted([*left, *new], key=lambda one: one.path), 0.1, seed, before)
+
+    assert len(held_out(splits)) == 5
+    assert held_out(splits) <= {source.path for source in new}

@@ -95,6 +95,23 @@ def test_a_branch_without_a_neighbor_differs_only_from_there_on(generator: Gener
     assert branch.tokens[0].logprob != whole.chunks[4].chunk.logprobs[0]
 
 
+def test_all_excluded_chunks_are_left_out(generator: Generator) -> None:
+    whole = write(generator, max_new_tokens=40)
+    ids = [one.chunk_id for one in whole.chunks[4].chunk.neighbors]
+    assert len(ids) == 2
+
+    branch = write(
+        generator,
+        Prefix.from_chunks(whole.stored, 4),
+        max_new_tokens=3,
+        steering=Steering(exclude_chunks=tuple(id for id in ids if id is not None)),
+    )
+
+    found = [one.chunk_id for one in branch.chunks[0].chunk.neighbors]
+    assert len(found) == 2
+    assert set(found).isdisjoint(ids)
+
+
 def test_an_excluded_document_is_never_read(generator: Generator) -> None:
     free = write(generator, max_new_tokens=40)
     documents = {one.document for event in free.chunks for one in event.chunk.neighbors}
@@ -183,6 +200,14 @@ def test_given_neighbors_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         write(generator, steering=Steering(given={1: (given,)}))
+
+
+def test_the_id_after_the_last_chunk_is_refused(generator: Generator) -> None:
+    assert generator.corpus is not None
+    end = generator.corpus.database.num_chunks
+
+    with pytest.raises(InputError, match=f"between 0 and {end - 1}, got {end}"):
+        write(generator, steering=Steering(given={1: (GivenNeighbor(chunk_id=end),)}))
 
 
 def test_no_given_neighbors_mean_none_are_read(generator: Generator) -> None:

@@ -178,16 +178,16 @@ def test_beyond_the_window_the_older_half_is_forgotten(
     assert finish.slid
     assert finish.num_tokens == len(tokens) == config.max_new_tokens
 
-    # The window of 4 chunks is full for the first time when the grid has 32 places.
+    # The window is full for the first time when 32 tokens are read.
     prompt = generator.tokenizer.encode(PROMPT)
     padding = -len(prompt) % 8
-    sequence = (prompt + [token.token_id for token in tokens])[: 33 - padding]
+    sequence = (prompt + [token.token_id for token in tokens])[:33]
     kept = sequence[16 - padding :]
     grid = np.array(kept[: len(kept) // 8 * 8], dtype=np.int32).reshape(-1, 8)
     ids, _ = corpus.retriever(CPU).search_chunks(grid, 2)
     values = torch.from_numpy(corpus.database.retrieved_values(ids)[None].astype(np.int64))
     logits = generator.model(torch.tensor([kept]), values)[0, -1]
-    following = tokens[33 - padding - len(prompt)]
+    following = tokens[33 - len(prompt)]
     expected = logits.log_softmax(-1)[following.token_id].item()
     assert following.logprob == pytest.approx(expected, abs=1e-4)
     assert len(chunks) == -(-(len(prompt) + padding + 70) // 8)

@@ -16,10 +16,14 @@ LENGTH = 45
 
 @pytest.fixture(scope="module")
 def model() -> RETRO:
+    return make_model(16)
+
+
+def make_model(max_seq_len: int) -> RETRO:
     torch.manual_seed(0)
     return RETRO(
         num_tokens=50,
-        max_seq_len=16,
+        max_seq_len=max_seq_len,
         chunk_size=CHUNK,
         enc_dim=16,
         enc_depth=1,
@@ -32,14 +36,16 @@ def model() -> RETRO:
 
 
 class Text:
-    """A random text with the retrieved values of its chunks, some of which have none."""
+    """A random text with the retrieved values of its chunks: one, two, three or none."""
 
     def __init__(self, seed: int, padding: int) -> None:
         rng = np.random.default_rng(seed)
         self.padding = padding
         self.tokens: list[int] = rng.integers(1, 50, LENGTH).tolist()
         self.values: list[Values] = [
-            None if number % 4 == 2 else rng.integers(1, 50, (2, 2 * CHUNK)).astype(np.int32)
+            rng.integers(1, 50, (1 + number % 3, 2 * CHUNK)).astype(np.int32)
+            if number % 4 != 2
+            else None
             for number in range((padding + LENGTH) // CHUNK)
         ]
 
@@ -53,15 +59,17 @@ class Text:
 @torch.inference_mode()
 def expected_reading(model: RETRO, text: Text, stop: int) -> Reading:
     """Return what the model says after all tokens that the window holds."""
-    window = Window.of(model).start(text.padding + stop - 1)
+    window = Window.of(model).start(text.padding + stop - 1, text.padding)
     first = max(0, window - text.padding)
     cache = model.new_cache(
         1, max_tokens=99, left_padding=0 if window else text.padding, keeps_shares=True
     )
     values = text.values[window // CHUNK : (text.padding + stop) // CHUNK]
-    empty = np.zeros((2, 2 * CHUNK), np.int32)
-    stacked = [empty if item is None else item for item in values]
-    retrieved = torch.from_numpy(np.stack(stacked))[None].long() if stacked else None
+    stacked = np.zeros((1, len(values), 3, 2 * CHUNK), np.int64)
+    for row, item in enumerate(values):
+        if item is not None:
+            stacked[0, row, : len(item)] = item
+    retrieved = torch.from_numpy(stacked) if values else None
     ids = torch.tensor([text.tokens[first:stop]])
     logits = model.read(ids, cache, retrieved, all_logits=True)
     shares = cache.share_BTK2
@@ -77,7 +85,9 @@ def assert_ends_like(found: Reading, whole: Reading, num_tokens: int) -> None:
     else:
         assert found.share_NTK2.shape[1] == held
         assert whole.share_NTK2 is not None
-        np.testing.assert_allclose(found.share_NTK2, whole.share_NTK2[:, -held:], atol=1e-5)
+        share_NTK2 = np.zeros_like(whole.share_NTK2[:, -held:])
+        share_NTK2[:, :, : found.share_NTK2.shape[2]] = found.share_NTK2
+        np.testing.assert_allclose(share_NTK2, whole.share_NTK2[:, -held:], atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -97,7 +107,7 @@ def test_a_text_read_in_parts_is_read_as_a_whole(model: RETRO, seed: int) -> Non
         found = text.read(reader, stop)
 
         assert_ends_like(found, expected_reading(model, text, stop), stop - start)
-        slid = slid or padding + stop > 16
+        slid = slid or stop > 16
         assert reader.slid == slid
 
 
@@ -126,11 +136,26 @@ def test_token_by_token_and_side_by_side_nothing_changes(model: RETRO, given: in
 
 
 def test_the_window_moves_by_whole_chunks_and_depends_on_the_place_alone() -> None:
-    window = Window(chunk_size=4, num_chunks=4, kept_chunks=2)
+    window = Window.of(make_model(16))
 
-    starts = [window.start(place) for place in range(40)]
+    starts = [window.start(place, 0) for place in range(40)]
 
     assert starts == [0] * 16 + [8] * 8 + [16] * 8 + [24] * 8
+    # Places without a token take no room.
+    padded = [window.start(place, 3) for place in range(40)]
+    assert padded == [0] * 19 + [8] * 5 + [16] * 8 + [24] * 8
     # A model of a single chunk sees two, so that a chunk has one before it.
-    single = Window(chunk_size=4, num_chunks=2, kept_chunks=1)
-    assert [single.start(place) for place in range(16)] == [0] * 8 + [4] * 4 + [8] * 4
+    single = Window.of(make_model(4))
+    assert [single.start(place, 0) for place in range(16)] == [0] * 8 + [4] * 4 + [8] * 4
+
+
+def test_a_reader_tells_when_its_window_moves(model: RETRO) -> None:
+    text = Text(0, 3)
+    reader = Reader(model, None, left_padding=3)
+    with torch.inference_mode():
+        text.read(reader, 13)
+
+        # Sixteen tokens fit; the next window ends a place on the grid later.
+        assert [reader.num_before_move(most) for most in (1, 3, 4, 9)] == [1, 3, 3, 3]
+        text.read(reader, 16)
+        assert [reader.num_before_move(most) for most in (1, 5, 6, 9)] == [1, 5, 5, 5]

@@ -219,7 +219,7 @@ def test_other_log_probabilities_are_those_of_the_same_tokens_the_other_way(
 def test_the_other_way_reads_what_is_stored_and_what_was_given_by_hand(
     generator: Generator,
 ) -> None:
-    prompt, hand = "Capital:", "Zdravo"
+    prompt, hand, rest = "Capital:", "Zdravo", " is"
     steering = Steering(given={1: (GivenNeighbor(text="Bergen"),)})
     begun = write(generator, prompt, max_new_tokens=13, steering=steering)
 
@@ -229,7 +229,7 @@ def test_the_other_way_reads_what_is_stored_and_what_was_given_by_hand(
         max_new_tokens=9,
         retrieval=False,
         score_other=True,
-        steering=Steering(given={3: (GivenNeighbor(text=hand),)}),
+        steering=Steering(given={3: (GivenNeighbor(text=hand, continuation=rest),)}),
     )
 
     sequence = generator.tokenizer.encode(prompt) + begun.ids + more.ids
@@ -237,10 +237,12 @@ def test_the_other_way_reads_what_is_stored_and_what_was_given_by_hand(
     for row, event in enumerate(begun.chunks[1:]):
         for rank, one in enumerate(event.chunk.neighbors):
             values[0, row, rank, : len(one.token_ids)] = one.token_ids
-            rest = one.continuation_token_ids
-            values[0, row, rank, 8 : 8 + len(rest)] = rest
+            after = one.continuation_token_ids
+            values[0, row, rank, 8 : 8 + len(after)] = after
     hand_ids = generator.tokenizer.encode(hand)
     values[0, 2, 0, : len(hand_ids)] = hand_ids
+    rest_ids = generator.tokenizer.encode(rest)
+    values[0, 2, 0, 8 : 8 + len(rest_ids)] = rest_ids
     padding = -len(begun.chunks[0].chunk.token_ids) % 8
     with torch.inference_mode():
         read = torch.tensor([sequence]), torch.from_numpy(values)
@@ -369,9 +371,15 @@ def test_attention_shares_are_the_mean_over_the_tokens_of_the_chunk(
 def test_shares_of_a_prompt_whose_chunks_have_different_numbers_of_neighbors(
     generator: Generator,
 ) -> None:
-    given = tuple(GivenNeighbor(text=text) for text in ("Capital", "Bergen", "export"))
+    given = (GivenNeighbor(text="Capital"), GivenNeighbor(chunk_id=3), GivenNeighbor(text="a"))
+    free = write(generator, PROMPT * 2)
 
     written = write(generator, PROMPT * 2, steering=Steering(given={1: given}))
+
+    assert [one.rank for one in written.chunks[1].chunk.neighbors] == [1, 2, 3]
+    # The next chunk's are found with the chunk before it, as ever.
+    ids = [[one.chunk_id for one in side.chunks[2].chunk.neighbors] for side in (free, written)]
+    assert ids[0] == ids[1]
 
     shares = [[one.attention_share for one in event.chunk.neighbors] for event in written.chunks]
     assert [len(shares[index]) for index in (0, 1, 2, 3)] == [0, 3, 2, 2]

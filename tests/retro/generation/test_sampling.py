@@ -85,6 +85,23 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, expected: li
     assert kept(probabilities(LOGITS, config(top_p=top_p))) == expected
 
 
+def test_of_equally_likely_tokens_at_the_border_so_many_are_kept_as_there_is_room_for() -> None:
+    logits = np.array([0, 1, 0, 0], dtype=np.float32)
+
+    assert kept(probabilities(logits, config(top_k=2))) == [0, 1]
+    assert kept(probabilities(logits, config(top_k=3))) == [0, 1, 2]
+
+
+def test_a_number_at_a_border_takes_the_token_that_begins_there() -> None:
+    tokens = Candidates(np.array([4, 7, 9]), np.array([0.5, 0.25, 0.25]))
+
+    drawn = [tokens.draw(number) for number in (0.0, 0.49, 0.5, 0.74, 0.75, 1 - 2**-53)]
+
+    assert drawn == [4, 4, 7, 7, 9, 9]
+    # Rounding may leave the sum below the number.
+    assert Candidates(np.array([4, 7]), np.array([0.5, 0.4999])).draw(1 - 2**-53) == 7
+
+
 def test_top_p_counts_the_mass_of_what_top_k_left() -> None:
     # After top_k=2 the two tokens have 4/7 and 3/7; the first alone reaches 0.55.
     assert kept(probabilities(LOGITS, config(top_k=2, top_p=0.55))) == [1]

@@ -192,20 +192,20 @@ def test_texts_that_go_on_from_one_cache_leave_each_other_alone() -> None:
     seq, retrieved = random_text(0)
     step = TokenStep(model)
     cache = model.new_cache(1)
-    model.read(seq[:, :10], cache, retrieved[:, :2])
+    model.read(seq[:, :6], cache, retrieved[:, :1])
     others = 1 + seq % 49
     texts = (seq, others)
     caches = [step.take_over(cache) for _ in texts]
 
     found = []
-    for t in range(10, 15):
-        values = retrieved[:, 2:3] if t == 11 else None
+    for t in range(6, 11):
+        values = retrieved[:, 1:2] if t == 7 else None
         for text, own in zip(texts, caches, strict=True):
             found.append(step.read(int(text[0, t]), own, values))
 
     for row, text in enumerate(texts):
-        whole = torch.cat((seq[:, :10], text[:, 10:15]), 1)
-        expected = model(whole, retrieved[:, :3])[0, 10:]
+        whole = torch.cat((seq[:, :6], text[:, 6:11]), 1)
+        expected = model(whole, retrieved[:, :2])[0, 6:]
         np.testing.assert_allclose(np.stack(found[row::2]), expected.numpy(), atol=1e-4)
 
 
@@ -222,6 +222,7 @@ def test_the_gelu_is_exact_to_single_precision() -> None:
 def test_only_models_in_float32_on_a_cpu_are_read_in_numpy() -> None:
     assert suits_token_step(make_model())
     assert not suits_token_step(make_model().bfloat16())
+    assert not suits_token_step(make_model().double())
     assert not suits_token_step(make_model().to("meta"))
 
 
