@@ -160,15 +160,19 @@ class RetrievalDatabase:
 
     def document_chunks(self, document_id: int) -> tuple[range, range]:
         """Return the ids of a document's retrievable and of its held-out chunks."""
-        first, stop = np.searchsorted(self.documents_C, [document_id, document_id + 1]).tolist()
+        first, stop = self._first_chunk(document_id), self._first_chunk(document_id + 1)
         border = min(max(first, self.num_retrievable), stop)
         return range(first, border), range(border, stop)
 
     def chunk_position(self, chunk_id: int) -> tuple[int, int]:
         """Return a chunk's index in its document, from 0, and the document's chunks."""
         document_id = int(self.documents_C[chunk_id])
-        first = int(np.searchsorted(self.documents_C, document_id))
+        first = self._first_chunk(document_id)
         return chunk_id - first, self.documents[document_id].num_chunks
+
+    def _first_chunk(self, document_id: int) -> int:
+        # A number of another type would make a converted copy of the whole array.
+        return int(np.searchsorted(self.documents_C, np.int32(document_id)))
 
     def sequence_starts(
         self, chunks_per_sequence: int, split: Literal["train", "validation"]

@@ -1,14 +1,20 @@
 """Cutting documents into chunks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retro.config import CorpusConfig
-from retro.data.chunking import build_database, split_into_chunks
+from retro.data.chunking import (
+    build_database,
+    choose_splits,
+    database_fingerprint,
+    split_into_chunks,
+)
 from retro.data.database import RetrievalDatabase
-from retro.data.splits import Split
+from retro.data.splits import Split, read_sources, split_documents
 from retro.errors import InputError
 from tests.fakes import ByteTokenizer, random_texts, store_texts
 
@@ -149,7 +155,10 @@ def test_a_corpus_that_grows_keeps_its_splits_as_long_as_the_settings_stay(
     tokenizer, config = ByteTokenizer(), replace(CONFIG, validation_fraction=0.2)
     store_texts(tmp_path, random_texts(10, 12))
     build_database(tmp_path, config, tokenizer)
-    before = {record.path: record.split for record in RetrievalDatabase.open(tmp_path).documents}
+    before = {
+        record.path: record.split
+        for record in RetrievalDatabase.open(tmp_path / "database").documents
+    }
     store_texts(tmp_path, {f"added-{row}.txt": "some more words " * 6 for row in range(30)})
     sources = read_sources(tmp_path)
 
