@@ -152,7 +152,7 @@ def held_out_paths(database: RetrievalDatabase) -> list[str]:
 def test_a_corpus_that_grows_keeps_its_splits_as_long_as_the_settings_stay(
     tmp_path: Path,
 ) -> None:
-    tokenizer, config = ByteTokenizer(), replace(CONFIG, validation_fraction=0.2)
+    tokenizer, config = ByteTokenizer(), replace(CONFIG, validation_fraction=0.2, seed=1)
     store_texts(tmp_path, random_texts(10, 12))
     build_database(tmp_path, config, tokenizer)
     before = {
@@ -170,6 +170,6 @@ def test_a_corpus_that_grows_keeps_its_splits_as_long_as_the_settings_stay(
     assert kept != fresh
     names = [database_fingerprint(sources, config, tokenizer, one) for one in (kept, fresh)]
     assert names[0] != names[1]
-    for changed in (replace(config, seed=5), replace(config, validation_fraction=0.3)):
+    for changed in (replace(config, seed=77), replace(config, validation_fraction=0.3)):
         expected = split_documents(sources, changed.validation_fraction, changed.seed)
         assert choose_splits(tmp_path, sources, changed) == expected

@@ -337,10 +337,11 @@ def test_runs_told_while_writing_are_those_of_the_chunk(generator: Generator) ->
     assert run_lengths([], []) == []
 
 
+@pytest.mark.parametrize(("prompt", "length"), [(PROMPT, 21), (PROMPT + " is cold, very cold", 10)])
 def test_attention_shares_are_the_mean_over_the_tokens_of_the_chunk(
-    generator: Generator,
+    generator: Generator, prompt: str, length: int
 ) -> None:
-    written = write(generator, max_new_tokens=21)
+    written = write(generator, prompt, max_new_tokens=length)
 
     chunks = [event.chunk for event in written.chunks]
     sequence = [token for chunk in chunks for token in chunk.token_ids]
@@ -352,7 +353,12 @@ def test_attention_shares_are_the_mean_over_the_tokens_of_the_chunk(
     values = torch.from_numpy(generator.corpus.database.retrieved_values(ids)[None].astype("i8"))
     with torch.inference_mode():
         cache = generator.model.new_cache(1, left_padding=padding, keeps_shares=True)
-        generator.model.read(torch.tensor([sequence]), cache, values)
+        ids_BT = torch.tensor([sequence])
+        logits = generator.model.read(ids_BT, cache, values, all_logits=True)[0]
+    logprobs = logits.log_softmax(-1)[range(len(sequence) - 1), sequence[1:]].tolist()
+    told = [value for chunk in chunks for value in chunk.logprobs]
+    assert told[0] is None
+    assert told[1:] == pytest.approx(logprobs, abs=1e-4)
     assert cache.share_BTK2 is not None
     start = len(chunks[0].token_ids)
     for chunk in chunks[1:]:
@@ -372,10 +378,12 @@ def test_shares_of_a_prompt_whose_chunks_have_different_numbers_of_neighbors(
     generator: Generator,
 ) -> None:
     given = (GivenNeighbor(text="Capital"), GivenNeighbor(chunk_id=3), GivenNeighbor(text="a"))
-    free = write(generator, PROMPT * 2)
+    prompt = PROMPT + " is cold, very cold"
+    free = write(generator, prompt)
 
-    written = write(generator, PROMPT * 2, steering=Steering(given={1: given}))
+    written = write(generator, prompt, steering=Steering(given={1: given}))
 
+    assert written.chunks[1].chunk.is_prompt
     assert [one.rank for one in written.chunks[1].chunk.neighbors] == [1, 2, 3]
     # The next chunk's are found with the chunk before it, as ever.
     ids = [[one.chunk_id for one in side.chunks[2].chunk.neighbors] for side in (free, written)]
