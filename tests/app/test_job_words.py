@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from app.pages import corpora, generate, jobs, runs, start
+from app.pages import corpora, jobs, output, runs, start
 from app.services.jobs import restart_note
 from app.services.services import Services
 from app.services.uploads import UploadedFile
@@ -116,7 +116,7 @@ def test_only_the_newest_job_of_a_thing_can_be_repeated(services: Services) -> N
 
 
 def test_an_unknown_run_is_said_on_the_writing_page(services: Services) -> None:
-    assert "There is no run nope" in generate.render_output(services, {"run": "nope"})
+    assert "There is no run nope" in output.render_output(services, {"run": "nope"})
 
 
 def test_a_difference_that_noise_makes_is_not_called_use() -> None:
