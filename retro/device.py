@@ -1,8 +1,10 @@
 """Where tensors are computed and in which number format."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
@@ -29,27 +31,38 @@ def share_cores() -> None:
 
 
 class _OneBlasThread:
-    """Counts who wants one thread: blocks may overlap without ending in reverse order."""
+    """Counts who wants one thread: blocks may overlap without ending in reverse order.
+
+    The number is set by a thread of its own: OpenBLAS 0.3.31 takes it from the first thread
+    that ever sets it, and ignores all others.
+    """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every user; a forked process has none, and lacks the thread."""
         self._lock = Lock()
         self._users = 0
         self._limit: Any = None
+        self._setter = ThreadPoolExecutor(1, thread_name_prefix="blas")
 
     def enter(self) -> None:
         with self._lock:
             self._users += 1
             if self._users == 1:
-                self._limit = _blas().limit(limits=1)
+                self._limit = self._setter.submit(_limit_blas).result()
 
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                self._limit.restore_original_limits()
+                self._setter.submit(self._limit.restore_original_limits).result()
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ONE_BLAS_THREAD.reset)
 
 
 @contextmanager
@@ -64,6 +77,10 @@ def one_blas_thread() -> Iterator[None]:
         yield
     finally:
         _ONE_BLAS_THREAD.leave()
+
+
+def _limit_blas() -> Any:
+    return _blas().limit(limits=1)
 
 
 @cache

@@ -1,5 +1,7 @@
 """Settings of the process are put back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # has no types
 
 from retro.device import one_blas_thread
@@ -24,3 +26,19 @@ def test_blocks_with_one_blas_thread_may_overlap() -> None:
     second.__exit__(None, None, None)
 
     assert blas_threads() == before
+
+
+def test_any_thread_may_ask_for_one_blas_thread() -> None:
+    before = blas_threads()
+    with ThreadPoolExecutor(1) as other, one_blas_thread():
+        assert other.submit(_seen_inside).result() == {1}
+        assert blas_threads() == {1}
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(_seen_inside).result() == {1}
+
+    assert blas_threads() == before
+
+
+def _seen_inside() -> set[int]:
+    with one_blas_thread():
+        return blas_threads()
