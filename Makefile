@@ -6,8 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
+CHOSEN := "not gpu and not network and not full_size"
+SOAK ?= --cycles 1000
 
-.PHONY: help run demo test test-gpu lint types tests bench bench-peer-env clean
+.PHONY: help run demo test test-gpu lint types tests bench bench-peer-env soak clean
 
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
@@ -15,6 +17,7 @@ help:
 	@echo "make test   lint, types and all tests"
 	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
+	@echo "make soak   kill jobs and workers 1,000 times and check that nothing is lost (SOAK=--cycles 50)"
 	@echo "make bench-peer-env  what python -m bench peer compares with, in an environment of its own"
 
 $(VENV)/.installed: requirements.txt
@@ -28,6 +31,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@# The browser tests need Chromium; it is installed where that is allowed and possible.
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; fi
+	@# The tests of jobs/ run on PostgreSQL too, on a server they start themselves: no cluster is made.
+	@if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && ! command -v postgres >/dev/null \
+		&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		mkdir -p /etc/postgresql-common/createcluster.d && \
+		echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/retro.conf && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends postgresql >/dev/null; fi
 	@touch $@
 
 run: $(VENV)/.installed
@@ -49,7 +59,12 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu and not network and not full_size"
+	@# Every branch of jobs/ must be met by its own tests; see pyproject.toml.
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m $(CHOSEN) tests/jobs
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m pytest -m $(CHOSEN) --ignore=tests/jobs
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
@@ -66,5 +81,9 @@ $(VENV_PEER)/.installed:
 		retro-pytorch==0.3.9 "pyarrow<20" torch==2.13.0 "transformers>=5.23,<5.24"
 	@touch $@
 
+# Kills jobs and workers a thousand times; half an hour to an hour.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.soak $(SOAK)
+
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache test-artifacts
+	rm -rf $(VENV) $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache test-artifacts .coverage .coverage.*

@@ -10,19 +10,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from app.services.services import Services
+from app.services.system import SystemService
 from app.settings import Settings, read_settings
 from app.web import make_app
-from jobs.errors import JobError
+from jobs.errors import PASSING_FAULTS, JobError
 from jobs.home import Home
 from jobs.store import Store
 from retro.errors import RetroError
+
+logger = logging.getLogger(__name__)
 
 WORKER_STOP_S = 10
 LOOK_EVERY_S = 2.0
@@ -40,7 +43,7 @@ def main(environment: Mapping[str, str]) -> int:
         return 1
     # uvicorn raises the signal that ended it once more: it must not skip the lines below.
     signal.signal(signal.SIGTERM, _leave)
-    keeper = WorkerKeeper(settings, environment, services.system.worker_is_alive)
+    keeper = WorkerKeeper(settings, environment, services.system)
     keeper.start()
     try:
         print(f"RETRO is at http://{settings.host}:{settings.port}", flush=True)
@@ -81,14 +84,14 @@ class WorkerKeeper:
     Args:
         settings: Where the worker keeps its files.
         environment: Passed on to it.
-        is_alive: Whether any worker has reported lately.
+        system: Knows the workers.
     """
 
     def __init__(
-        self, settings: Settings, environment: Mapping[str, str], is_alive: Callable[[], bool]
+        self, settings: Settings, environment: Mapping[str, str], system: SystemService
     ) -> None:
         self._environment = {**environment, "RETRO_HOME": str(settings.home.absolute())}
-        self._is_alive = is_alive
+        self._system = system
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
@@ -111,15 +114,24 @@ class WorkerKeeper:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            if (self._worker is None or self._worker.poll() is not None) and not self._is_alive():
-                self._worker = subprocess.Popen(
-                    [sys.executable, "-m", "jobs"],
-                    cwd=Path(__file__).parent,
-                    env=self._environment,
-                    # Ctrl-C in a terminal goes to the whole group; the worker is ended by us.
-                    start_new_session=True,
-                )
+            try:
+                self._look()
+            except PASSING_FAULTS:
+                logger.warning("the database does not answer; looking again")
             self._stopping.wait(LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        if self._worker is not None and self._worker.poll() is None:
+            return
+        self._system.end_outdated_worker()
+        if not self._system.local_worker_is_alive():
+            self._worker = subprocess.Popen(
+                [sys.executable, "-m", "jobs"],
+                cwd=Path(__file__).parent,
+                env=self._environment,
+                # Ctrl-C in a terminal goes to the whole group; the worker is ended by us.
+                start_new_session=True,
+            )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class MissingError(RetroError):
     """There is nothing with this id."""
 
 
+class OutOfMemoryError(RetroError):
+    """The device or the host has too little memory at the moment."""
+
+
 def status_of(error: Exception) -> int:
     """Return the HTTP status that belongs to an error meant for people."""
     match error:
@@ -41,6 +45,8 @@ def status_of(error: Exception) -> int:
             return 409
         case RequestTooLargeError():
             return 413
+        case OutOfMemoryError():
+            return 503
         case DiskFullError():
             return 507
         case ConfigError() | InputError():

@@ -8,7 +8,7 @@ again. Nothing else is kept in the browser, so a reload shows the same page.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,20 @@ def badge(state: str, label: str | None = None) -> str:
     return f'<span class="state {escape(state)}">{escape(label or state)}</span>'
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Asks for a whole number before a call is made."""
+
+    text: str
+    """What to ask."""
+    field: str
+    """Name of the number in the body of the request."""
+    value: int
+    """What is suggested."""
+    lowest: int
+    """The smallest number that makes sense."""
+
+
 def action(
     label: str,
     call: str,
@@ -203,6 +217,7 @@ def action(
     done: str | None = None,
     body: Mapping[str, Any] | None = None,
     elem_id: str | None = None,
+    asks: Question | None = None,
 ) -> str:
     """Return a button that calls the REST API.
 
@@ -215,6 +230,7 @@ def action(
         done: What to say afterwards.
         body: JSON of the request.
         elem_id: Id of the button.
+        asks: A number to ask for first.
     """
     attributes = {
         "id": elem_id,
@@ -223,6 +239,7 @@ def action(
         "data-then": then,
         "data-done": done,
         "data-body": None if body is None else json.dumps(body),
+        "data-asks": None if asks is None else json.dumps(asdict(asks)),
     }
     shown = "".join(
         f' {name}="{escape(value)}"' for name, value in attributes.items() if value is not None

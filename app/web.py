@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from app import gradio_api
-from app.api import make_last_router, make_router
+from app.api.routes import make_last_router, make_router
 from app.error_answers import add_error_handlers
 from app.gate import Gate
 from app.pages import corpora, docs, generate, jobs, runs, start

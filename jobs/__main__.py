@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 from jobs.child import start_logging
-from jobs.database import sqlite_warning
 from jobs.devices import device_slots
 from jobs.errors import JobError
 from jobs.home import Home
+from jobs.sqlite import sqlite_warning
 from jobs.store import Store
 from jobs.worker import Worker
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jobs.context import JobContext, LeaseKeeper
@@ -21,12 +22,12 @@ from jobs.states import JobState
 from jobs.store import Store
 from jobs.tasks import TASKS, TaskEntry
 from retro.errors import RetroError
+from retro.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 LEASE_LOST_EXIT = 75
 """Exit code of a process that published nothing because its lease was gone."""
-MEMORY_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
 
 
@@ -71,18 +72,12 @@ def run_job(
         job = store.transition(job_id, token, JobState.STARTING, JobState.RUNNING, pid=os.getpid())
         context = JobContext(store, home, job, token)
         signal.signal(signal.SIGTERM, lambda *_: context.ask_to_stop())
-        with LeaseKeeper(context, on_lost=_exit_at_once):
+        entry = tasks.get(job.kind)
+        may_be_cut = entry is not None and not entry.saves_when_stopped
+        on_overdue = partial(_cut_short, context) if may_be_cut else None
+        with LeaseKeeper(context, _exit_at_once, on_overdue):
             outcome = do_work(context, tasks)
-        logger.info("job %s: %s", job_id, outcome.state.value)
-        store.transition(
-            job_id,
-            token,
-            JobState.RUNNING,
-            outcome.state,
-            message=outcome.message,
-            error=outcome.error,
-            counts=outcome.state is not JobState.INTERRUPTED,
-        )
+        _record_end(context, outcome)
     except (InvalidChangeError, NotFoundError, LeaseLost) as error:
         logger.warning("nothing was published: %s", error)
         return LEASE_LOST_EXIT
@@ -120,12 +115,10 @@ def do_work(context: JobContext, tasks: Mapping[str, TaskEntry]) -> Outcome:
 
 def fault_message(error: Exception, entry: TaskEntry, job_id: str) -> str:
     """Return what to tell a person about an error that was not raised for people."""
-    text = f"{type(error).__name__}: {error}".lower()
-    is_memory = isinstance(error, MemoryError) or "outofmemory" in text
-    if is_memory or (isinstance(error, RuntimeError) and any(s in text for s in MEMORY_SIGNS)):
+    if is_out_of_memory(error):
         return f"The job needed more memory than there is. {entry.memory_advice}"
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "disk is full" in text:
+    if full or "disk is full" in str(error):
         return "The disk is full. Free some space and repeat the job; what it has finished is kept."
     return (
         f"The job failed because of a fault in the program. Its log has the details (job {job_id})."
@@ -142,6 +135,27 @@ def _stopped(context: JobContext, message: str) -> Outcome:
     if not message and state is JobState.TIMED_OUT:
         message = f"Stopped after its time limit of {context.job.time_limit_s:g} seconds."
     return Outcome(state=state, message=message or "Canceled.")
+
+
+def _record_end(context: JobContext, outcome: Outcome) -> None:
+    logger.info("job %s: %s", context.job.id, outcome.state.value)
+    context.store.transition(
+        context.job.id,
+        context.token,
+        JobState.RUNNING,
+        outcome.state,
+        message=outcome.message,
+        error=outcome.error,
+        counts=outcome.state is not JobState.INTERRUPTED,
+    )
+
+
+def _cut_short(context: JobContext) -> None:
+    """End a job, and its process, whose task has not noticed that it should end."""
+    # What the task writes appears whole or not at all, so it may be left anywhere.
+    _record_end(context, _stopped(context, ""))
+    logging.shutdown()
+    os._exit(0)
 
 
 def _exit_at_once() -> None:

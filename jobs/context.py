@@ -5,9 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import OperationalError
-
-from jobs.errors import JobCancelled, LeaseLost
+from jobs.errors import PASSING_FAULTS, JobCancelled, LeaseLost
 from jobs.home import Home
 from jobs.rows import JobRow
 from jobs.states import StopIntent
@@ -19,6 +17,8 @@ RENEW_S = 20.0
 """How often a lease is renewed, seconds."""
 POLL_S = 0.5
 """How often a wish to stop is looked for, seconds."""
+OVERDUE_S = 2.0
+"""How long a task that saves nothing may take to end when it should, seconds."""
 REPORT_S = 0.4
 """Shortest time between two reports of the same stage, seconds."""
 
@@ -84,7 +84,7 @@ class JobContext:
         self._reported_stage, self._reported_at = stage, now
         try:
             self.store.report_progress(self.job.id, self.token, stage=stage, done=done, total=total)
-        except OperationalError as error:
+        except PASSING_FAULTS as error:
             logger.warning("progress could not be recorded: %s", error)
 
     def tell(self, message: str) -> None:
@@ -106,11 +106,21 @@ class LeaseKeeper:
     Args:
         context: The job.
         on_lost: Called once if the lease turns out to belong to another process.
+        on_overdue: Called once if the task should have ended ``OVERDUE_S`` ago; None lets it
+            take its time. A library may be at work that cannot be interrupted.
     """
 
-    def __init__(self, context: JobContext, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        context: JobContext,
+        on_lost: Callable[[], None],
+        on_overdue: Callable[[], None] | None = None,
+    ) -> None:
         self._context = context
         self._on_lost = on_lost
+        self._on_overdue = on_overdue
+        self._overdue_at: float | None = None
+        self._renewed_at = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -123,20 +133,34 @@ class LeaseKeeper:
         self._thread.join()
 
     def _keep(self) -> None:
-        store, job_id, token = self._context.store, self._context.job.id, self._context.token
-        renewed_at = time.monotonic()
+        self._renewed_at = time.monotonic()
         while not self._ended.wait(POLL_S):
             try:
-                if time.monotonic() - renewed_at >= RENEW_S:
-                    intent = store.renew_lease(job_id, token)
-                    renewed_at = time.monotonic()
-                else:
-                    intent = store.stop_intent(job_id, token)
+                intent = self._ask()
             except LeaseLost:
                 self._on_lost()
                 return
-            except OperationalError as error:
+            except PASSING_FAULTS as error:
                 logger.warning("the lease could not be renewed: %s", error)
                 continue
             if intent is not None:
                 self._context.ask_to_stop(intent)
+            if self._on_overdue is not None and self._is_overdue():
+                self._on_overdue()
+                return
+
+    def _ask(self) -> StopIntent | None:
+        """Return why the job is to stop, and renew the lease if that is due."""
+        store, job_id, token = self._context.store, self._context.job.id, self._context.token
+        if time.monotonic() - self._renewed_at < RENEW_S:
+            return store.stop_intent(job_id, token)
+        intent = store.renew_lease(job_id, token)
+        self._renewed_at = time.monotonic()
+        return intent
+
+    def _is_overdue(self) -> bool:
+        if not self._context.should_stop():
+            return False
+        if self._overdue_at is None:
+            self._overdue_at = time.monotonic() + OVERDUE_S
+        return time.monotonic() >= self._overdue_at

@@ -9,6 +9,11 @@ JobCancelled and LeaseLost derive from ``BaseException``: a task that catches
 ``Exception`` must not swallow them.
 """
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+PASSING_FAULTS = (OperationalError, InterfaceError)
+"""What a database raises that is full, locked or out of reach; it may work again later."""
+
 
 class JobError(Exception):
     """Base class; the message is fit to be shown to a person."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]  # the package has no types
 
@@ -53,10 +54,9 @@ class Home:
         """Folder of the copies of the database."""
         return self.path / "backups"
 
-    @property
-    def worker_lock(self) -> Path:
-        """File that the worker of this host keeps locked."""
-        return self.path / "worker.lock"
+    def worker_lock(self, host: str) -> Path:
+        """File that the worker of a host keeps locked."""
+        return self.path / f"worker-{quote(host, safe='')}.lock"
 
     def corpus_dir(self, corpus_id: str) -> Path:
         """Folder of one corpus."""

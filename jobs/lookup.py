@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import InvalidChangeError, LeaseLost, NotFoundError
 from jobs.models import Corpus, Job, Run
-from jobs.states import ACTIVE_STATES, JobState
+from jobs.states import ACTIVE_STATES, JobState, StopIntent
 
 
 def get_job_record(session: Session, job_id: str, *, lock: bool = False) -> Job:
@@ -61,13 +61,19 @@ def refuse_if_active(session: Session, condition: Any, subject: str) -> None:
         )
 
 
+def is_hopeless(job: Job) -> bool:
+    """Return whether a job can no longer succeed; one that was paused goes on as another job."""
+    state = JobState(job.state)
+    is_paused = state is JobState.CANCELED and job.intent is StopIntent.PAUSE
+    return state.is_finished and state is not JobState.SUCCEEDED and not is_paused
+
+
 def refuse_if_hopeless(before: Job) -> None:
     """Raise ``InvalidChangeError`` if a job that others would wait for did not succeed."""
-    state = JobState(before.state)
-    if state.is_finished and state is not JobState.SUCCEEDED:
+    if is_hopeless(before):
         raise InvalidChangeError(
             f"A job can only wait for one that may still succeed, and job {before.number} "
-            f"({before.kind}) ended without success: it is {state.value}. Repeat that job first."
+            f"({before.kind}) ended without success: it is {before.state}. Repeat that job first."
         )
 
 

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from jobs.states import StopIntent
@@ -33,13 +43,15 @@ class Job(Base):
     """One piece of background work; the table is the queue."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("jobs_by_state", "state", "number"),)
+    __table_args__ = (Index("jobs_by_state", "state", "priority", "number"),)
 
     number: Mapped[int] = mapped_column(primary_key=True)
     """Order of submission."""
     id: Mapped[str] = mapped_column(ID, unique=True)
     kind: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Of jobs that can start, one with a higher priority starts first."""
     settings: Mapped[dict[str, Any]]
     corpus_id: Mapped[str | None] = mapped_column(ForeignKey("corpora.id", ondelete="SET NULL"))
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
@@ -107,6 +119,8 @@ class Worker(Base):
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
     pid: Mapped[int] = mapped_column(BigInteger)
     slots: Mapped[list[str]]
+    version: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """Identity of the program it runs."""
     started_at: Mapped[float]
     heartbeat_at: Mapped[float]
 
@@ -124,6 +138,24 @@ class Corpus(Base):
     build_job_id: Mapped[str | None] = mapped_column(ID)
     created_at: Mapped[float]
     updated_at: Mapped[float]
+
+
+class CorpusVersion(Base):
+    """What a corpus was after a build; adding documents and building makes the next one."""
+
+    __tablename__ = "corpus_versions"
+    __table_args__ = (UniqueConstraint("corpus_id", "fingerprint"),)
+
+    corpus_id: Mapped[str] = mapped_column(
+        ForeignKey("corpora.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Counted from 1 in each corpus."""
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[dict[str, Any]]
+    summary: Mapped[dict[str, Any]]
+    """Facts of the build."""
+    built_at: Mapped[float]
 
 
 class Document(Base):
@@ -156,9 +188,38 @@ class Run(Base):
     total_steps: Mapped[int] = mapped_column(BigInteger)
     job_id: Mapped[str | None] = mapped_column(ID)
     """Newest job of the run; only this one may change it."""
+    parent_id: Mapped[str | None] = mapped_column(ID)
+    """Run whose settings this one took over."""
+    notes: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """What a person wrote about it."""
+    corpus_version: Mapped[int | None]
+    """Version of the corpus that it is trained on; None until it has begun."""
     message: Mapped[str] = mapped_column(Text, default="")
     created_at: Mapped[float]
     updated_at: Mapped[float]
+
+
+class RunTag(Base):
+    """A word by which a person finds runs again."""
+
+    __tablename__ = "run_tags"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class RunAlert(Base):
+    """Something about a run's training that a person should know."""
+
+    __tablename__ = "run_alerts"
+    __table_args__ = (UniqueConstraint("run_id", "kind", "step"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(32))
+    step: Mapped[int] = mapped_column(BigInteger)
+    message: Mapped[str] = mapped_column(Text)
 
 
 class Metric(Base):
@@ -183,6 +244,8 @@ class Checkpoint(Base):
     val_loss_off: Mapped[float | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     is_best: Mapped[bool] = mapped_column(default=False)
+    is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Kept until a person lets go of it."""
     created_at: Mapped[float]
 
 

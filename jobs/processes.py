@@ -80,6 +80,14 @@ def is_process_of(job: JobRow) -> bool:
         return True
 
 
+def is_worker(pid: int) -> bool:
+    """Return whether a number is that of a worker's process."""
+    try:
+        return list(psutil.Process(pid).cmdline()[1:3]) == ["-m", "jobs"]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
 def has_ended(process: "subprocess.Popen[bytes]") -> bool:
     """Return whether a process has ended, and leave its exit code to be collected.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.database import new_id
@@ -20,9 +20,11 @@ from jobs.models import Job, JobEvent
 from jobs.rows import JobEventRow, JobRow, copy_row
 from jobs.states import JobState, StopIntent
 from jobs.transitions import Transitions
+from retro.errors import ConfigError
 
 BUILD = "build"
 """Kind of the job that builds a corpus."""
+PRIORITIES = range(-1000, 1001)
 
 
 class JobQueue(Transitions):
@@ -38,6 +40,7 @@ class JobQueue(Transitions):
         after_id: str | None = None,
         parent_id: str | None = None,
         time_limit_s: float | None = None,
+        priority: int = 0,
     ) -> JobRow:
         """Put a job into the queue.
 
@@ -51,12 +54,15 @@ class JobQueue(Transitions):
             after_id: Job that must succeed first.
             parent_id: Job that this one repeats or continues.
             time_limit_s: The job is stopped when it ran for longer, seconds.
+            priority: A higher one starts first, within ``PRIORITIES``.
 
         Raises:
             NotFoundError: A corpus, run or job does not exist.
             InvalidChangeError: Something else works on the same corpus or run, or the job
                 to wait for will not succeed.
+            ConfigError: The priority is out of range.
         """
+        check_priority(priority)
         with self.write() as session:
             job = self._submit(
                 session,
@@ -67,6 +73,7 @@ class JobQueue(Transitions):
                 after_id=after_id,
                 parent_id=parent_id,
                 time_limit_s=time_limit_s,
+                priority=priority,
             )
             return copy_row(JobRow, job)
 
@@ -85,7 +92,7 @@ class JobQueue(Transitions):
                     f"Only a job that ended without success can be repeated, job {job_id} is "
                     f"{state.value}."
                 )
-            return copy_row(JobRow, self._resubmit(session, old))
+            return copy_row(JobRow, self.resubmit(session, old))
 
     def get_job(self, job_id: str) -> JobRow:
         """Return one job.
@@ -108,6 +115,51 @@ class JobQueue(Transitions):
             query = query.where(Job.state == state)
         with self.read() as session:
             return [copy_row(JobRow, job) for job in session.scalars(query)]
+
+    def list_queue(self) -> list[JobRow]:
+        """Return the jobs that wait, in the order in which they start."""
+        query = (
+            select(Job)
+            .where(Job.state == JobState.QUEUED)
+            .order_by(Job.priority.desc(), Job.number)
+        )
+        with self.read() as session:
+            return [copy_row(JobRow, job) for job in session.scalars(query)]
+
+    def set_priority(self, job_id: str, priority: int) -> JobRow:
+        """Let a job that waits start earlier or later.
+
+        Raises:
+            NotFoundError: There is no such job.
+            InvalidChangeError: It does not wait.
+            ConfigError: The priority is out of range.
+        """
+        check_priority(priority)
+        with self.write() as session:
+            job = _waiting_job(session, job_id)
+            job.priority = priority
+            session.flush()
+            return copy_row(JobRow, job)
+
+    def run_next(self, job_id: str) -> JobRow:
+        """Put a job that waits before all others that wait.
+
+        Raises:
+            NotFoundError: There is no such job.
+            InvalidChangeError: It does not wait.
+            ConfigError: The others have the highest priority there is.
+        """
+        highest = select(func.max(Job.priority)).where(
+            Job.state == JobState.QUEUED, Job.id != job_id
+        )
+        with self.write() as session:
+            job = _waiting_job(session, job_id)
+            above = session.scalar(highest)
+            if above is not None and above >= job.priority:
+                check_priority(above + 1)
+                job.priority = above + 1
+                session.flush()
+            return copy_row(JobRow, job)
 
     def job_events(self, job_id: str) -> list[JobEventRow]:
         """Return the changes of a job's state, oldest first.
@@ -173,6 +225,7 @@ class JobQueue(Transitions):
         after_id: str | None,
         parent_id: str | None,
         time_limit_s: float | None,
+        priority: int,
     ) -> Job:
         now = self.now()
         run = get_run_record(session, run_id, lock=True) if run_id is not None else None
@@ -199,6 +252,7 @@ class JobQueue(Transitions):
             after_id=after_id,
             parent_id=parent_id,
             time_limit_s=time_limit_s,
+            priority=priority,
             created_at=now,
         )
         session.add(job)
@@ -211,7 +265,16 @@ class JobQueue(Transitions):
         self.record_change(session, job, None, "")
         return job
 
-    def _resubmit(self, session: Session, old: Job) -> Job:
+    def resubmit(
+        self, session: Session, old: Job, settings: Mapping[str, Any] | None = None
+    ) -> Job:
+        """Submit a job again, for which the jobs wait from now on that waited for the old one.
+
+        Args:
+            session: An open transaction.
+            old: A job that has ended.
+            settings: What the task needs to know, where it is not the same as before.
+        """
         after_id = None
         if old.after_id is not None:
             before = get_job_record(session, old.after_id)
@@ -220,13 +283,39 @@ class JobQueue(Transitions):
                 before = before if newest is None else get_job_record(session, newest)
             if before.state != JobState.SUCCEEDED:
                 after_id = before.id
-        return self._submit(
+        job = self._submit(
             session,
             old.kind,
             corpus_id=old.corpus_id,
             run_id=old.run_id,
-            settings=dict(old.settings),
+            settings=dict(old.settings if settings is None else settings),
             after_id=after_id,
             parent_id=old.id,
             time_limit_s=old.time_limit_s,
+            priority=old.priority,
+        )
+        follow = update(Job).where(Job.after_id == old.id, Job.state == JobState.QUEUED)
+        session.execute(follow.values(after_id=job.id))
+        return job
+
+
+def _waiting_job(session: Session, job_id: str) -> Job:
+    job = get_job_record(session, job_id, lock=True)
+    if job.state != JobState.QUEUED:
+        raise InvalidChangeError(
+            f"Only a job that waits has a place in the queue, job {job_id} is {job.state}."
+        )
+    return job
+
+
+def check_priority(priority: int) -> None:
+    """Refuse a priority that is out of range.
+
+    Raises:
+        ConfigError: It is not within ``PRIORITIES``.
+    """
+    if priority not in PRIORITIES:
+        raise ConfigError(
+            f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}, got {priority}. "
+            f"0 is the usual one, and a higher one starts first."
         )

@@ -18,6 +18,7 @@ class JobRow:
     number: int
     kind: str
     state: JobState
+    priority: int
     settings: dict[str, Any]
     corpus_id: str | None
     run_id: str | None
@@ -108,6 +109,8 @@ class RunRow:
     step: int
     total_steps: int
     job_id: str | None
+    parent_id: str | None
+    """Run whose settings this one took over; that one may be deleted."""
     message: str
     created_at: float
     updated_at: float
@@ -131,6 +134,7 @@ class CheckpointEntry:
     val_loss_off: float | None
     bytes: int
     is_best: bool = False
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +147,33 @@ class CheckpointRow:
     val_loss_off: float | None
     bytes: int
     is_best: bool
+    is_pinned: bool
     created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertRow:
+    """Something about a run's training that a person should know."""
+
+    run_id: str
+    at: float
+    kind: str
+    step: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRow:
+    """A worker as it last reported."""
+
+    host: str
+    pid: int
+    slots: list[str]
+    version: str
+    started_at: float
+    heartbeat_at: float
+    is_alive: bool
+    """Whether it has reported lately."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from jobs.database import new_id
-from jobs.errors import InvalidChangeError
+from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.lookup import (
+    changed_rows,
     get_corpus_record,
     get_job_record,
     get_run_record,
@@ -24,9 +26,21 @@ class RunRecords(JobQueue):
     """Creates, changes and deletes runs."""
 
     def create_run(
-        self, name: str, corpus_id: str, settings: Mapping[str, Any], total_steps: int
+        self,
+        name: str,
+        corpus_id: str,
+        settings: Mapping[str, Any],
+        total_steps: int,
+        parent_id: str | None = None,
     ) -> RunRow:
         """Record a new run; submit a job for it to start it.
+
+        Args:
+            name: For people.
+            corpus_id: What it learns and retrieves from.
+            settings: What was asked for.
+            total_steps: Length of the run, optimizer steps.
+            parent_id: Run whose settings it takes over.
 
         Raises:
             NotFoundError: There is no such corpus.
@@ -41,6 +55,7 @@ class RunRecords(JobQueue):
                 settings=dict(settings),
                 state=RunState.QUEUED.value,
                 total_steps=total_steps,
+                parent_id=parent_id,
                 created_at=now,
                 updated_at=now,
             )
@@ -127,8 +142,7 @@ class RunRecords(JobQueue):
                     and not JobState(get_job_record(session, run.job_id).state).is_finished
                 )
                 if not active:
-                    run.state, run.updated_at = RunState.CANCELED.value, self.now()
-                    run.message = ""
+                    self._end_run(session, run)
                     state = RunState.CANCELED
             elif not state.is_active:
                 raise InvalidChangeError(
@@ -149,22 +163,37 @@ class RunRecords(JobQueue):
         """
         with self.write() as session:
             run = get_run_record(session, run_id, lock=True)
-            if run.job_id is None:
-                raise InvalidChangeError(
-                    f"Only a run that was started can be resumed, run {run.name!r} has no job yet."
-                )
-            job = get_job_record(session, run.job_id)
+            job = _ended_job(session, run, "resumed")
             if run.state == RunState.SUCCEEDED:
                 raise InvalidChangeError(
-                    f"Run {run.name!r} has done all of its {run.total_steps} steps. Duplicate it "
-                    f"with more steps to train further."
+                    f"Run {run.name!r} has done all of its {run.total_steps} steps. Extend it to "
+                    f"train further."
                 )
-            if not JobState(job.state).is_finished:
+            return copy_row(JobRow, self.resubmit(session, job))
+
+    def extend_run(self, run_id: str, max_steps: int) -> JobRow:
+        """Submit a job that goes on from the newest checkpoint to a later last step.
+
+        Args:
+            run_id: The run.
+            max_steps: Its new length, optimizer steps.
+
+        Raises:
+            NotFoundError: There is no such run.
+            InvalidChangeError: The run is at work or was never started, or has done as many
+                steps already.
+        """
+        with self.write() as session:
+            run = get_run_record(session, run_id, lock=True)
+            job = _ended_job(session, run, "extended")
+            if max_steps <= run.step or max_steps <= 0:
                 raise InvalidChangeError(
-                    f"Only a run that has stopped can be resumed, job {job.id} of run "
-                    f"{run.name!r} is {job.state}. Wait until it has ended."
+                    f"max_steps must be above the {run.step:,} steps that run {run.name!r} has "
+                    f"done, got {max_steps:,}."
                 )
-            return copy_row(JobRow, self._resubmit(session, job))
+            run.total_steps = max_steps
+            settings = {**job.settings, "max_steps": max_steps}
+            return copy_row(JobRow, self.resubmit(session, job, settings))
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run with its metrics and checkpoint rows; its files are the caller's.
@@ -176,7 +205,19 @@ class RunRecords(JobQueue):
         with self.write() as session:
             run = get_run_record(session, run_id, lock=True)
             refuse_if_active(session, Job.run_id == run_id, f"Run {run.name!r}")
+            self._end_run(session, run)
             session.delete(run)
+
+    def _end_run(self, session: Session, run: Run) -> None:
+        """Let a run that is not at work never go on, and nothing wait for it."""
+        run.state, run.updated_at = RunState.CANCELED.value, self.now()
+        run.message = ""
+        if run.job_id is not None:
+            job = get_job_record(session, run.job_id, lock=True)
+            if job.state == JobState.CANCELED:
+                job.stop_intent = StopIntent.CANCEL.value
+                session.flush()
+                self.cancel_waiting(session, job)
 
     def add_checkpoint(self, run_id: str, entry: CheckpointEntry, token: str) -> None:
         """Record a checkpoint that is on disk; the best one is the only best.
@@ -217,6 +258,21 @@ class RunRecords(JobQueue):
                 delete(Checkpoint).where(Checkpoint.run_id == run_id, Checkpoint.step == step)
             )
 
+    def set_pinned(self, run_id: str, step: int, *, pinned: bool) -> None:
+        """Record that a checkpoint is to be kept, or no longer; its files are the caller's.
+
+        Raises:
+            NotFoundError: There is no such checkpoint.
+        """
+        change = (
+            update(Checkpoint)
+            .where(Checkpoint.run_id == run_id, Checkpoint.step == step)
+            .values(is_pinned=pinned)
+        )
+        with self.write() as session:
+            if changed_rows(session, change) != 1:
+                raise NotFoundError(f"There is no checkpoint of step {step} in run {run_id}.")
+
     def list_checkpoints(self, run_id: str) -> list[CheckpointRow]:
         """Return the checkpoints of a run by step.
 
@@ -236,5 +292,21 @@ class RunRecords(JobQueue):
             val_loss_off=entry.val_loss_off,
             bytes=entry.bytes,
             is_best=entry.is_best,
+            is_pinned=entry.is_pinned,
             created_at=self.now(),
         )
+
+
+def _ended_job(session: Session, run: Run, word: str) -> Job:
+    """Return the newest job of a run, which must have ended for the run to go on."""
+    if run.job_id is None:
+        raise InvalidChangeError(
+            f"Only a run that was started can be {word}, run {run.name!r} has no job yet."
+        )
+    job = get_job_record(session, run.job_id)
+    if not JobState(job.state).is_finished:
+        raise InvalidChangeError(
+            f"Only a run that has stopped can be {word}, job {job.id} of run {run.name!r} is "
+            f"{job.state}. Wait until it has ended, or pause the run."
+        )
+    return job

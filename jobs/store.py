@@ -1,5 +1,6 @@
 """Everything that is kept in the database, behind one object."""
 
+from jobs.alerts import AlertRecords
 from jobs.corpora import CorpusRecords
 from jobs.generations import GenerationRecords
 from jobs.leases import Leases
@@ -8,7 +9,15 @@ from jobs.runs import RunRecords
 from jobs.workers import WorkerRecords
 
 
-class Store(RunRecords, Leases, CorpusRecords, MetricRecords, GenerationRecords, WorkerRecords):
+class Store(
+    RunRecords,
+    Leases,
+    CorpusRecords,
+    MetricRecords,
+    AlertRecords,
+    GenerationRecords,
+    WorkerRecords,
+):
     """Reads and writes jobs, corpora, runs, generations and workers.
 
     Methods return frozen rows. Each is one transaction, and may be called from any thread.

@@ -7,15 +7,15 @@ nothing.
 
 from typing import Any
 
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import ScalarSelect, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from jobs.database import Database, new_id
 from jobs.errors import InvalidChangeError
-from jobs.lookup import changed_rows, get_job_record
-from jobs.models import Job, JobEvent, Run
+from jobs.lookup import changed_rows, get_job_record, is_hopeless
+from jobs.models import Corpus, Job, JobEvent, Run
 from jobs.rows import JobRow, copy_row
-from jobs.states import TRANSITIONS, JobState, run_state_after
+from jobs.states import ACTIVE_STATES, TRANSITIONS, JobState, run_state_after
 
 LEASE_S = 60.0
 """How long a lease holds without being renewed, seconds."""
@@ -27,9 +27,10 @@ class Transitions(Database):
     """Claims jobs and changes their states."""
 
     def claim(self, worker: str, slot: str = "cpu") -> JobRow | None:
-        """Take the oldest job that can start, or None.
+        """Take the job that is next among those that can start, or None.
 
-        Choosing and marking are one statement, so no job is taken twice.
+        A higher priority comes first, then what was submitted earlier. Choosing and marking
+        are one statement, so no job is taken twice.
 
         Args:
             worker: Host that will run it.
@@ -38,27 +39,10 @@ class Transitions(Database):
         Returns:
             The job, with the token of its lease.
         """
-        waiting, before = aliased(Job), aliased(Job)
-        oldest = (
-            select(waiting.number)
-            .where(
-                waiting.state == JobState.QUEUED,
-                or_(
-                    waiting.after_id.is_(None),
-                    exists().where(
-                        before.id == waiting.after_id, before.state == JobState.SUCCEEDED
-                    ),
-                ),
-            )
-            .order_by(waiting.number)
-            .limit(1)
-            .with_for_update(skip_locked=True, of=waiting)
-            .scalar_subquery()
-        )
         now = self.now()
         take = (
             update(Job)
-            .where(Job.number == oldest, Job.state == JobState.QUEUED)
+            .where(Job.number == _next_number(), Job.state == JobState.QUEUED)
             .values(
                 state=JobState.STARTING.value,
                 attempt=Job.attempt + 1,
@@ -259,10 +243,11 @@ class Transitions(Database):
             session.execute(
                 update(Run).where(Run.id == job.run_id, Run.job_id == job.id).values(follow)
             )
-        if state.is_finished and state is not JobState.SUCCEEDED:
-            self._cancel_waiting(session, job)
+        if is_hopeless(job):
+            self.cancel_waiting(session, job)
 
-    def _cancel_waiting(self, session: Session, job: Job) -> None:
+    def cancel_waiting(self, session: Session, job: Job) -> None:
+        """Cancel the jobs that wait for one which will not succeed."""
         query = select(Job).where(Job.after_id == job.id, Job.state == JobState.QUEUED)
         for waiting in session.scalars(query.with_for_update()).all():
             reason = job.error or job.message
@@ -275,3 +260,27 @@ class Transitions(Database):
                 message=f"Canceled, because it waited for job {job.number} ({job.kind}), which "
                 f"ended without success. {reason}".strip(),
             )
+
+
+def _next_number() -> ScalarSelect[int]:
+    """Select the number of the job that is to be claimed next."""
+    waiting, before, build = aliased(Job), aliased(Job), aliased(Job)
+    may_start = or_(
+        waiting.after_id.is_(None),
+        exists().where(before.id == waiting.after_id, before.state == JobState.SUCCEEDED),
+    )
+    # A run may have been told to follow another run while its corpus was being built.
+    corpus_is_built = ~exists().where(
+        waiting.run_id.is_not(None),
+        Corpus.id == waiting.corpus_id,
+        build.id == Corpus.build_job_id,
+        build.state.in_(ACTIVE_STATES),
+    )
+    return (
+        select(waiting.number)
+        .where(waiting.state == JobState.QUEUED, may_start, corpus_is_built)
+        .order_by(waiting.priority.desc(), waiting.number)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=waiting)
+        .scalar_subquery()
+    )

@@ -28,6 +28,7 @@ from jobs.processes import (
 from jobs.rows import JobRow
 from jobs.states import StopIntent
 from jobs.store import Store
+from jobs.version import program_version
 from jobs.workers import HEARTBEAT_S
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Worker:
         self.command = tuple(command)
         self.host = host or socket.gethostname()
         self._started_at = store.now()
+        self._version = program_version()
         self._beat_at = float("-inf")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._exit_codes: dict[str, int] = {}
@@ -88,7 +90,7 @@ class Worker:
             WorkerRunningError: Another worker runs on this host with the same folder.
         """
         self.home.create()
-        with WorkerLock(self.home.worker_lock):
+        with WorkerLock(self.home.worker_lock(self.host)):
             for parent in (self.home.corpora_dir, self.home.runs_dir):
                 empty_trash(parent)
             logger.info("worker on %s, slots %s", self.host, ", ".join(self.slots))
@@ -105,7 +107,7 @@ class Worker:
     def tick(self) -> None:
         """Look after the jobs that run, and start those for which a slot is free."""
         if self.store.now() - self._beat_at >= HEARTBEAT_S:
-            self.store.heartbeat(self.host, self.slots, self._started_at)
+            self.store.heartbeat(self.host, self.slots, self._started_at, self._version)
             self._beat_at = self.store.now()
         self._collect_exit_codes()
         for job in self.store.held_jobs():
@@ -201,7 +203,7 @@ class WorkerLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[str] | None = None
+        self._file: IO[str]
 
     def __enter__(self) -> "WorkerLock":
         file = self._path.open("a+")
@@ -222,5 +224,4 @@ class WorkerLock:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()

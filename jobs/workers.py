@@ -3,13 +3,13 @@
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # the package has no types
 from sqlalchemy import delete, select
 
 from jobs.database import Database
 from jobs.models import Worker
+from jobs.rows import WorkerRow, copy_row
 
 HEARTBEAT_S = 5.0
 """How often a worker reports, seconds."""
@@ -17,19 +17,28 @@ SILENCE_S = 30.0
 """A worker that reported longer ago is taken for dead, seconds."""
 
 
+FORGET_S = 24 * 3600.0
+"""A worker that reported longer ago is no longer listed, seconds."""
+
+
 class WorkerRecords(Database):
     """Writes and reads the heartbeats of workers."""
 
-    def heartbeat(self, host: str, slots: Sequence[str], started_at: float) -> None:
+    def heartbeat(
+        self, host: str, slots: Sequence[str], started_at: float, version: str = ""
+    ) -> None:
         """Record that this process is the worker of its host, and alive."""
+        now = self.now()
         with self.write() as session:
+            session.execute(delete(Worker).where(Worker.heartbeat_at < now - FORGET_S))
             session.merge(
                 Worker(
                     host=host,
                     pid=os.getpid(),
                     slots=list(slots),
+                    version=version,
                     started_at=started_at,
-                    heartbeat_at=self.now(),
+                    heartbeat_at=now,
                 )
             )
 
@@ -38,24 +47,13 @@ class WorkerRecords(Database):
         with self.write() as session:
             session.execute(delete(Worker).where(Worker.host == host, Worker.pid == os.getpid()))
 
-    def worker_status(self) -> dict[str, Any]:
-        """Return whether a worker runs, and what is known of the one that reported last.
-
-        Returns:
-            ``alive``, and ``host``, ``pid``, ``slots``, ``started_at``, ``heartbeat_at`` (UTC
-            seconds), which are None where no worker was ever seen; ``num_alive`` workers.
-        """
-        query = select(Worker).order_by(Worker.heartbeat_at.desc())
+    def list_workers(self) -> list[WorkerRow]:
+        """Return the workers that reported in the last day, by host."""
         with self.read() as session:
-            workers = session.scalars(query).all()
-        alive = [worker for worker in workers if self._is_alive(worker)]
-        shown = alive[0] if alive else workers[0] if workers else None
-        names = ("host", "pid", "slots", "started_at", "heartbeat_at")
-        return {
-            "alive": bool(alive),
-            "num_alive": len(alive),
-            **{name: None if shown is None else getattr(shown, name) for name in names},
-        }
+            return [
+                copy_row(WorkerRow, worker, is_alive=self._is_alive(worker))
+                for worker in session.scalars(select(Worker).order_by(Worker.host))
+            ]
 
     def _is_alive(self, worker: Worker) -> bool:
         if self.now() - worker.heartbeat_at > SILENCE_S:

@@ -16,16 +16,30 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, DiskFullError
+from retro.errors import (
+    ArtifactError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    DiskFullError,
+)
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 STAGING_PREFIX = ".tmp-"
+RETIRED_PREFIX = f"{STAGING_PREFIX}old-"
+TOKEN_BYTES = 4
+SUM_NAME = "sha256"
+"""Field of a manifest with the fingerprint of its other fields; earlier versions wrote none."""
+FULL_DISK = {
+    errno.ENOSPC: "There is no space left on the disk for {name!r}. Free some space",
+    errno.EDQUOT: "The disk quota leaves no room for {name!r}. Free some space",
+    errno.EFBIG: "The system allows no file as large as {name!r} must be. Raise the limit",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,17 +79,17 @@ def disk_errors(path: Path) -> Iterator[None]:
         path: What is being written; only its name is shown.
 
     Raises:
-        DiskFullError: The disk or the quota is full.
+        DiskFullError: The disk or the quota is full, or a limit on sizes of files is reached.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                f"There is no space left on the disk for {path.name!r}. "
-                f"Free some space and start the step again; what was finished is kept."
-            ) from error
-        raise
+        reason = FULL_DISK.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise DiskFullError(
+            f"{reason.format(name=path.name)} and start the step again; what was finished is kept."
+        ) from error
 
 
 def sync_folder(path: Path) -> None:
@@ -99,12 +113,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         DiskFullError: The disk is full; an older file of this name is untouched.
     """
-    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+    with _staged_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _staged_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write into, which becomes ``path`` if the block ends well."""
+    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(TOKEN_BYTES)}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with staging.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             staging.replace(path)
@@ -115,7 +136,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return what ``write_json`` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
@@ -139,18 +165,16 @@ def read_json(path: Path) -> Any:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array as ``.npy`` whole or not at all; the file knows shape and type."""
-    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with staging.open("wb") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            staging.replace(path)
-        finally:
-            staging.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    rows = np.ascontiguousarray(array)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+        "fortran_order": False,
+        "shape": rows.shape,
+    }
+    with _staged_file(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        # numpy would write past Python, and tell of a full disk without the system's reason.
+        file.write(rows.reshape(-1).view(np.uint8).data)
 
 
 def open_array(path: Path) -> NDArray[Any]:
@@ -186,7 +210,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Yields:
         The staging folder, beside ``final``.
     """
-    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}")
+    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(TOKEN_BYTES)}")
     with disk_errors(final):
         staging.mkdir(parents=True)
         try:
@@ -204,7 +228,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
 
 def _replace_folder(staging: Path, final: Path) -> None:
     if final.exists():
-        retired = final.with_name(f"{STAGING_PREFIX}old-{final.name}-{secrets.token_hex(4)}")
+        token = secrets.token_hex(TOKEN_BYTES)
+        retired = final.with_name(f"{RETIRED_PREFIX}{final.name}-{token}")
         final.rename(retired)
         staging.rename(final)
         shutil.rmtree(retired, ignore_errors=True)
@@ -214,7 +239,14 @@ def _replace_folder(staging: Path, final: Path) -> None:
 
 
 def remove_staging(folder: Path) -> None:
-    """Remove what a killed process left half-written directly in ``folder``."""
+    """Remove what a killed process left half-written directly in ``folder``.
+
+    A finished folder whose replacement had not yet taken its name gets its name back.
+    """
+    for path in folder.glob(f"{RETIRED_PREFIX}*"):
+        final = folder / path.name[len(RETIRED_PREFIX) : -2 * TOKEN_BYTES - 1]
+        if not final.exists():
+            path.rename(final)
     for path in folder.glob(f"{STAGING_PREFIX}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -244,18 +276,20 @@ def write_manifest(
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST_NAME
     }
-    manifest = Manifest(kind=kind, fingerprint=content, settings=dict(settings), files=files)
-    write_json(
-        folder / MANIFEST_NAME,
-        {
-            "format": FORMAT_VERSION,
-            "kind": kind,
-            "fingerprint": content,
-            "settings": manifest.settings,
-            "files": files,
-        },
-    )
-    return manifest
+    values = {
+        "format": FORMAT_VERSION,
+        "kind": kind,
+        "fingerprint": content,
+        "settings": dict(settings),
+        "files": files,
+    }
+    write_json(folder / MANIFEST_NAME, {**values, SUM_NAME: _sum(values)})
+    return Manifest(kind=kind, fingerprint=content, settings=dict(settings), files=files)
+
+
+def _sum(values: dict[str, Any]) -> str:
+    # As a reader finds them: JSON has neither tuples nor numbers as keys.
+    return fingerprint(json.loads(json.dumps(values)))
 
 
 def read_manifest(folder: Path, kind: str) -> Manifest:
@@ -269,6 +303,25 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         ArtifactMissingError: There is no finished folder here.
         ArtifactMismatchError: It is something else, of another format, or a file is
             missing or has another size.
+    """
+    manifest = read_record(folder, kind)
+    for name, entry in manifest.files.items():
+        file = folder / name
+        found = file.stat().st_size if file.exists() else None
+        if found != entry["bytes"]:
+            raise ArtifactMismatchError(
+                f"{folder.name}/{name} must have {entry['bytes']} bytes, "
+                f"got {'no file' if found is None else found}. Make the {kind} again."
+            )
+    return manifest
+
+
+def read_record(folder: Path, kind: str) -> Manifest:
+    """Read a folder's manifest alone, whatever became of the files that it names.
+
+    Raises:
+        ArtifactMissingError: There is no finished folder here.
+        ArtifactMismatchError: It is something else, of another format, or is damaged.
     """
     path = folder / MANIFEST_NAME
     if not path.exists():
@@ -291,22 +344,30 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
             kind=kind,
             fingerprint=values["fingerprint"],
             settings=values["settings"],
-            files=values["files"],
+            files={name: _entry(entry) for name, entry in values["files"].items()},
         )
-        sizes = {name: entry["bytes"] for name, entry in manifest.files.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactMismatchError(
             f"{folder.name}/{MANIFEST_NAME} is incomplete ({error}). Make the {kind} again."
         ) from error
-    for name, size in sizes.items():
-        file = folder / name
-        found = file.stat().st_size if file.exists() else None
-        if found != size:
-            raise ArtifactMismatchError(
-                f"{folder.name}/{name} must have {size} bytes, "
-                f"got {'no file' if found is None else found}. Make the {kind} again."
-            )
+    _check_sum(folder, values)
     return manifest
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"bytes": entry["bytes"], "sha256": entry["sha256"]}
+
+
+def _check_sum(folder: Path, values: dict[str, Any]) -> None:
+    fields = {name: value for name, value in values.items() if name != SUM_NAME}
+    # An unknown field may be the one with the sum, damaged.
+    is_known = fields.keys() == {"format", "kind", "fingerprint", "settings", "files"}
+    is_same = (folder / MANIFEST_NAME).read_bytes() == json_bytes(values)
+    if not (is_known and is_same and values.get(SUM_NAME) in (None, _sum(fields))):
+        raise ArtifactMismatchError(
+            f"{folder.name}/{MANIFEST_NAME} is damaged: its sha256 differs from its content. "
+            f"Make the {values['kind']} again."
+        )
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
@@ -321,3 +382,23 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
                 f"{folder.name}/{name} is damaged: its sha256 differs from the manifest. "
                 f"Make the {manifest.kind} again."
             )
+
+
+def is_finished(folder: Path, kind: str, wanted: str) -> bool:
+    """Return whether a folder is whole, undamaged, and made from these inputs."""
+    try:
+        manifest = read_manifest(folder, kind)
+        if manifest.fingerprint != wanted:
+            return False
+        verify_files(folder, manifest)
+    except ArtifactError:
+        return False
+    return True
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a finished file a second name; it is copied where the disk cannot do that."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

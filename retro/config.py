@@ -259,6 +259,9 @@ class TrainingConfig:
     log_every: int = 5
     """Optimizer steps between reports of the training loss."""
 
+    plateau_evaluations: int = 5
+    """Validations without a better loss, or with a rising one, that give an alert; 0 is never."""
+
     precision: Precision = Precision.AUTO
     """Number format of the matrix products; weights and optimizer stay float32."""
 
@@ -296,6 +299,7 @@ class TrainingConfig:
         check_integer(self, "checkpoint_every", 1, 1_000_000_000)
         check_integer(self, "keep_checkpoints", 1, 1_000_000)
         check_integer(self, "log_every", 1, 1_000_000_000)
+        check_integer(self, "plateau_evaluations", 0, 1_000_000)
         check_choice(self, "precision", Precision)
         for name in ("packing", "compile", "gradient_checkpointing"):
             check_flag(self, name)

@@ -3,48 +3,53 @@
     config.json                               preset, choices, corpus; resolved at first start
     tokenizer/                                the corpus's tokenizer, so a model is usable alone
     checkpoints/step-00001000/                model.safetensors, trainer.pt, manifest.json
+                                              and, where it is kept for good, pinned
 
 Importing this module does not import torch.
 """
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retro.artifacts import (
-    Manifest,
-    read_json,
-    read_manifest,
-    staged_folder,
-    verify_files,
-    write_json,
+from retro.artifacts import read_json, staged_folder, write_json
+from retro.checkpoints import (
+    CHECKPOINT_KIND,
+    DAMAGED_SUFFIX,
+    CheckpointRecord,
+    checkpoint_name,
+    find_checkpoint,
+    list_checkpoints,
+    pin_checkpoint,
 )
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
-from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.presets import get_preset, resolve_preset
 
+__all__ = [
+    "CHECKPOINT_KIND",
+    "CONFIG_NAME",
+    "DAMAGED_SUFFIX",
+    "CheckpointRecord",
+    "CorpusFacts",
+    "Run",
+    "check_choices",
+    "checkpoint_name",
+    "create_run",
+    "find_checkpoint",
+    "list_checkpoints",
+    "open_run",
+    "pin_checkpoint",
+    "resolve_run",
+    "resolved_run",
+    "write_resolved",
+]
+
 CONFIG_NAME = "config.json"
-CHECKPOINT_KIND = "checkpoint"
-DAMAGED_SUFFIX = ".damaged"
 FROM_CORPUS = ("num_tokens", "chunk_size")
 """Fields of ``ModelConfig`` that a run takes from its corpus."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointRecord:
-    """One checkpoint on disk."""
-
-    step: int
-    path: Path
-    size_bytes: int
-    val_loss_on: float | None
-    """Validation loss with retrieval in nats per token; None where it was not measured."""
-    val_loss_off: float | None
-    """The same with retrieval off."""
-    is_best: bool
-    """Whether no other checkpoint of the run has a lower ``val_loss_on``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,21 +192,16 @@ def open_run(run_dir: Path) -> Run:
         ) from error
 
 
-def resolve_run(
-    run: Run, corpus: CorpusFacts, *, max_steps: int | None = None
-) -> tuple[ModelConfig, TrainingConfig]:
-    """Fix a run's settings at its first start; check the corpus at every later one.
+def resolved_run(run: Run, corpus: CorpusFacts, *, max_steps: int | None = None) -> Run:
+    """Return a run with all its settings fixed; nothing is written.
 
     Args:
         run: The run.
         corpus: Facts of its corpus.
         max_steps: New length of the run, in optimizer steps; None keeps it.
 
-    Returns:
-        Settings of the model and of its training.
-
     Raises:
-        ConfigError: A setting does not fit the corpus.
+        ConfigError: A setting does not fit the corpus, or the run is longer already.
         ArtifactMismatchError: The corpus is not the one the run was started with.
     """
     if run.corpus_fingerprint is not None and run.corpus_fingerprint != corpus.fingerprint:
@@ -212,6 +212,7 @@ def resolve_run(
         )
     choices = dict(run.training_choices)
     if max_steps is not None:
+        _refuse_shorter(run, max_steps)
         choices["max_steps"] = max_steps
     model, training = resolve_preset(
         run.preset,
@@ -228,6 +229,36 @@ def resolve_run(
             f"neighbors of {corpus.path.name} exclude, got {training.sequence_length}. Shorten it, "
             f"or rebuild the corpus with a larger exclusion_window."
         )
+    return replace(
+        run,
+        training_choices=choices,
+        corpus_path=corpus.path.resolve(),
+        model=model,
+        training=training,
+        corpus_fingerprint=corpus.fingerprint,
+        tokenizer_fingerprint=corpus.tokenizer_fingerprint,
+        corpus_summary=corpus.summary,
+    )
+
+
+def _refuse_shorter(run: Run, max_steps: int) -> None:
+    """Refuse a length that the run has passed; a smaller one than planned is allowed."""
+    records = list_checkpoints(run.path)
+    if records and max_steps < records[-1].step:
+        raise ConfigError(
+            f"max_steps must be at least {records[-1].step}, the steps that run {run.path.name} "
+            f"has taken, got {max_steps}. Choose more steps, or start a new run."
+        )
+
+
+def write_resolved(run: Run, corpus: CorpusFacts) -> None:
+    """Write down the settings that ``resolved_run`` fixed, and copy the tokenizer.
+
+    Raises:
+        DiskFullError: There is no room; the settings of before are kept.
+    """
+    assert run.model is not None
+    assert run.training is not None
     if not run.tokenizer_dir.exists():
         with staged_folder(run.tokenizer_dir) as staging:
             shutil.copytree(corpus.tokenizer_dir, staging, dirs_exist_ok=True)
@@ -236,78 +267,33 @@ def resolve_run(
         {
             "preset": run.preset,
             "model_choices": run.model_choices,
-            "training_choices": choices,
-            "corpus": str(corpus.path.resolve()),
-            "model": config_to_dict(model),
-            "training": config_to_dict(training),
-            "corpus_fingerprint": corpus.fingerprint,
-            "tokenizer_fingerprint": corpus.tokenizer_fingerprint,
-            "corpus_summary": corpus.summary,
+            "training_choices": run.training_choices,
+            "corpus": str(run.corpus_path),
+            "model": config_to_dict(run.model),
+            "training": config_to_dict(run.training),
+            "corpus_fingerprint": run.corpus_fingerprint,
+            "tokenizer_fingerprint": run.tokenizer_fingerprint,
+            "corpus_summary": run.corpus_summary,
         },
     )
-    return model, training
 
 
-def checkpoint_name(step: int) -> str:
-    """Return the folder name of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-def list_checkpoints(run_dir: Path) -> list[CheckpointRecord]:
-    """Return the finished checkpoints of a run, oldest first.
-
-    A folder whose manifest does not fit its files is left out; nothing is read whole.
-    """
-    found: list[tuple[Path, Manifest]] = []
-    for path in sorted((run_dir / "checkpoints").glob("step-*")):
-        if path.suffix == DAMAGED_SUFFIX:
-            continue
-        try:
-            found.append((path, read_manifest(path, CHECKPOINT_KIND)))
-        except ArtifactError:
-            continue
-    losses = [manifest.settings.get("val_loss_on") for _, manifest in found]
-    best = min((loss for loss in losses if loss is not None), default=None)
-    return [
-        CheckpointRecord(
-            step=int(manifest.settings["step"]),
-            path=path,
-            size_bytes=sum(entry["bytes"] for entry in manifest.files.values()),
-            val_loss_on=manifest.settings.get("val_loss_on"),
-            val_loss_off=manifest.settings.get("val_loss_off"),
-            is_best=best is not None and manifest.settings.get("val_loss_on") == best,
-        )
-        for path, manifest in found
-    ]
-
-
-def find_checkpoint(run_dir: Path, step: int | None = None) -> CheckpointRecord:
-    """Return a checkpoint whose files are verified to be whole.
+def resolve_run(run: Run, corpus: CorpusFacts, *, max_steps: int | None = None) -> Run:
+    """Fix a run's settings at its first start; check the corpus at every later one.
 
     Args:
-        run_dir: Folder of the run.
-        step: Which one; None is the newest.
+        run: The run.
+        corpus: Facts of its corpus.
+        max_steps: New length of the run, in optimizer steps; None keeps it.
+
+    Returns:
+        The run with settings of the model and of its training, as written to its folder.
 
     Raises:
-        ArtifactMissingError: There is none, or none of this step.
-        ArtifactMismatchError: The checkpoint of this step is damaged.
+        ConfigError: A setting does not fit the corpus, or the run is longer already.
+        ArtifactMismatchError: The corpus is not the one the run was started with.
+        DiskFullError: There is no room; the settings of before are kept.
     """
-    records = list_checkpoints(run_dir)
-    if step is None:
-        for record in reversed(records):
-            try:
-                verify_files(record.path, read_manifest(record.path, CHECKPOINT_KIND))
-            except ArtifactError:
-                continue
-            return record
-        raise ArtifactMissingError(
-            f"Run {run_dir.name} has no checkpoint yet. Wait for the first one, or train it."
-        )
-    for record in records:
-        if record.step == step:
-            verify_files(record.path, read_manifest(record.path, CHECKPOINT_KIND))
-            return record
-    steps = ", ".join(str(record.step) for record in records) or "none"
-    raise ArtifactMissingError(
-        f"Run {run_dir.name} has no checkpoint of step {step}; it has {steps}. Choose one of these."
-    )
+    resolved = resolved_run(run, corpus, max_steps=max_steps)
+    write_resolved(resolved, corpus)
+    return resolved

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 from tqdm import tqdm
 
 from retro.run import CheckpointRecord
+from retro.training.alerts import Alert
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 """What a command adds its parser to; argparse has no public name for it."""
@@ -53,15 +54,23 @@ class Bars:
 
 
 class MetricsFile:
-    """Prints measurements and keeps them beside the run, one JSON object per line."""
+    """Prints measurements and keeps them beside the run, one JSON object per line.
 
-    def __init__(self, run_dir: Path) -> None:
+    Args:
+        run_dir: Folder of the run.
+        note: What to print once the run goes on.
+    """
+
+    def __init__(self, run_dir: Path, note: str | None = None) -> None:
         self.path = run_dir / METRICS_NAME
+        self.note = note
 
     def on_resume(self, step: int) -> None:
         """Drop what lies after the checkpoint: it is measured again."""
         if step:
             tqdm.write(f"going on after step {step}")
+        if self.note is not None:
+            tqdm.write(self.note)
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
@@ -88,6 +97,11 @@ class MetricsFile:
 
     def on_checkpoint_deleted(self, step: int) -> None:
         """Stay silent: old checkpoints go as announced."""
+
+    def on_alert(self, alert: Alert) -> None:
+        """Print what a person should hear; an error that follows is printed by itself."""
+        if alert.kind != "nan":
+            tqdm.write(f"warning: {alert.message}", file=sys.stderr)
 
 
 def _step_of(line: str) -> int:

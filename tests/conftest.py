@@ -10,6 +10,8 @@ from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import Run, create_run
 from tests.fakes import store_texts
 
+pytest_plugins = ["tests.jobs.postgres"]
+
 COUNTRIES = [
     ("Arland", "Bergen", "wheat", "Corvia", "cold"),
     ("Corvia", "Dunmar", "copper", "Arland", "mild"),

@@ -6,9 +6,10 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.format import count, escape, parameters
-from app.services.runs import DEFAULT_PRESET, list_presets
+from app.services.runs import DEFAULT_PRESET, MAY_SUCCEED, list_presets
 from app.services.services import Services
 from app.ui import PRIVATE
+from jobs.states import RunState
 from retro.errors import ConfigError
 
 BASIC = {
@@ -50,6 +51,15 @@ class NewRunForm:
             self.numbers = _number_fields(BASIC)
             with gr.Accordion("Advanced settings", open=False, elem_id="run-advanced"):
                 self.numbers += _number_fields(ADVANCED)
+                with gr.Row():
+                    self.after = gr.Dropdown(
+                        label="Start after", info="the run that must have succeeded first",
+                        elem_id="run-after", scale=3, min_width=220,
+                    )  # fmt: skip
+                    self.priority = gr.Number(
+                        label="Priority", info="a higher one starts first", value=0, precision=0,
+                        elem_id="run-priority", min_width=120,
+                    )  # fmt: skip
             self.start = gr.Button("Start training", variant="primary", elem_id="start-run")
         self.target = gr.Textbox(visible=False)
 
@@ -71,6 +81,7 @@ class NewRunForm:
                 gr.update(visible="run" not in query and bool(usable)),
                 gr.update(choices=usable, value=chosen),
                 gr.update(choices=labels, value=DEFAULT_PRESET),
+                gr.update(choices=_runs_to_follow(services), value=""),
                 *_filled(services, chosen, DEFAULT_PRESET),
             ]
 
@@ -79,7 +90,14 @@ class NewRunForm:
             return _filled(services, corpus_id, preset_name)
 
         @shows_errors
-        def submit(corpus_id: str | None, preset_name: str, run_name: str, *values: Any) -> str:
+        def submit(
+            corpus_id: str | None,
+            preset_name: str,
+            run_name: str,
+            after: str | None,
+            priority: int | None,
+            *values: Any,
+        ) -> str:
             if corpus_id is None:
                 raise ConfigError(
                     "A corpus must be chosen, got none. Build one on the Corpora page."
@@ -91,13 +109,20 @@ class NewRunForm:
                 if value is not None and value != defaults[field]
             }
             named = run_name.strip() or f"{preset_name}, {count(int(values[0] or 0), 'step')}"
-            run = services.runs.create(named, corpus_id, preset=preset_name, training=training)
+            run = services.runs.create(
+                named,
+                corpus_id,
+                preset=preset_name,
+                training=training,
+                after=after or None,
+                priority=priority or 0,
+            )
             return f"/runs?run={run['id']}"
 
         demo.load(
             load,
             None,
-            [self.box, self.corpus, self.preset, self.about, *self.numbers],
+            [self.box, self.corpus, self.preset, self.after, self.about, *self.numbers],
             queue=False,
             **PRIVATE,
         )
@@ -110,7 +135,10 @@ class NewRunForm:
                 **PRIVATE,
             )
         self.start.click(
-            submit, [self.corpus, self.preset, self.name, *self.numbers], self.target, **PRIVATE
+            submit,
+            [self.corpus, self.preset, self.name, self.after, self.priority, *self.numbers],
+            self.target,
+            **PRIVATE,
         ).then(
             None,
             self.target,
@@ -118,6 +146,15 @@ class NewRunForm:
             js="(address) => { if (address) location.href = address; }",
             **PRIVATE,
         )
+
+
+def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
+    waiting = [
+        (f"{run['name']} ({run['state']})", run["id"])
+        for run in services.runs.list_runs()
+        if run["state"] in MAY_SUCCEED and run["state"] != RunState.SUCCEEDED
+    ]
+    return [("no other run", ""), *waiting]
 
 
 def _number_fields(names: dict[str, str]) -> list[gr.Number]:

@@ -13,6 +13,7 @@ from app.services.services import Services
 from app.ui import (
     Page,
     Query,
+    Question,
     action,
     badge,
     callout,
@@ -26,6 +27,7 @@ from app.ui import (
 from jobs.errors import NotFoundError
 
 ACTIVE = ("queued", "starting", "running")
+MOST_ALERTS = 3
 NOTICEABLE_NATS = 0.01
 """Smaller differences of validation losses come and go with the seed."""
 
@@ -108,7 +110,7 @@ def render_run(services: Services, run: dict[str, Any]) -> str:
     return (
         f'<p class="small"><a href="/runs">All runs</a></p><div class="head"><h1>'
         f"{escape(run['name'])}</h1>{badge(run['state'])}"
-        f'<span class="push row">{_buttons(run, job)}</span></div>{note}'
+        f'<span class="push row">{_buttons(run, job)}</span></div>{note}{_alerts(run)}'
         f"{_progress(services, run, job)}"
         f"{_charts(run, series)}"
         f'<div class="grid2" style="margin-top:16px">{_checkpoints(run)}{_settings(run)}</div>'
@@ -129,6 +131,8 @@ def _buttons(run: dict[str, Any], job: dict[str, Any] | None) -> str:
         buttons.append(action("Stop", f"POST {address}/stop"))
     elif run["state"] != "succeeded":
         buttons.append(action("Resume", f"POST {address}/resume", kind="primary"))
+    if run["state"] not in ACTIVE and run["job_id"]:
+        buttons.append(_extend_button(run, address))
     if run["state"] not in ACTIVE:
         buttons.append(action("Duplicate", f"POST {address}/duplicate", then="/runs?run={id}"))
         buttons.append(
@@ -136,6 +140,26 @@ def _buttons(run: dict[str, Any], job: dict[str, Any] | None) -> str:
                    confirm=f"Delete run {run['name']!r} with all its checkpoints?")
         )  # fmt: skip
     return "".join(buttons)
+
+
+def _extend_button(run: dict[str, Any], address: str) -> str:
+    return action(
+        "Extend",
+        f"POST {address}/extend",
+        asks=Question(
+            text="Train up to which step? The learning rate follows its schedule to the new end.",
+            field="max_steps",
+            value=2 * run["total_steps"],
+            lowest=run["step"] + 1,
+        ),
+    )
+
+
+def _alerts(run: dict[str, Any]) -> str:
+    return "".join(
+        callout(f"Step {alert['step']:,}: {alert['message']}")
+        for alert in run["alerts"][-MOST_ALERTS:]
+    )
 
 
 def _progress(services: Services, run: dict[str, Any], job: dict[str, Any] | None) -> str:
@@ -221,12 +245,21 @@ def _checkpoints(run: dict[str, Any]) -> str:
 
 def _checkpoint_row(run: dict[str, Any], item: dict[str, Any]) -> str:
     best = f" {badge('ready', 'best')}" if item["is_best"] else ""
+    pin = action(
+        "Unpin" if item["is_pinned"] else "Pin",
+        f"PATCH /api/v1/runs/{run['id']}/checkpoints/{item['step']}",
+        kind="tiny",
+        body={"pinned": not item["is_pinned"]},
+    )
+    if item["is_pinned"]:
+        best += f" {badge('queued', 'pinned')}"
     address = f"/generate?run={escape(run['id'])}&amp;step={item['step']}"
     return (
         f'<tr><td class="num">{item["step"]:,}{best}</td>'
         f'<td class="num">{loss(item["val_loss_on"])}</td>'
         f'<td class="num">{loss(item["val_loss_off"])}</td>'
-        f'<td class="num">{size(item["bytes"])}</td><td><a href="{address}">Write</a></td></tr>'
+        f'<td class="num">{size(item["bytes"])}</td><td><span class="row">'
+        f'<a href="{address}">Write</a>{pin}</span></td></tr>'
     )
 
 
@@ -234,6 +267,7 @@ def _settings(run: dict[str, Any]) -> str:
     settings = run["settings"]
     values = {
         "Corpus": _corpus_link(run),
+        **_origin(run),
         "Preset": escape(settings.get("preset", "-")),
     }
     if settings.get("parameters"):
@@ -250,6 +284,12 @@ def _settings(run: dict[str, Any]) -> str:
     details = f"<details><summary>All settings</summary>{facts(every)}</details>" if every else ""
     body = f"<h2>Settings</h2>{facts(values)}{details}"
     return f'<section class="panel" style="margin:0">{body}</section>'
+
+
+def _origin(run: dict[str, Any]) -> dict[str, str]:
+    if run["parent_id"] is None:
+        return {}
+    return {"Duplicate of": f'<a href="/runs?run={escape(run["parent_id"])}">another run</a>'}
 
 
 def _log(services: Services, job: dict[str, Any] | None) -> str:

@@ -19,7 +19,9 @@ from jobs.store import Store
 from retro.artifacts import staged_folder
 from retro.config import CorpusConfig, config_from_dict, config_to_dict, shown
 from retro.data.samples import SAMPLES
+from retro.disk import require_free
 from retro.errors import ConfigError, InputError
+from retro.retrieval.build_size import estimate_build_bytes
 from retro.retrieval.corpus_tokenizer import (
     TOKENIZER_NAME,
     TokenizerSource,
@@ -175,6 +177,7 @@ class CorpusService(CorpusReader):
             InputError: The corpus holds no documents.
             ChangeRefusedError: It is being built already.
             ArtifactMissingError: The run has not started yet.
+            DiskFullError: The disk has no room for what would be built.
         """
         row = self._store.get_corpus(corpus_id)
         if row.state is CorpusState.BUILDING:
@@ -192,6 +195,8 @@ class CorpusService(CorpusReader):
         if source is not None:
             chosen = source.settings(chosen)
         config = config_from_dict(CorpusConfig, {**row.settings, **chosen})
+        folder = self._home.corpus_dir(corpus_id)
+        require_free(folder, estimate_build_bytes(folder, config), f"building {row.name!r}")
         values = config_to_dict(config)
         if values != row.settings:
             self._store.set_corpus_settings(corpus_id, values)

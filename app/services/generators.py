@@ -3,6 +3,7 @@
 Torch is imported when the first one is opened, not when the app starts.
 """
 
+import gc
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,15 @@ class Generators:
         made = self._load(run_id, step, corpus_id)
         self._kept[run_id, step, corpus_id, fingerprint] = made
         return made
+
+    def close(self) -> None:
+        """Let go of every model, and give the memory of the device back."""
+        import torch  # noqa: PLC0415
+
+        self._kept.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _load(self, run_id: str, step: int, corpus_id: str | None) -> "Generator":
         from retro.device import share_cores  # noqa: PLC0415  # imports torch

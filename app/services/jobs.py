@@ -12,6 +12,8 @@ from jobs.transitions import MAX_ATTEMPTS
 from retro.errors import ConfigError
 
 MOST_LOG_LINES = 2000
+UNUSUAL_SILENCE_S = 600.0
+"""A job that runs reports far more often than this, seconds."""
 
 
 class JobService:
@@ -44,19 +46,43 @@ class JobService:
         """Return one job."""
         return job_to_dict(self._store.get_job(job_id))
 
+    def queue(self) -> list[dict[str, Any]]:
+        """Return the jobs that wait, in the order in which they start."""
+        return [job_to_dict(job) for job in self._store.list_queue()]
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """Return the changes of a job's state, oldest first."""
+        return [
+            {
+                "at": event.at,
+                "from": None if event.from_state is None else event.from_state.value,
+                "to": event.to_state.value,
+                "attempt": event.attempt,
+                "message": event.message,
+            }
+            for event in self._store.job_events(job_id)
+        ]
+
     def why_waiting(self, job: dict[str, Any]) -> str:
         """Return what a queued job waits for, in words that go on a sentence."""
-        before = self.get(job["after_id"]) if job["after_id"] else None
-        if before is not None and not JobState(before["state"]).is_finished:
-            is_build = before["kind"] == "build"
-            return f"waiting for {'the build of its corpus' if is_build else before['kind']}"
-        ahead = [item for item in self.active() if item["number"] < job["number"]]
+        before = self._store.get_job(job["after_id"]) if job["after_id"] else None
+        if before is not None and before.state is not JobState.SUCCEEDED:
+            return f"waiting for {self._words(before)}"
         at_work = [item for item in self.active() if item["state"] in ("starting", "running")]
         if not at_work:
             return "waiting in the queue"
         words = f"waiting until job {at_work[0]['number']} ({at_work[0]['kind']}) has ended"
-        between = sum(1 for item in ahead if item not in at_work)
+        ids = [item.id for item in self._store.list_queue()]
+        between = ids.index(job["id"]) if job["id"] in ids else 0
         return f"{words} and {count(between, 'more job')} before it" if between else words
+
+    def _words(self, before: JobRow) -> str:
+        if before.kind == "build":
+            return "the build of its corpus"
+        if before.run_id is None:
+            return f"job {before.number} ({before.kind})"
+        paused = ", which is paused" if before.state is JobState.CANCELED else ""
+        return f"run {self._store.get_run(before.run_id).name!r}{paused}"
 
     def is_newest(self, job: dict[str, Any]) -> bool:
         """Whether no later job works on the same, so that it makes sense to repeat this one."""
@@ -79,6 +105,14 @@ class JobService:
         self._store.request_cancel(job_id)
         return self.get(job_id)
 
+    def set_priority(self, job_id: str, priority: int) -> dict[str, Any]:
+        """Let a job that waits start earlier or later; a higher priority starts first."""
+        return job_to_dict(self._store.set_priority(job_id, priority))
+
+    def run_next(self, job_id: str) -> dict[str, Any]:
+        """Put a job that waits before all others that wait."""
+        return job_to_dict(self._store.run_next(job_id))
+
     def retry(self, job_id: str) -> dict[str, Any]:
         """Submit a finished job again, as a new job that names its parent."""
         return job_to_dict(self._store.retry_job(job_id))
@@ -91,6 +125,7 @@ def job_to_dict(job: JobRow) -> dict[str, Any]:
         "number": job.number,
         "kind": job.kind,
         "state": job.state.value,
+        "priority": job.priority,
         "stage": job.stage,
         "done": job.done,
         "total": job.total,
@@ -102,6 +137,10 @@ def job_to_dict(job: JobRow) -> dict[str, Any]:
         "after_id": job.after_id,
         "parent_id": job.parent_id,
         "cancel_requested": job.cancel_requested,
+        "worker": job.worker,
+        "slot": job.slot,
+        "pid": job.pid,
+        "lease_expires_at": job.lease_expires_at,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "progress_at": job.progress_at,
@@ -126,6 +165,14 @@ def restart_note(job: dict[str, Any]) -> str:
         f"{job['message']} It was started again by itself, attempt {job['attempt']} of "
         f"{MAX_ATTEMPTS}, and goes on from what was finished."
     )
+
+
+def silence(job: dict[str, Any], now: float) -> float | None:
+    """Return for how many seconds a running job has reported nothing, None if that is usual."""
+    if job["state"] != JobState.RUNNING or job["progress_at"] is None:
+        return None
+    passed = now - float(job["progress_at"])
+    return passed if passed > UNUSUAL_SILENCE_S else None
 
 
 def share_done(job: dict[str, Any]) -> float:

@@ -1,21 +1,38 @@
 """Training runs: start, pause, resume, stop, look into, delete."""
 
+import itertools
+import re
 from statistics import median
 from typing import Any
 
-from app.services.corpora import CorpusService, check_name
+from app.errors import ChangeRefusedError, MissingError
+from app.services.corpora import MOST_NAME_CHARACTERS, CorpusService, check_name
 from jobs.home import Home, remove_folder
+from jobs.queue import check_priority
 from jobs.rows import CheckpointRow, CorpusRow, RunRow
 from jobs.states import CorpusState, RunState
 from jobs.store import Store
 from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
 from retro.data.tokenizer import choose_vocab_size
+from retro.disk import require_free
 from retro.errors import ArtifactMissingError, ConfigError
 from retro.model.presets import PRESETS, parameter_count, resolve_preset
+from retro.run import pin_checkpoint
+from retro.run_space import needed_bytes
 
 DEFAULT_PRESET = "tiny"
 MOST_POINTS = 10_000
 SPEED_POINTS = 10
+MAY_SUCCEED = (
+    RunState.QUEUED,
+    RunState.STARTING,
+    RunState.RUNNING,
+    RunState.PAUSED,
+    RunState.INTERRUPTED,
+    RunState.SUCCEEDED,
+)
+"""States of a run that another one may follow."""
+NUMBERED = re.compile(r" \(\d+\)$")
 
 
 class RunService:
@@ -34,6 +51,9 @@ class RunService:
         preset: str | None = None,
         model: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
+        after: str | None = None,
+        priority: int = 0,
+        parent_id: str | None = None,
     ) -> dict[str, Any]:
         """Make a run and submit its training; it waits for a build that is under way.
 
@@ -43,11 +63,18 @@ class RunService:
             preset: Name of a preset; None is the smallest.
             model: Fields of ``ModelConfig`` that override the preset.
             training: Fields of ``TrainingConfig`` that override the preset.
+            after: Run that must have succeeded before this one starts.
+            priority: A higher one starts first.
+            parent_id: Run whose settings it takes over.
 
         Raises:
             ConfigError: A name is unknown or a value out of range.
             ArtifactMissingError: The corpus is neither built nor being built.
+            NotFoundError: There is no such corpus or run.
+            InvalidChangeError: The run to wait for will not succeed.
         """
+        check_priority(priority)
+        after_id = None if after is None else self._job_to_wait_for(after)
         cleaned = check_name(name)
         corpus = self._store.get_corpus(corpus_id)
         settings = {
@@ -61,14 +88,39 @@ class RunService:
                 f"Corpus {corpus.name!r} must have an index before a model can be trained on it, "
                 f"and it is {corpus.state.value}. Build it first."
             )
+        self._require_room(cleaned, model_config, training_config)
         row = self._store.create_run(
             cleaned,
             corpus_id,
             {**settings, "parameters": parameter_count(model_config)},
             training_config.max_steps,
+            parent_id,
         )
-        self._store.submit("train", run_id=row.id, corpus_id=corpus_id, settings=settings)
+        self._store.submit(
+            "train",
+            run_id=row.id,
+            corpus_id=corpus_id,
+            settings=settings,
+            after_id=after_id,
+            priority=priority,
+        )
         return self.get(row.id)
+
+    def _require_room(
+        self, name: str, model: ModelConfig, training: TrainingConfig, step: int = 0
+    ) -> None:
+        """Refuse a run whose checkpoints would not fit on the disk."""
+        needed = needed_bytes(model, training, step=step, num_kept=0)
+        require_free(self._home.runs_dir, needed, f"the checkpoints of run {name!r}")
+
+    def _job_to_wait_for(self, run_id: str) -> str:
+        row = self._store.get_run(run_id)
+        if row.job_id is None or row.state not in MAY_SUCCEED:
+            raise ChangeRefusedError(
+                f"A run can follow one that may still succeed, and run {row.name!r} is "
+                f"{row.state.value}. Resume that run first, or let this one start at once."
+            )
+        return row.job_id
 
     def preview(
         self, corpus_id: str, preset: str, training: dict[str, Any] | None = None
@@ -113,7 +165,11 @@ class RunService:
             checkpoint_to_dict(item)
             for item in sorted(self._store.list_checkpoints(run_id), key=lambda item: item.step)
         ]
-        return {**run_to_dict(row), "checkpoints": checkpoints}
+        alerts = [
+            {"kind": item.kind, "step": item.step, "message": item.message, "at": item.at}
+            for item in self._store.list_alerts(run_id)
+        ]
+        return {**run_to_dict(row), "checkpoints": checkpoints, "alerts": alerts}
 
     def newest_with_checkpoint(self) -> dict[str, Any] | None:
         """Return the newest run that can write, None if there is none."""
@@ -178,16 +234,80 @@ class RunService:
         self._store.resume_run(run_id)
         return self.get(run_id)
 
-    def duplicate(self, run_id: str) -> dict[str, Any]:
-        """Start a new run with the same settings."""
+    def extend(self, run_id: str, max_steps: int) -> dict[str, Any]:
+        """Go on from the newest checkpoint to a later last step.
+
+        The learning rate follows its schedule to the new end, so it rises again at first.
+
+        Raises:
+            ConfigError: The number is out of range.
+            InvalidChangeError: The run is at work, or has done as many steps already.
+        """
+        row = self._store.get_run(run_id)
+        training = {**(row.settings.get("training") or {}), "max_steps": max_steps}
+        configs = self._resolve(
+            self._store.get_corpus(row.corpus_id),
+            {
+                "preset": row.settings.get("preset"),
+                "model": row.settings.get("model") or {},
+                "training": training,
+            },
+        )
+        self._require_room(row.name, *configs, step=row.step)
+        self._store.extend_run(run_id, max_steps)
+        return self.get(run_id)
+
+    def duplicate(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        model: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Start a new run with the settings of another one.
+
+        Args:
+            run_id: Whose settings it takes over.
+            name: For people; None is that of the other run with a number.
+            model: Fields of ``ModelConfig`` that are to be different.
+            training: Fields of ``TrainingConfig`` that are to be different.
+        """
         row = self._store.get_run(run_id)
         return self.create(
-            f"{row.name}, again"[:200],
+            self._next_name(row.name) if name is None else name,
             row.corpus_id,
             preset=row.settings.get("preset"),
-            model=row.settings.get("model"),
-            training=row.settings.get("training"),
+            model={**(row.settings.get("model") or {}), **_object("model", model)},
+            training={**(row.settings.get("training") or {}), **_object("training", training)},
+            parent_id=row.id,
         )
+
+    def _next_name(self, name: str) -> str:
+        """Return a name with the first number that no run has yet."""
+        stem = NUMBERED.sub("", name)
+        taken = {row.name for row in self._store.list_runs()}
+        numbers = itertools.count(2)
+        return next(
+            made
+            for made in (f"{stem[: MOST_NAME_CHARACTERS - 8]} ({i})" for i in numbers)
+            if made not in taken
+        )
+
+    def pin(self, run_id: str, step: int, *, pinned: bool) -> dict[str, Any]:
+        """Keep a checkpoint when newer ones come, or let it go as others do.
+
+        Raises:
+            NotFoundError: There is no such checkpoint.
+            ArtifactMissingError: Training has just deleted it.
+        """
+        if all(item.step != step for item in self._store.list_checkpoints(run_id)):
+            raise MissingError(
+                f"There is no checkpoint of step {step} in this run. Choose one of its list."
+            )
+        pin_checkpoint(self._home.run_dir(run_id), step, pinned)
+        self._store.set_pinned(run_id, step, pinned=pinned)
+        return self.get(run_id)
 
     def rename(self, run_id: str, name: str) -> dict[str, Any]:
         """Give a run another name."""
@@ -202,6 +322,12 @@ class RunService:
         """
         self._store.delete_run(run_id)
         remove_folder(self._home.run_dir(run_id))
+
+
+def _object(name: str, value: dict[str, Any] | None) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ConfigError(f"{name} must be an object, got {shown(value)}.")
+    return value or {}
 
 
 def list_presets() -> list[dict[str, str]]:
@@ -221,6 +347,7 @@ def run_to_dict(row: RunRow) -> dict[str, Any]:
         "step": row.step,
         "total_steps": row.total_steps,
         "job_id": row.job_id,
+        "parent_id": row.parent_id,
         "message": row.message,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
@@ -235,5 +362,6 @@ def checkpoint_to_dict(row: CheckpointRow) -> dict[str, Any]:
         "val_loss_off": row.val_loss_off,
         "bytes": row.bytes,
         "is_best": row.is_best,
+        "is_pinned": row.is_pinned,
         "created_at": row.created_at,
     }

@@ -1,7 +1,9 @@
 """What the app runs on: device, disk, versions, worker."""
 
+import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.home import Home
+from jobs.processes import is_worker, terminate
+from jobs.rows import JobRow
 from jobs.store import Store
+from jobs.version import program_version
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = (
     "torch",
@@ -41,7 +48,8 @@ class SystemService:
             "devices": list_devices(),
             "device": self.device_label(),
             "disk": self.disk(),
-            "worker": self._store.worker_status(),
+            "worker": self._worker_summary(),
+            "workers": self.workers(),
             "versions": list_versions(),
             "time": time.time(),
         }
@@ -51,9 +59,63 @@ class SystemService:
         usage = shutil.disk_usage(self._home.path)
         return {"total": usage.total, "free": usage.free}
 
+    def workers(self) -> list[dict[str, Any]]:
+        """Return the workers of the last day, and what each of their slots does.
+
+        Times are UTC seconds, ages are in seconds; a lease that is not renewed is over after
+        ``lease_left``.
+        """
+        now = self._store.now()
+        held = self._store.held_jobs()
+        return [
+            {
+                "host": worker.host,
+                "pid": worker.pid,
+                "alive": worker.is_alive,
+                "started_at": worker.started_at,
+                "heartbeat_at": worker.heartbeat_at,
+                "heartbeat_age": max(0.0, now - worker.heartbeat_at),
+                "is_this_version": worker.version == program_version(),
+                "slots": [
+                    {"slot": slot, "job": _held_job(held, worker.host, slot, now)}
+                    for slot in worker.slots
+                ],
+            }
+            for worker in self._store.list_workers()
+        ]
+
+    def _worker_summary(self) -> dict[str, Any]:
+        workers = sorted(
+            self._store.list_workers(), key=lambda row: (row.is_alive, row.heartbeat_at)
+        )
+        names = ("host", "pid", "slots", "started_at", "heartbeat_at")
+        newest = workers[-1] if workers else None
+        return {
+            "alive": bool(newest and newest.is_alive),
+            "num_alive": sum(worker.is_alive for worker in workers),
+            **{name: None if newest is None else getattr(newest, name) for name in names},
+        }
+
     def worker_is_alive(self) -> bool:
         """Whether a worker has reported lately."""
-        return bool(self._store.worker_status()["alive"])
+        return any(worker.is_alive for worker in self._store.list_workers())
+
+    def local_worker_is_alive(self) -> bool:
+        """Whether the worker of this host has reported lately."""
+        host = socket.gethostname()
+        return any(row.is_alive and row.host == host for row in self._store.list_workers())
+
+    def end_outdated_worker(self) -> None:
+        """End a worker of this host that runs another version of the program.
+
+        It may have outlived the web server that started it. The jobs it runs go on.
+        """
+        host = socket.gethostname()
+        for worker in self._store.list_workers():
+            is_other = worker.is_alive and worker.version != program_version()
+            if worker.host == host and is_other and is_worker(worker.pid):
+                logger.info("ending worker %d, which runs another version", worker.pid)
+                terminate(worker.pid)
 
     def lacks_worker(self) -> bool:
         """Whether jobs wait in vain; not said while a worker may still be starting."""
@@ -64,6 +126,22 @@ class SystemService:
         devices = list_devices()
         first = devices[0]["name"]
         return first if len(devices) == 1 else f"{len(devices)} x {first}"
+
+
+def _held_job(held: list[JobRow], host: str, slot: str, now: float) -> dict[str, Any] | None:
+    for job in held:
+        if (job.worker, job.slot) == (host, slot):
+            expires_at, progress_at = job.lease_expires_at, job.progress_at
+            return {
+                "id": job.id,
+                "number": job.number,
+                "kind": job.kind,
+                "pid": job.pid,
+                "attempt": job.attempt,
+                "lease_left": None if expires_at is None else expires_at - now,
+                "progress_age": None if progress_at is None else max(0.0, now - progress_at),
+            }
+    return None
 
 
 @cache

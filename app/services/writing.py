@@ -9,7 +9,7 @@ from collections.abc import Generator as Events
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from app.errors import MissingError
+from app.errors import MissingError, OutOfMemoryError
 from app.services.corpora import CorpusService
 from app.services.fit import choose_step
 from app.services.generators import Generators, check_version
@@ -21,6 +21,7 @@ from jobs.states import GenerationState
 from jobs.store import Store
 from retro.errors import RetroError
 from retro.generation.events import ChunkEvent, ChunkStart, Event, TokenEvent
+from retro.memory import is_out_of_memory
 from retro.run import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 MOST_KEPT_ERRORS = 100
 FAULT = "The text could not be written because of a fault in the program. The log has the details."
+SHORT_OF_MEMORY = (
+    "The text needed more memory than there is; what is written was kept. Ask for fewer texts at "
+    "once, a shorter text or fewer neighbors, or choose a smaller model."
+)
 STOPPED = "Stopped."
 CLOSED = "The app was stopped while this text was being written."
 
@@ -111,13 +116,25 @@ class Writer:
             state, message, live.error = GenerationState.FAILED, str(error), error
         except Exception as error:
             logger.exception("generation %s failed", live.id)
-            # Often, files were deleted under the writer.
-            gone = self._missing_files(live)
-            state, live.error = GenerationState.FAILED, gone or error
-            message = FAULT if gone is None else str(gone)
+            live.error = self._for_people(live, error)
+            state, message = GenerationState.FAILED, FAULT
+            if isinstance(live.error, RetroError):
+                message = str(live.error)
         finally:
             result["seconds"] = time.monotonic() - began
             self._end(live, state, message, result)
+
+    def _for_people(self, live: LiveGeneration, error: Exception) -> Exception:
+        """Return the error to tell of, where there is a better one than what was raised."""
+        if is_out_of_memory(error):
+            self._generators.close()
+            at_work = [job for job in self._store.held_jobs() if job.kind == "train"]
+            beside = "".join(
+                f" Job {job.number} is training beside it: pause it." for job in at_work
+            )
+            return OutOfMemoryError(f"{SHORT_OF_MEMORY}{beside}")
+        # Often, files were deleted under the writer.
+        return self._missing_files(live) or error
 
     def _end(
         self, live: LiveGeneration, state: GenerationState, message: str, result: dict[str, Any]

@@ -1,6 +1,7 @@
 /* Behaviour of all pages. Elements say what they do in data attributes:
  *   data-call="POST /api/v1/..."   calls the API; data-body holds its JSON
  *   data-confirm="question"        asks first
+ *   data-asks="{...}"              asks for a number first, which goes into the body
  *   data-then="/address"           where to go afterwards; {id} comes from the answer
  *   data-copy="selector"           copies the text of an element
  * Text from the server is only ever set as textContent here. Scripts of single pages build on
@@ -51,18 +52,21 @@
     return value;
   }
 
-  function ask(question, label) {
+  function openDialog(question, { refuse, accept, kind, input }) {
     return new Promise((resolve) => {
       const dialog = make("dialog", "ask");
       const form = make("form");
       form.method = "dialog";
       const row = make("div", "row end");
-      const no = make("button", "plain", "Keep it");
-      no.value = "no";
-      const yes = make("button", "danger", label);
+      const no = make("button", "plain", refuse);
+      no.type = "button"; // Enter in the field must not press this one
+      no.addEventListener("click", () => dialog.close("no"));
+      const yes = make("button", kind, accept);
       yes.value = "yes";
       row.append(no, yes);
-      form.append(make("p", "", question), row);
+      const text = make(input ? "label" : "p", "", question);
+      if (input) text.append(input);
+      form.append(text, row);
       dialog.append(form);
       dialog.addEventListener("close", () => {
         resolve(dialog.returnValue === "yes");
@@ -70,8 +74,19 @@
       });
       document.body.append(dialog);
       dialog.showModal();
-      no.focus();
+      (input || no).focus();
     });
+  }
+
+  const ask = (question, label) =>
+    openDialog(question, { refuse: "Keep it", accept: label, kind: "danger" });
+
+  /* Returns {field: number}, or null if the person changed their mind. */
+  async function askNumber({ text, field, value, lowest }, label) {
+    const input = make("input");
+    Object.assign(input, { type: "number", value, min: lowest, step: 1, required: true, id: field });
+    const choice = { refuse: "Cancel", accept: label, kind: "primary", input };
+    return (await openDialog(text, choice)) ? { [field]: input.valueAsNumber } : null;
   }
 
   /* Not "disabled": whether a button can be pressed is told by the server, which may say so
@@ -80,13 +95,20 @@
 
   async function act(element) {
     if (element.disabled || busy.has(element)) return;
-    const { call: what, confirm: question, then, body } = element.dataset;
-    if (question && !(await ask(question, element.textContent.trim()))) return;
+    const { call: what, confirm: question, asks, then } = element.dataset;
+    const label = element.textContent.trim();
+    if (question && !(await ask(question, label))) return;
+    let body = element.dataset.body ? JSON.parse(element.dataset.body) : undefined;
+    if (asks) {
+      const given = await askNumber(JSON.parse(asks), label);
+      if (!given) return;
+      body = { ...body, ...given };
+    }
     const [method, address] = what.split(" ");
     busy.add(element);
     element.setAttribute("aria-busy", "true");
     try {
-      const answer = await call(method, address, body ? JSON.parse(body) : undefined);
+      const answer = await call(method, address, body);
       if (then) window.retro.go(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
       else if (element.dataset.done) notice(element.dataset.done, "good");
     } catch (error) {

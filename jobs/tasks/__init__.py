@@ -17,6 +17,9 @@ class TaskEntry:
     memory_advice: str
     """What a person can change when the job runs out of memory, a full sentence."""
 
+    saves_when_stopped: bool = True
+    """Whether work is lost when the process ends before the task has noticed that it should."""
+
 
 TASKS: Mapping[str, TaskEntry] = {
     "build": TaskEntry(
@@ -24,6 +27,7 @@ TASKS: Mapping[str, TaskEntry] = {
         memory_advice=(
             "Stop other programs that use the device, or split the corpus; finished steps are kept."
         ),
+        saves_when_stopped=False,
     ),
     "train": TaskEntry(
         function="jobs.tasks.train:run",

@@ -3,16 +3,15 @@
 import logging
 import time
 
-from sqlalchemy.exc import OperationalError
-
 from jobs.context import JobContext
-from jobs.errors import JobCancelled, JobError
+from jobs.errors import PASSING_FAULTS, JobCancelled, JobError
 from jobs.rows import CheckpointEntry, MetricPoint
 from jobs.states import StopIntent
 from retro.config import config_to_dict
 from retro.errors import RetroError
 from retro.model.presets import parameter_count
 from retro.run import CONFIG_NAME, CheckpointRecord, create_run, list_checkpoints, open_run
+from retro.training.alerts import Alert
 from retro.training.trainer import train
 
 logger = logging.getLogger(__name__)
@@ -49,6 +48,7 @@ def run(context: JobContext) -> str:
         result = train(
             run_dir,
             corpus_dir=corpus_dir,
+            max_steps=context.job.settings.get("max_steps"),
             listener=recorder,
             should_stop=context.should_stop,
             on_progress=recorder.on_progress,
@@ -87,26 +87,28 @@ class RunRecorder:
         self._step = self._written_step = step
         # What was measured after this step will be measured again.
         store.forget_metrics_after(self._run_id, step, token)
+        store.forget_alerts_after(self._run_id, step, token)
         store.replace_checkpoints(
             self._run_id, [checkpoint_entry(item) for item in list_checkpoints(run_dir)], token
         )
         resolved = open_run(run_dir)
-        if resolved.model is not None and resolved.training is not None:
-            store.set_run_facts(
-                self._run_id,
-                token,
-                settings={
-                    "preset": resolved.preset,
-                    "model": resolved.model_choices,
-                    "training": resolved.training_choices,
-                    "parameters": parameter_count(resolved.model),
-                    "resolved": {
-                        "model": config_to_dict(resolved.model),
-                        "training": config_to_dict(resolved.training),
-                    },
+        assert resolved.model is not None
+        assert resolved.training is not None
+        store.set_run_facts(
+            self._run_id,
+            token,
+            settings={
+                "preset": resolved.preset,
+                "model": resolved.model_choices,
+                "training": resolved.training_choices,
+                "parameters": parameter_count(resolved.model),
+                "resolved": {
+                    "model": config_to_dict(resolved.model),
+                    "training": config_to_dict(resolved.training),
                 },
-                total_steps=resolved.training.max_steps,
-            )
+            },
+            total_steps=resolved.training.max_steps,
+        )
         if step:
             logger.info("going on after step %d", step)
 
@@ -130,6 +132,18 @@ class RunRecorder:
         """Remove the row of a checkpoint whose files are gone."""
         self._context.store.remove_checkpoint(self._run_id, step, self._context.token)
 
+    def on_alert(self, alert: Alert) -> None:
+        """Record what a person should know, after everything measured until then."""
+        self.flush()
+        self._context.store.add_alert(
+            self._run_id,
+            kind=alert.kind,
+            step=alert.step,
+            message=alert.message,
+            token=self._context.token,
+        )
+        logger.warning("step %d: %s", alert.step, alert.message)
+
     def on_progress(self, stage: str, done: int, total: int) -> None:
         """Report progress, and write what has been measured if that is due."""
         self._context.report(stage, done, total)
@@ -138,7 +152,7 @@ class RunRecorder:
             return
         try:
             self.flush()
-        except OperationalError as error:
+        except PASSING_FAULTS as error:
             self._written_at = time.monotonic()
             logger.warning("measured values are kept for the next write: %s", error)
 
@@ -162,4 +176,5 @@ def checkpoint_entry(record: CheckpointRecord) -> CheckpointEntry:
         val_loss_off=record.val_loss_off,
         bytes=record.size_bytes,
         is_best=record.is_best,
+        is_pinned=record.is_pinned,
     )

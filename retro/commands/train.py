@@ -11,9 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from retro.config import TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ConfigError
 from retro.model.presets import PRESETS
-from retro.run import CONFIG_NAME, Run, create_run, open_run
+from retro.run import CONFIG_NAME, Run, create_run, list_checkpoints, open_run
 from retro.terminal import Bars, MetricsFile, Subparsers
 
 
@@ -53,8 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) is not None
         },
     }
+    note = None
     if (arguments.out / CONFIG_NAME).exists():
-        _refuse_changes(open_run(arguments.out), arguments.preset, model, training)
+        before = open_run(arguments.out)
+        _refuse_changes(before, arguments.preset, model, training)
+        note = _length_note(before, arguments.max_steps)
     else:
         if arguments.max_steps is not None:
             training["max_steps"] = arguments.max_steps
@@ -71,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         corpus_dir=arguments.corpus,
         max_steps=arguments.max_steps,
-        listener=MetricsFile(arguments.out),
+        listener=MetricsFile(arguments.out, note),
         should_stop=stop,
         on_progress=bars,
     )
@@ -94,6 +98,18 @@ def _refuse_changes(
                 f"{run.path.name} was started with {name} = {started.get(name, 'its default')}, "
                 f"got {value}. Leave it out to go on, or choose another --out."
             )
+
+
+def _length_note(run: Run, max_steps: int | None) -> str | None:
+    """Return what another length does to a run; None where it keeps its length."""
+    from retro.training.optimizer import extension_note  # noqa: PLC0415  # imports torch
+
+    if run.training is None or max_steps is None:
+        return None
+    values = {**config_to_dict(run.training), "max_steps": max_steps}
+    longer = config_from_dict(TrainingConfig, values)
+    steps = [record.step for record in list_checkpoints(run.path)]
+    return extension_note(max(steps, default=0), run.training, longer)
 
 
 def _stop_signal() -> Callable[[], bool]:

@@ -16,7 +16,11 @@ class ArrayWriter:
         self._dtype = np.dtype(dtype)
         self._row_shape = row_shape
         self._file = path.open("wb")
-        self._write_header()
+        try:
+            self._write_header()
+        except OSError:
+            self._file.close()
+            raise
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows at the end."""
@@ -27,9 +31,10 @@ class ArrayWriter:
     def close(self) -> None:
         """Complete the header."""
         if not self._file.closed:
-            self._file.seek(0)
-            self._write_header()
-            self._file.close()
+            # Also where the disk is full and the file has to be given up.
+            with self._file:
+                self._file.seek(0)
+                self._write_header()
 
     def _write_header(self) -> None:
         # numpy leaves room in the header for the first dimension to grow.

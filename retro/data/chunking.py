@@ -5,8 +5,8 @@ Shape suffixes: N tokens of one document, C chunks, M tokens per chunk. A traili
 """
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,14 +23,9 @@ from retro.artifacts import (
 )
 from retro.config import CorpusConfig
 from retro.data.array_writer import ArrayWriter
+from retro.data.chunk_shards import Cut, CutDocument, cut_documents
 from retro.data.documents import read_stored
-from retro.data.splits import (
-    REPORT_EVERY_S,
-    DocumentSource,
-    Split,
-    read_sources,
-    split_documents,
-)
+from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ArtifactError, InputError
 from retro.progress import Progress, no_progress
@@ -39,6 +34,8 @@ Splits = list[tuple[DocumentSource, Split]]
 """Documents in their final order."""
 DATABASE_NAME = "database"
 DATABASE_KIND = "database"
+PARTIAL_NAME = "database.partial"
+"""Shards of a database that is being made."""
 FEWEST_RETRIEVABLE = 2
 """A chunk and another one that can be its neighbor."""
 
@@ -161,6 +158,9 @@ def build_database(
     if sources is None:
         sources = read_sources(corpus_dir, no_progress)
     splits = choose_splits(corpus_dir, sources, config)
+    partial = corpus_dir / PARTIAL_NAME
+    cut = _cutter(corpus_dir, config.chunk_size, tokenizer)
+    made_with = [tokenizer.fingerprint, tokenizer.pad_id, config.chunk_size]
     with staged_folder(corpus_dir / DATABASE_NAME) as staging:
         size = config.chunk_size
         with (
@@ -170,14 +170,15 @@ def build_database(
         ):
             records: list[DocumentRecord] = []
             num_tokens = 0
-            for record, chunks_CM, spans_C2 in _cut(
-                corpus_dir, splits, config.chunk_size, tokenizer, on_progress
-            ):
-                documents.append(np.full(len(chunks_CM), len(records), dtype=np.int32))
-                chunks.append(chunks_CM)
-                spans.append(spans_C2)
-                records.append(record)
-                num_tokens += int((chunks_CM != tokenizer.pad_id).sum())
+            in_order = [source for source, _ in splits]
+            done = cut_documents(partial, in_order, cut, made_with, on_progress)
+            for (source, split), document in zip(splits, done, strict=True):
+                num_chunks = len(document.chunks_CM)
+                documents.append(np.full(num_chunks, len(records), dtype=np.int32))
+                chunks.append(document.chunks_CM)
+                spans.append(document.spans_C2)
+                records.append(_record(source, split, document))
+                num_tokens += int((document.chunks_CM != tokenizer.pad_id).sum())
         num_retrievable = _settle_splits(records, config.validation_fraction)
         _check_size(num_retrievable, chunks.num_rows, config.chunk_size)
         write_json(staging / "documents.json", [asdict(record) for record in records])
@@ -198,33 +199,28 @@ def build_database(
                 "tokenizer": tokenizer.fingerprint,
             },
         )
+    shutil.rmtree(partial, ignore_errors=True)
 
 
-def _cut(
-    corpus_dir: Path,
-    splits: Splits,
-    chunk_size: int,
-    tokenizer: Tokenizer,
-    on_progress: Progress,
-) -> Iterator[tuple[DocumentRecord, NDArray[np.int32], NDArray[np.int64]]]:
-    reported = -math.inf
-    for done, (source, split) in enumerate(splits):
-        if time.monotonic() - reported >= REPORT_EVERY_S:
-            reported = time.monotonic()
-            on_progress("chunk", done, len(splits))
+def _cutter(corpus_dir: Path, chunk_size: int, tokenizer: Tokenizer) -> Cut:
+    def cut(source: DocumentSource) -> CutDocument:
         text = read_stored(corpus_dir, source.path)
         tokens_N, spans_N2 = tokenizer.encode_with_spans(text)
         chunks_CM, spans_C2 = split_into_chunks(tokens_N, spans_N2, chunk_size, tokenizer.pad_id)
-        record = DocumentRecord(
-            path=source.path,
-            characters=len(text),
-            bytes=source.bytes,
-            sha256=source.sha256,
-            split=split,
-            num_chunks=len(chunks_CM),
-        )
-        yield record, chunks_CM, spans_C2
-    on_progress("chunk", len(splits), len(splits))
+        return CutDocument(characters=len(text), chunks_CM=chunks_CM, spans_C2=spans_C2)
+
+    return cut
+
+
+def _record(source: DocumentSource, split: Split, document: CutDocument) -> DocumentRecord:
+    return DocumentRecord(
+        path=source.path,
+        characters=document.characters,
+        bytes=source.bytes,
+        sha256=source.sha256,
+        split=split,
+        num_chunks=len(document.chunks_CM),
+    )
 
 
 def _settle_splits(records: list[DocumentRecord], fraction: float) -> int:

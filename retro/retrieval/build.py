@@ -5,25 +5,17 @@ settings and of the stages before it. A finished stage whose fingerprint is the 
 and whose files are undamaged is kept.
 """
 
-from dataclasses import asdict
+import shutil
 from pathlib import Path
 
 import torch
 
-from retro.artifacts import (
-    fingerprint,
-    read_manifest,
-    remove_staging,
-    save_array,
-    staged_folder,
-    verify_files,
-    write_json,
-    write_manifest,
-)
+from retro.artifacts import disk_errors, is_finished, read_manifest, remove_staging, write_json
 from retro.config import CorpusConfig, config_to_dict
 from retro.data.chunking import (
     DATABASE_KIND,
     DATABASE_NAME,
+    PARTIAL_NAME,
     build_database,
     choose_splits,
     database_fingerprint,
@@ -33,8 +25,10 @@ from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources
 from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
 from retro.device import default_device
-from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError
+from retro.disk import require_free
+from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.progress import Progress
+from retro.retrieval.build_size import estimate_build_bytes
 from retro.retrieval.corpus import (
     CONFIG_NAME,
     INDEX_KIND,
@@ -53,10 +47,9 @@ from retro.retrieval.corpus_tokenizer import (
     training_fingerprint,
 )
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
-from retro.retrieval.index import Index, build_index, open_index
-from retro.retrieval.index_info import choose_kind
+from retro.retrieval.index import Index, open_index
+from retro.retrieval.index_stage import IndexStage, remove_stale
 from retro.retrieval.keys import KEYS_KIND, KEYS_NAME, KeyStore, embed_database, keys_fingerprint
-from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
 from retro.retrieval.search import KeySearch
 
 
@@ -84,15 +77,25 @@ class Build:
 
     def run(self) -> None:
         """Bring every stage up to date."""
+        with disk_errors(self.corpus_dir):
+            self._run()
+
+    def _run(self) -> None:
         self.on_progress("ingest", 0, 0)
         sources = read_sources(self.corpus_dir, self.on_progress)
         remove_staging(self.corpus_dir)
+        self._require_free(estimate_build_bytes(self.corpus_dir, self.config))
         write_json(self.corpus_dir / CONFIG_NAME, config_to_dict(self.config))
         tokenizer = self._tokenize(sources)
         self._chunk(sources, tokenizer)
         embedder = self.make_embedder(tokenizer)
         self._embed(embedder)
-        self._index(tokenizer)
+        IndexStage(
+            self.corpus_dir, self.config, device=self.device, on_progress=self.on_progress
+        ).run()
+
+    def _require_free(self, needed: int) -> None:
+        require_free(self.corpus_dir, needed, f"building the corpus {self.corpus_dir.name!r}")
 
     def _open_embedder(self, tokenizer: ByteLevelTokenizer) -> Embedder:
         return ChunkEmbedder(TextEncoder.open(self.config.encoder, self.device), tokenizer)
@@ -146,6 +149,8 @@ class Build:
         splits = choose_splits(self.corpus_dir, sources, self.config)
         wanted = database_fingerprint(sources, self.config, tokenizer, splits)
         if is_finished(self.corpus_dir / DATABASE_NAME, DATABASE_KIND, wanted):
+            # A build may have ended before it could do this itself.
+            shutil.rmtree(self.corpus_dir / PARTIAL_NAME, ignore_errors=True)
             self.on_progress("chunk", len(sources), len(sources))
         else:
             build_database(
@@ -155,77 +160,13 @@ class Build:
     def _embed(self, embedder: Embedder) -> None:
         database = RetrievalDatabase.open(self.corpus_dir / DATABASE_NAME)
         wanted = keys_fingerprint(database, embedder.fingerprint)
+        remove_stale(self.corpus_dir, wanted)
         if is_finished(self.corpus_dir / KEYS_NAME, KEYS_KIND, wanted):
             self.on_progress("embed", database.num_chunks, database.num_chunks)
         else:
+            # Now the number of chunks and the width of the keys are known.
+            self._require_free(estimate_build_bytes(self.corpus_dir, self.config, embedder.width))
             embed_database(self.corpus_dir, embedder, self.on_progress)
-
-    def _index(self, tokenizer: ByteLevelTokenizer) -> None:
-        database = RetrievalDatabase.open(self.corpus_dir / DATABASE_NAME)
-        keys = KeyStore.open(self.corpus_dir / KEYS_NAME)
-        exclusion = resolve_exclusion(database, self.config)
-        kind = choose_kind(self.config.index_kind, database.num_retrievable)
-        wanted = fingerprint(
-            {
-                "stage": INDEX_KIND,
-                "keys": keys.fingerprint,
-                "config": config_to_dict(self.config),
-                "exclusion": exclusion,
-                "kind": kind,
-            }
-        )
-        if is_finished(self.corpus_dir / INDEX_NAME, INDEX_KIND, wanted):
-            for stage in ("index", "neighbors"):
-                self.on_progress(stage, database.num_chunks, database.num_chunks)
-            return
-        with staged_folder(self.corpus_dir / INDEX_NAME) as staging:
-            index, info = build_index(
-                keys,
-                database.num_retrievable,
-                kind,
-                seed=self.config.seed,
-                on_progress=self.on_progress,
-            )
-            index.save(staging)
-            ids_CK, distances_CK = find_neighbors(
-                database,
-                keys,
-                index,
-                info,
-                num_neighbors=self.config.num_neighbors,
-                exclusion=exclusion,
-                window=self.config.exclusion_window,
-                device=self.device,
-                on_progress=self.on_progress,
-            )
-            save_array(staging / "neighbors.npy", ids_CK)
-            save_array(staging / "distances.npy", distances_CK)
-            write_manifest(
-                staging,
-                INDEX_KIND,
-                content=wanted,
-                settings={
-                    "config": config_to_dict(self.config),
-                    "exclusion": exclusion,
-                    "index": asdict(info),
-                    "num_short": int((ids_CK[:, -1] < 0).sum()),
-                    "database": database.fingerprint,
-                    "tokenizer": tokenizer.fingerprint,
-                    "keys": keys.fingerprint,
-                },
-            )
-
-
-def is_finished(folder: Path, kind: str, wanted: str) -> bool:
-    """Return whether a stage's folder is whole, undamaged, and made from these inputs."""
-    try:
-        manifest = read_manifest(folder, kind)
-        if manifest.fingerprint != wanted:
-            return False
-        verify_files(folder, manifest)
-    except ArtifactError:
-        return False
-    return True
 
 
 def open_search(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 MakeEmbedder: TypeAlias = "Callable[[ByteLevelTokenizer], Embedder]"
 BUILD_STAGES = ("ingest", "tokenize", "chunk", "embed", "index", "neighbors")
 CONFIG_NAME = "corpus.json"
+KEYS_NAME = "keys"
 INDEX_NAME = "index"
+INDEX_PARTIAL_NAME = "index.partial"
+"""What is finished of an index that is being made."""
 INDEX_KIND = "index"
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
 
@@ -239,7 +242,21 @@ class Corpus:
                 f"The index of {corpus_dir.name!r} was made from other chunks than those in "
                 f"{DATABASE_NAME!r}; a later build was not finished. Build the corpus again."
             )
+        corpus._check_shapes()
         return corpus
+
+    def _check_shapes(self) -> None:
+        shape = (self.database.num_chunks, self.config.num_neighbors)
+        arrays: dict[str, tuple[NDArray[Any], Any]] = {
+            "neighbors.npy": (self.neighbors_CK, np.int32),
+            "distances.npy": (self.distances_CK, np.float32),
+        }
+        for name, (array, dtype) in arrays.items():
+            if array.shape != shape or array.dtype != dtype:
+                raise ArtifactMismatchError(
+                    f"{name} must hold {np.dtype(dtype)} of shape {shape}, "
+                    f"got {array.dtype} of shape {array.shape}. Build the corpus again."
+                )
 
     def retriever(
         self,

@@ -16,6 +16,7 @@ from retro.artifacts import (
     fingerprint,
     read_json,
     read_manifest,
+    read_record,
     staged_folder,
     verify_files,
     write_manifest,
@@ -100,10 +101,10 @@ class TokenizerRecord:
     def read(cls, corpus_dir: Path) -> "TokenizerRecord | None":
         """Read the record, also of a tokenizer that is damaged or lost; None if there was none."""
         try:
-            values = read_json(corpus_dir / TOKENIZER_NAME / MANIFEST_NAME)
-            settings = values["settings"]
+            manifest = read_record(corpus_dir / TOKENIZER_NAME, TOKENIZER_KIND)
+            settings = manifest.settings
             return cls(
-                made_from=values["fingerprint"],
+                made_from=manifest.fingerprint,
                 fingerprint=settings["fingerprint"],
                 vocab_size=settings["vocab_size"],
                 asked_vocab_size=settings.get("asked_vocab_size"),

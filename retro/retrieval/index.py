@@ -15,7 +15,8 @@ from retro.data.database import NO_NEIGHBOR
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ShapeError
 from retro.progress import Progress, no_progress
 from retro.retrieval.exact import Keys, exact_search
-from retro.retrieval.index_info import HNSW_LINKS, IndexInfo, IndexPlan, KeyCode, plan_index
+from retro.retrieval.index_info import IndexInfo, IndexPlan, KeyCode, plan_index
+from retro.retrieval.index_training import Steps, train_index
 
 INDEX_FILE = "index.faiss"
 WANTED_RECALL = 0.95
@@ -110,7 +111,7 @@ def build_index(
         num_keys: The ids 0 to ``num_keys - 1`` are indexed.
         kind: Structure of the index.
         seed: Choice of the keys that inverted lists are trained on, and of the sample.
-        on_progress: Told of the stage ``index`` in chunks.
+        on_progress: Told of the stage ``index`` in chunks; training counts as a share of them.
         plan: The index, where the caller has chosen one that fits into memory; ``kind`` is
             then not used.
 
@@ -119,12 +120,12 @@ def build_index(
     """
     plan = plan or plan_index(kind, num_keys, keys.width)
     kind = plan.kind
-    on_progress("index", 0, num_keys)
+    steps = Steps(plan, num_keys, on_progress)
     rng = np.random.default_rng(seed)
-    backend = _empty_index(keys, num_keys, plan, rng)
-    for first, keys_NZ in keys.blocks(0, num_keys, plan.keys_per_block):
+    backend = train_index(keys, num_keys, plan, rng, steps)
+    for _, keys_NZ in keys.blocks(0, num_keys, plan.keys_per_block):
         backend.add(keys_NZ)
-        on_progress("index", first, num_keys)
+        steps.take(len(keys_NZ))
     index = Index(backend, kind, plan.code)
     assert index.num_keys == num_keys, f"{index.num_keys} of {num_keys} keys"
     recall, effort = (1.0, 0) if kind is IndexKind.FLAT else _tune(index, keys, rng)
@@ -167,34 +168,6 @@ def open_index(folder: Path, info: IndexInfo, name: str = INDEX_FILE) -> Index:
             f"{name} must hold {info.num_keys} keys, got {backend.ntotal}. Build the corpus again."
         )
     return Index(backend, info.kind, info.code)
-
-
-def _empty_index(keys: Keys, num_keys: int, plan: IndexPlan, rng: np.random.Generator) -> Any:
-    if plan.kind is IndexKind.FLAT:
-        return faiss.IndexFlatL2(keys.width)
-    if plan.kind is IndexKind.HNSW:
-        return faiss.IndexHNSWFlat(keys.width, HNSW_LINKS)
-    backend = _inverted_lists(keys.width, plan)
-    # FAISS would print a warning for a corpus too small to train on.
-    backend.cp.min_points_per_centroid = 1
-    backend.cp.seed = int(rng.integers(2**31))
-    sample = np.sort(rng.choice(num_keys, plan.num_training, replace=False))
-    backend.train(keys.gather(sample))
-    return backend
-
-
-def _inverted_lists(width: int, plan: IndexPlan) -> Any:
-    centers = faiss.IndexFlatL2(width)
-    if plan.code is KeyCode.FULL:
-        return faiss.IndexIVFFlat(centers, width, plan.num_lists)
-    if plan.code is KeyCode.SCALAR:
-        return faiss.IndexIVFScalarQuantizer(
-            centers, width, plan.num_lists, faiss.ScalarQuantizer.QT_8bit
-        )
-    backend = faiss.IndexIVFPQ(centers, width, plan.num_lists, plan.code_bytes, 8)
-    backend.use_precomputed_table = -1
-    backend.pq.cp.min_points_per_centroid = 1
-    return backend
 
 
 def _tune(index: Index, keys: Keys, rng: np.random.Generator) -> tuple[float, int]:

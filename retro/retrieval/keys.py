@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 from retro.artifacts import (
     MANIFEST_NAME,
     fingerprint,
+    json_bytes,
     open_array,
-    read_json,
     read_manifest,
     remove_staging,
     save_array,
     sha256_file,
+    sync_folder,
     write_json,
     write_manifest,
 )
 from retro.data.chunking import DATABASE_NAME
 from retro.data.database import RetrievalDatabase
-from retro.errors import ArtifactError, ArtifactMismatchError
+from retro.errors import ArtifactMismatchError
 from retro.progress import Progress, no_progress
+from retro.retrieval.corpus import KEYS_NAME as KEYS_NAME
 from retro.retrieval.embedder import Embedder
 
-KEYS_NAME = "keys"
 KEYS_KIND = "keys"
 ROWS_PER_SHARD = 4096
 FIRST_SLICE = 128
@@ -130,6 +131,7 @@ def embed_database(
     folder.mkdir(parents=True, exist_ok=True)
     # From here on the folder is unfinished, and says so to readers.
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    sync_folder(folder)
     remove_staging(folder)
 
     starts = _shard_starts(database)
@@ -173,14 +175,10 @@ def _shard_starts(database: RetrievalDatabase) -> list[int]:
 
 
 def _is_finished(path: Path, expected: dict[str, Any]) -> bool:
-    try:
-        sidecar = read_json(path.with_suffix(".json"))
-    except ArtifactError:
+    sidecar = path.with_suffix(".json")
+    if not (path.is_file() and sidecar.is_file()):
         return False
-    if not isinstance(sidecar, dict) or not path.exists():
-        return False
-    found = {name: value for name, value in sidecar.items() if name != "sha256"}
-    return found == expected and sidecar.get("sha256") == sha256_file(path)
+    return sidecar.read_bytes() == json_bytes({**expected, "sha256": sha256_file(path)})
 
 
 def _embed_shard(

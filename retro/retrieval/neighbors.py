@@ -107,11 +107,12 @@ def find_neighbors(
     num_neighbors: int,
     exclusion: Exclusion,
     window: int,
+    chunks: range | None = None,
     num_extra: int = SPARE_RESULTS,
     device: torch.device | None = None,
     on_progress: Progress = no_progress,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Find the neighbors of every chunk, held-out ones included, among retrievable ones.
+    """Find the neighbors of chunks, held-out ones included, among retrievable ones.
 
     Args:
         database: The chunks.
@@ -121,6 +122,7 @@ def find_neighbors(
         num_neighbors: Neighbors per chunk.
         exclusion: ``DOCUMENT`` or ``WINDOW``.
         window: Tokens on either side that ``WINDOW`` excludes.
+        chunks: The chunks, with consecutive ids; None is every chunk.
         num_extra: Fewest allowed candidates beyond the wanted ones that are compared by
             their true keys.
         device: Where exact search computes; None is the CPU.
@@ -130,12 +132,14 @@ def find_neighbors(
         Ids, (chunks, num_neighbors), -1 where there is none, and squared L2 distances,
         infinity there.
     """
-    ids_CK = np.full((database.num_chunks, num_neighbors), NO_NEIGHBOR, dtype=np.int32)
-    distances_CK = np.full((database.num_chunks, num_neighbors), np.inf, dtype=np.float32)
-    for start in range(0, database.num_chunks, QUERIES_PER_BLOCK):
-        on_progress("neighbors", start, database.num_chunks)
-        ids_Q = np.arange(start, min(start + QUERIES_PER_BLOCK, database.num_chunks))
-        ids_CK[ids_Q], distances_CK[ids_Q] = nearest_allowed(
+    wanted = range(database.num_chunks) if chunks is None else chunks
+    ids_CK = np.full((len(wanted), num_neighbors), NO_NEIGHBOR, dtype=np.int32)
+    distances_CK = np.full((len(wanted), num_neighbors), np.inf, dtype=np.float32)
+    for start in range(0, len(wanted), QUERIES_PER_BLOCK):
+        on_progress("neighbors", wanted.start + start, database.num_chunks)
+        rows = slice(start, start + QUERIES_PER_BLOCK)
+        ids_Q = np.arange(wanted[rows].start, wanted[rows].stop)
+        ids_CK[rows], distances_CK[rows] = nearest_allowed(
             keys.gather(ids_Q),
             keys,
             index,
@@ -145,7 +149,7 @@ def find_neighbors(
             num_extra=num_extra,
             device=device,
         )
-    on_progress("neighbors", database.num_chunks, database.num_chunks)
+    on_progress("neighbors", wanted.stop, database.num_chunks)
     return ids_CK, distances_CK
 
 

@@ -1,72 +1,117 @@
-"""Checkpoints of a training run: written whole or not at all, verified before use."""
+"""Checkpoints of a training run: written whole or not at all, verified before use.
+
+A checkpoint holds weights, optimizer, counts and place in the data (``TrainerState``), the states
+of all random generators, the number of threads and of processes, and in its manifest all
+settings and the fingerprint of the corpus. The learning-rate schedule needs no state: it is a
+function of step and settings (``retro.training.optimizer.learning_rate``).
+"""
 
 import errno
 import logging
 import os
+import pickle
+import random
+import secrets
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from retro.artifacts import (
+    STAGING_PREFIX,
+    Manifest,
+    disk_errors,
     fingerprint,
-    read_manifest,
     remove_staging,
     staged_folder,
-    verify_files,
+    sync_folder,
     write_manifest,
 )
+from retro.checkpoints import (
+    CHECKPOINT_KIND,
+    DAMAGED_SUFFIX,
+    PINNED_NAME,
+    CheckpointRecord,
+    checkpoint_name,
+    checkpoint_paths,
+    checkpoints_lock,
+    list_checkpoints,
+    refuse_all_damaged,
+    verify_checkpoint,
+)
+from retro.config import ModelConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactError, ArtifactMismatchError
 from retro.model.retro import RETRO
 from retro.model.weights import load_model, save_weights
-from retro.run import (
-    CHECKPOINT_KIND,
-    DAMAGED_SUFFIX,
-    CheckpointRecord,
-    Run,
-    checkpoint_name,
-    list_checkpoints,
-)
+from retro.run import Run
+from retro.training.alerts import Alert
+from retro.training.state import TrainerState
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "model.safetensors"
 TRAINER_NAME = "trainer.pt"
-
-
-@dataclass(kw_only=True)
-class TrainerState:
-    """Where a run stands, besides its weights."""
-
-    step: int = 0
-    """Optimizer steps taken."""
-    sequences_seen: int = 0
-    """Place in the order of sequences."""
-    tokens_seen: int = 0
-    """Labels that counted in the loss."""
-    val_step: int | None = None
-    """Step of the newest validation."""
-    val_loss_on: float | None = None
-    """Newest validation loss with retrieval, in nats per token."""
-    val_loss_off: float | None = None
-    """Newest validation loss with retrieval off."""
+PROBE_BYTES = 2**16
+SIGNS_OF_SHORT_WRITE = (
+    "unexpected pos",
+    "write failed",
+    "iostream error",
+    os.strerror(errno.ENOSPC),
+    os.strerror(errno.EDQUOT),
+)
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of every random generator that training draws from."""
-    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    """Return the states of all random generators, of types ``torch.load`` takes as safe."""
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    states: dict[str, Any] = {
+        "cpu": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": {
+            **numpy_state,
+            "state": {
+                "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+                "pos": int(numpy_state["state"]["pos"]),
+            },
+        },
+    }
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
 
+def seed_random_states(seed: int) -> None:
+    """Seed all random generators; that of numpy takes 32 bits only."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Set the random generators as ``random_states`` found them."""
+    """Set the random generators as ``random_states`` found them.
+
+    Checkpoints of earlier versions have only those of torch; the others are left as they are.
+    """
     torch.set_rng_state(states["cpu"])
+    if "python" in states:
+        random.setstate(states["python"])
+    if "numpy" in states:
+        key = states["numpy"]["state"]["key"].numpy().astype(np.uint32)
+        inner = {**states["numpy"]["state"], "key": key}
+        np.random.set_state({**states["numpy"], "state": inner})
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def num_processes() -> int:
+    """Return the number of processes that train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
 
 
 def save_checkpoint(
@@ -80,6 +125,8 @@ def save_checkpoint(
     Raises:
         DiskFullError: There is no room; earlier checkpoints are untouched.
     """
+    assert run.model is not None
+    assert run.training is not None
     final = run.checkpoints_dir / checkpoint_name(state.step)
     with staged_folder(final) as staging:
         save_weights(model, staging / WEIGHTS_NAME)
@@ -88,6 +135,7 @@ def save_checkpoint(
             "state": vars(state),
             "random": random_states(),
             "num_threads": torch.get_num_threads(),
+            "world_size": num_processes(),
         }
         save_values(values, staging / TRAINER_NAME)
         measured = state.val_step == state.step
@@ -97,6 +145,10 @@ def save_checkpoint(
             "val_loss_on": state.val_loss_on if measured else None,
             "val_loss_off": state.val_loss_off if measured else None,
             "corpus": run.corpus_fingerprint,
+            "model": config_to_dict(run.model),
+            "training": config_to_dict(run.training),
+            "num_threads": values["num_threads"],
+            "world_size": values["world_size"],
         }
         write_manifest(staging, CHECKPOINT_KIND, content=fingerprint(settings), settings=settings)
     return next(r for r in list_checkpoints(run.path) if r.step == state.step)
@@ -111,36 +163,93 @@ def save_values(values: dict[str, Any], path: Path) -> None:
     try:
         torch.save(values, path)
     except RuntimeError as error:
-        # torch does not tell the system's reason; a short write is a full disk or quota.
-        if "unexpected pos" not in str(error) and "write failed" not in str(error):
+        # torch does not tell the system's reason.
+        if not any(sign in str(error) for sign in SIGNS_OF_SHORT_WRITE):
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        number = _reason_of_short_write(path)
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
-def restore_newest(run: Run, model: RETRO, optimizer: torch.optim.Optimizer) -> TrainerState | None:
+def _reason_of_short_write(path: Path) -> int:
+    """Return the system's error for one more write to a file, that of a full disk if it works."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(bytes(PROBE_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno or errno.ENOSPC
+    return errno.ENOSPC
+
+
+def restore_newest(
+    run: Run,
+    model: RETRO,
+    optimizer: torch.optim.Optimizer,
+    on_alert: Callable[[Alert], None] = lambda _alert: None,
+) -> TrainerState | None:
     """Load the newest checkpoint that is whole.
 
     A damaged one is renamed, so that it is not tried again and can be looked at.
 
+    Args:
+        run: The run, with its settings fixed.
+        model: Gets the weights.
+        optimizer: Gets its moments.
+        on_alert: Hears of every checkpoint that is set aside.
+
     Returns:
-        Where the run stands, or None when it has no usable checkpoint.
+        Where the run stands, or None when it has no checkpoint.
+
+    Raises:
+        ArtifactMismatchError: All checkpoints are damaged, or they belong to other settings.
     """
-    if not run.checkpoints_dir.exists():
-        return None
     remove_staging(run.checkpoints_dir)
-    for path in sorted(run.checkpoints_dir.glob("step-*"), reverse=True):
-        if path.suffix == DAMAGED_SUFFIX:
-            continue
+    for path in reversed(checkpoint_paths(run.path)):
         try:
-            verify_files(path, read_manifest(path, CHECKPOINT_KIND))
+            manifest = verify_checkpoint(path)
+        except ArtifactError as error:
+            _set_aside(path, error, on_alert)
+            continue
+        _refuse_other_settings(run, path, manifest)
+        try:
             return _restore(path, run, model, optimizer)
         except ArtifactError as error:
-            logger.warning("%s is damaged and set aside: %s", path.name, error)
-            damaged = path.with_name(path.name + DAMAGED_SUFFIX)
-            if damaged.exists():
-                shutil.rmtree(damaged)
-            path.rename(damaged)
+            _set_aside(path, error, on_alert)
+    refuse_all_damaged(run.path)
     return None
+
+
+def _set_aside(path: Path, error: ArtifactError, on_alert: Callable[[Alert], None]) -> None:
+    message = f"A checkpoint must be what was written, and {path.name} was set aside: {error}"
+    logger.warning("%s", message)
+    damaged = path.with_name(path.name + DAMAGED_SUFFIX)
+    if damaged.exists():
+        shutil.rmtree(damaged)
+    path.rename(damaged)
+    on_alert(Alert(kind="damaged", step=_step_of(path), message=message))
+
+
+def _step_of(path: Path) -> int:
+    digits = path.name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _refuse_other_settings(run: Run, path: Path, manifest: Manifest) -> None:
+    """Refuse to go on from a checkpoint that a run with other settings has written."""
+    corpus = str(manifest.settings.get("corpus"))
+    if corpus != run.corpus_fingerprint:
+        raise ArtifactMismatchError(
+            f"{path.name} was trained on corpus version {corpus[:12]}, "
+            f"but run {run.path.name} names version {str(run.corpus_fingerprint)[:12]}. Restore "
+            f"config.json of the run, or start a new run."
+        )
+    # Checkpoints of earlier versions do not tell the sizes of the model.
+    sizes = manifest.settings.get("model")
+    if sizes is not None and config_from_dict(ModelConfig, sizes) != run.model:
+        raise ArtifactMismatchError(
+            f"{path.name} belongs to a model of other sizes than run {run.path.name} has now. "
+            f"Restore config.json of the run, or start a new run."
+        )
 
 
 def _restore(path: Path, run: Run, model: RETRO, optimizer: torch.optim.Optimizer) -> TrainerState:
@@ -151,30 +260,62 @@ def _restore(path: Path, run: Run, model: RETRO, optimizer: torch.optim.Optimize
         values = torch.load(path / TRAINER_NAME, map_location="cpu", weights_only=True)
         optimizer.load_state_dict(values["optimizer"])
         state = TrainerState(**values["state"])
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError) as error:
+        restore_random_states(values["random"])
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+    ) as error:
         raise ArtifactMismatchError(
             f"{path.name}/{TRAINER_NAME} cannot be read ({error}). An earlier checkpoint is used."
         ) from error
-    if values["num_threads"] != torch.get_num_threads():
-        logger.warning(
-            "%s was trained with %d threads and goes on with %d: the result may differ in the "
-            "last digits from a run that was never stopped",
-            run.path.name,
-            values["num_threads"],
-            torch.get_num_threads(),
-        )
-    restore_random_states(values["random"])
+    _tell_differences(run, values)
     return state
 
 
+def _tell_differences(run: Run, values: dict[str, Any]) -> None:
+    """Warn where a resumed run cannot equal one that was never stopped."""
+    for name, before, now in (
+        ("threads", values["num_threads"], torch.get_num_threads()),
+        ("processes", values.get("world_size", 1), num_processes()),
+    ):
+        if before != now:
+            logger.warning(
+                "%s was trained with %d %s and goes on with %d: the result may differ in the "
+                "last digits from a run that was never stopped",
+                run.path.name,
+                before,
+                name,
+                now,
+            )
+
+
 def delete_old_checkpoints(run: Run, keep: int) -> list[int]:
-    """Delete all but the newest ``keep`` checkpoints and the best one.
+    """Delete all but the newest ``keep`` checkpoints, the best one and the pinned ones.
 
     Returns:
         The steps whose checkpoints are gone.
+
+    Raises:
+        DiskFullError: The disk is so full that not even a name can be changed.
     """
-    records = list_checkpoints(run.path)
-    old = [record for record in records[:-keep] if not record.is_best]
-    for record in old:
-        shutil.rmtree(record.path)
-    return [record.step for record in old]
+    old = [record for record in list_checkpoints(run.path)[:-keep] if not record.is_best]
+    return [record.step for record in old if _delete(run, record.path)]
+
+
+def _delete(run: Run, path: Path) -> bool:
+    """Delete a checkpoint unless it is pinned; a killed process leaves none that is half there."""
+    retired = path.with_name(f"{STAGING_PREFIX}gone-{path.name}-{secrets.token_hex(4)}")
+    with disk_errors(path):
+        with checkpoints_lock(run.path):
+            if (path / PINNED_NAME).exists():
+                return False
+            path.rename(retired)
+        try:
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(retired, ignore_errors=True)
+    return True

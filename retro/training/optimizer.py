@@ -52,6 +52,8 @@ def parameter_groups(
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """Return the learning rate of a step: linear warm-up, then a cosine to a final share.
 
+    It depends on nothing else, so a checkpoint needs to hold no state of the schedule.
+
     Args:
         step: Optimizer step, counted from 1.
         config: Peak, warm-up, length and final share.
@@ -63,3 +65,21 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     rest = max(1, config.max_steps - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / rest)
     return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def extension_note(step: int, before: TrainingConfig, after: TrainingConfig) -> str | None:
+    """Return what another length of a run does to its learning rate; None without a change.
+
+    Args:
+        step: Optimizer steps taken.
+        before: Settings until now.
+        after: Settings with the new length.
+    """
+    if before.max_steps == after.max_steps or step >= after.max_steps:
+        return None
+    old, new = learning_rate(max(1, step), before), learning_rate(step + 1, after)
+    return (
+        f"the run now ends at step {after.max_steps} instead of {before.max_steps}: its learning "
+        f"rate goes from {old:.3g} to {new:.3g} with step {step + 1}, and falls to "
+        f"{learning_rate(after.max_steps, after):.3g} at the end"
+    )

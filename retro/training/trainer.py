@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NoReturn
 
 import numpy as np
 import torch
 
+from retro.artifacts import remove_staging
 from retro.config import Exclusion, TrainingConfig, config_to_dict
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory
@@ -23,54 +24,30 @@ from retro.errors import TrainingError
 from retro.model.retro import RETRO
 from retro.progress import Progress, no_progress
 from retro.retrieval.corpus import Corpus
-from retro.run import CheckpointRecord, CorpusFacts, Run, open_run, resolve_run
+from retro.run import CorpusFacts, Run, open_run, resolved_run, write_resolved
+from retro.run_space import require_room
+from retro.training.alerts import Alert, not_finite, not_finite_after, note_validation
 from retro.training.batches import DeviceBatch, load_batches
 from retro.training.checkpoint import (
-    TrainerState,
     delete_old_checkpoints,
     restore_newest,
     save_checkpoint,
+    seed_random_states,
 )
 from retro.training.compilation import compiled
+from retro.training.listener import SilentListener, TrainingListener
+from retro.training.lock import only_trainer
 from retro.training.optimizer import learning_rate, make_optimizer
+from retro.training.state import TrainerState
 
-
-class TrainingListener(Protocol):
-    """What a caller of ``train`` may want to know; any method may raise to stop the work."""
-
-    def on_metrics(self, step: int, values: dict[str, float]) -> None:
-        """Take note of measurements.
-
-        Args:
-            step: Optimizer step, counted from 1.
-            values: ``train_loss``, ``val_loss_on``, ``val_loss_off``, ``val_loss_shuffled``
-                (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
-        """
-
-    def on_checkpoint(self, record: CheckpointRecord) -> None:
-        """Take note of a finished checkpoint."""
-
-    def on_checkpoint_deleted(self, step: int) -> None:
-        """Take note that an old checkpoint is gone."""
-
-    def on_resume(self, step: int) -> None:
-        """Take note that training goes on after ``step``; 0 is a new run."""
-
-
-class SilentListener:
-    """Ignores everything; a base class for listeners that want only a part."""
-
-    def on_metrics(self, step: int, values: dict[str, float]) -> None:
-        """Ignore measurements."""
-
-    def on_checkpoint(self, record: CheckpointRecord) -> None:
-        """Ignore checkpoints."""
-
-    def on_checkpoint_deleted(self, step: int) -> None:
-        """Ignore deletions."""
-
-    def on_resume(self, step: int) -> None:
-        """Ignore the start."""
+__all__ = [
+    "SilentListener",
+    "TrainResult",
+    "Trainer",
+    "TrainingListener",
+    "corpus_facts",
+    "train",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,46 +86,70 @@ def train(
     listener: TrainingListener | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress = no_progress,
+    lock_wait_s: float = 0.0,
 ) -> TrainResult:
     """Train a run from its newest checkpoint, or from the start, to its last step.
+
+    A longer ``max_steps`` extends a run, finished or not. The learning rate then follows the
+    cosine of the new length from the next step on, so that of a finished run rises at once
+    (``retro.training.optimizer.extension_note`` tells how far) and falls again to the new end.
 
     Args:
         run_dir: Folder that ``create_run`` made.
         corpus_dir: Folder of the corpus; None is where it was when the run was made.
-        max_steps: New length of the run, in optimizer steps; None keeps it.
+        max_steps: New length of the run, in optimizer steps, at least those it has taken; None
+            keeps it. It is written down only if the run can start.
         device: Where to train; None is a GPU where there is one.
-        listener: Hears of metrics and checkpoints.
+        listener: Hears of metrics, checkpoints and alerts.
         should_stop: Asked after every step; True writes a checkpoint and ends.
         on_progress: Called with stage ``train`` and optimizer steps.
+        lock_wait_s: Longest wait, in seconds, for another process that trains this run to end.
 
     Returns:
         Whether all steps are done, and the newest losses.
 
     Raises:
-        ArtifactMismatchError: The corpus is not the one the run was started with.
-        ConfigError: A setting does not fit the corpus.
-        TrainingError: The loss is no longer a number.
-        DiskFullError: There is no room for a checkpoint; earlier ones are kept.
+        ArtifactMismatchError: The corpus is not the one the run was started with, or every
+            checkpoint is damaged.
+        ConfigError: A setting does not fit the corpus, or the run is longer already.
+        TrainingError: The loss is no longer a number, or another process trains the run.
+        DiskFullError: There is no room for the checkpoints to come, or no longer; earlier ones
+            are kept.
     """
-    run = open_run(run_dir)
-    corpus_dir = run.corpus_path if corpus_dir is None else corpus_dir
-    corpus = Corpus.open(corpus_dir)
-    resolve_run(run, corpus_facts(corpus, corpus_dir), max_steps=max_steps)
-    trainer = Trainer(open_run(run_dir), corpus, device or default_device())
-    return trainer.train(listener or SilentListener(), should_stop, on_progress)
+    open_run(run_dir)
+    listener = listener or SilentListener()
+    with only_trainer(run_dir, lock_wait_s):
+        run = open_run(run_dir)
+        for folder in (run.path, run.checkpoints_dir):
+            remove_staging(folder)
+        corpus_dir = run.corpus_path if corpus_dir is None else corpus_dir
+        corpus = Corpus.open(corpus_dir)
+        facts = corpus_facts(corpus, corpus_dir)
+        run = resolved_run(run, facts, max_steps=max_steps)
+        require_room(run)
+        trainer = Trainer(run, corpus, device or default_device(), on_alert=listener.on_alert)
+        write_resolved(run, facts)
+        return trainer.train(listener, should_stop, on_progress)
 
 
 class Trainer:
     """Model, optimizer, data and place of one run."""
 
-    def __init__(self, run: Run, corpus: Corpus, device: torch.device) -> None:
+    def __init__(
+        self,
+        run: Run,
+        corpus: Corpus,
+        device: torch.device,
+        *,
+        on_alert: Callable[[Alert], None] = lambda _alert: None,
+    ) -> None:
         assert run.model is not None
         assert run.training is not None
         self.run = run
         self.config: TrainingConfig = run.training
         self.device = device
         self.dtype = autocast_dtype(device, self.config.precision)
-        torch.manual_seed(self.config.seed)
+        seed_random_states(self.config.seed)
         if device.type == "cpu":
             keep_freed_memory()
         self.model = RETRO(**config_to_dict(run.model)).to(device)
@@ -158,7 +159,7 @@ class Trainer:
         self.dataset = self._dataset(corpus, "train")
         self.validation = self._dataset(corpus, "validation")
         self.order = SequenceOrder(self.dataset, self.config.batch_size, self.config.seed)
-        self.resumed = restore_newest(run, self.model, self.optimizer)
+        self.resumed = restore_newest(run, self.model, self.optimizer, on_alert)
         self.state = self.resumed or TrainerState()
 
     def _dataset(self, corpus: Corpus, split: Literal["train", "validation"]) -> SequenceDataset:
@@ -177,19 +178,21 @@ class Trainer:
         """Run the remaining steps; see the function ``train``."""
         config, state = self.config, self.state
         listener.on_resume(state.step)
+        # A process that was killed between writing and deleting has left more than are kept.
+        self._delete_old(listener)
         on_progress("train", state.step, config.max_steps)
         saved = state.step if self.resumed is not None else -1
         batches = self._batches()
         window = _Window()
         stopped = should_stop()
         while state.step < config.max_steps and not stopped:
-            window.add(self._step(batches))
+            window.add(self._step(batches, listener))
             is_last = state.step == config.max_steps
             if state.step % config.log_every == 0 or is_last:
                 listener.on_metrics(state.step, window.close())
             if state.step % config.eval_every == 0 or is_last:
                 with window.paused():
-                    listener.on_metrics(state.step, self.evaluate())
+                    self._validate(listener)
             on_progress("train", state.step, config.max_steps)
             stopped = should_stop()
             if state.step % config.checkpoint_every == 0 or is_last or stopped:
@@ -205,8 +208,31 @@ class Trainer:
             val_loss_off=state.val_loss_off,
         )
 
+    def _validate(self, listener: TrainingListener) -> None:
+        """Measure the validation losses, and tell what follows from them."""
+        state, config = self.state, self.config
+        losses = self.evaluate()
+        listener.on_metrics(state.step, losses)
+        loss = losses["val_loss_on"]
+        if not math.isfinite(loss):
+            alert = not_finite_after("validation loss", loss, state.step, config.learning_rate)
+            _fail(alert, listener)
+        told = note_validation(state, loss, config.plateau_evaluations)
+        state.val_loss_on, state.val_loss_off = loss, losses["val_loss_off"]
+        state.val_step = state.step
+        if told is not None:
+            listener.on_alert(told)
+
     def _save(self, listener: TrainingListener) -> None:
+        # A last step with finite loss and gradients can still have made weights infinite.
+        largest = max(p.detach().abs().max().item() for p in self.model.parameters())
+        if not math.isfinite(largest):
+            rate = self.config.learning_rate
+            _fail(not_finite_after("largest weight", largest, self.state.step, rate), listener)
         listener.on_checkpoint(save_checkpoint(self.run, self.model, self.optimizer, self.state))
+        self._delete_old(listener)
+
+    def _delete_old(self, listener: TrainingListener) -> None:
         for step in delete_old_checkpoints(self.run, self.config.keep_checkpoints):
             listener.on_checkpoint_deleted(step)
 
@@ -218,7 +244,7 @@ class Trainer:
         for batch in load_batches(self.dataset, rows, config.num_workers):
             yield DeviceBatch.move(batch, self.device)
 
-    def _step(self, batches: Iterator[DeviceBatch]) -> "_StepReport":
+    def _step(self, batches: Iterator[DeviceBatch], listener: TrainingListener) -> "_StepReport":
         """Take one optimizer step."""
         config, state = self.config, self.state
         self.model.train()
@@ -243,11 +269,7 @@ class Trainer:
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip).item()
         if not math.isfinite(total) or not math.isfinite(norm):
-            raise TrainingError(
-                f"The loss must stay a finite number, got {total:g} with gradient norm {norm:g} "
-                f"in step {state.step + 1}. The last checkpoint is kept; start a new run with a "
-                f"learning rate below {config.learning_rate:g}."
-            )
+            _fail(not_finite(total, norm, state.step + 1, config.learning_rate), listener)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
@@ -281,14 +303,17 @@ class Trainer:
                 sums[i] += losses_BT.double().sum().item()
             count += batch.num_labels
         on, off, shuffled = (float(total) / max(1, count) for total in sums)
-        self.state.val_loss_on, self.state.val_loss_off = on, off
-        self.state.val_step = self.state.step
         return {"val_loss_on": on, "val_loss_off": off, "val_loss_shuffled": shuffled}
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+def _fail(alert: Alert, listener: TrainingListener) -> NoReturn:
+    listener.on_alert(alert)
+    raise TrainingError(alert.message)
 
 
 @dataclass(frozen=True, slots=True)

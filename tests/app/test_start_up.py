@@ -1,6 +1,7 @@
 """The two processes: what starting loads, and what stopping ends."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+from jobs.home import Home
+from jobs.store import Store
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -55,14 +59,38 @@ def test_a_network_address_without_a_token_ends_with_the_reason(tmp_path: Path) 
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def environ(tmp_path: Path) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {**os.environ, "RETRO_HOME": str(tmp_path / "home"), "RETRO_PORT": str(port)}
-    environ["HF_HUB_OFFLINE"] = "1"
+    home = str(tmp_path / "home")
+    return {**os.environ, "RETRO_HOME": home, "RETRO_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture
+def older_worker(tmp_path: Path, environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of another version of the program, which nobody started it beside."""
+    program = tmp_path / "older"
+    for package in ("jobs", "retro"):
+        shutil.copytree(ROOT / package, program / package)
+    with (program / "jobs" / "worker.py").open("a") as file:
+        file.write("# Not as it is today.\n")
+    worker = subprocess.Popen([sys.executable, "-m", "jobs"], cwd=program, env=environ)
+    try:
+        store = Store(Home(tmp_path / "home").database_url())
+        wait_until((tmp_path / "home").exists)
+        wait_until(lambda: any(row.pid == worker.pid for row in store.list_workers()))
+        store.close()
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.fixture
+def server(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ)
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{environ['RETRO_PORT']}"
     try:
         wait_until(lambda: is_up(address) and worker_pid(address) is not None)
         yield process, address
@@ -119,3 +147,14 @@ def test_a_worker_that_was_lost_is_started_again(
     second = worker_pid(address)
     assert second is not None
     psutil.Process(second).terminate()
+
+
+def test_a_worker_of_another_version_makes_way(
+    older_worker: subprocess.Popen[bytes], server: tuple[subprocess.Popen[bytes], str]
+) -> None:
+    _, address = server
+
+    assert older_worker.wait(PATIENCE_S) == 0
+    wait_until(lambda: worker_pid(address) not in (None, older_worker.pid))
+    [worker] = httpx.get(f"{address}/api/v1/system").json()["workers"]
+    assert worker["is_this_version"]

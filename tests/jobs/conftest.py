@@ -1,19 +1,26 @@
-"""A clock, a folder and a store on a real file."""
+"""A clock, a folder, and stores on real databases of both kinds."""
 
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from sqlalchemy import update
 
 from jobs.home import Home
 from jobs.models import Job
+from jobs.processes import kill_group
 from jobs.rows import JobRow
 from jobs.states import JobState
 from jobs.store import Store
+from tests.jobs.postgres import PostgresServer
 
-CHILD_COMMAND = (sys.executable, str(Path(__file__).parent / "sample_child.py"))
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
+CHILD_COMMAND = (sys.executable, str(FOLDER / "sample_child.py"))
 
 
 class Clock:
@@ -41,11 +48,102 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a SQLite database with all tables; copying it is quicker than making them."""
+    path = tmp_path_factory.mktemp("template") / "retro.db"
+    store = Store(f"sqlite:///{path}")
+    store.check()
+    store.close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, home: Home, sqlite_template: Path
+) -> Iterator[str]:
+    """Return the URL of a database with all tables, once of each kind."""
+    if request.param == "sqlite":
+        shutil.copy(sqlite_template, home.path / "retro.db")
+        yield home.database_url()
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        with server.database() as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, home: Home) -> Iterator[str]:
+    """Return the URL of a database without tables, once of each kind."""
+    if request.param == "sqlite":
+        yield home.database_url()
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        with server.database(empty=True) as url:
+            yield url
+
+
 @pytest.fixture
-def store(home: Home, clock: Clock) -> Iterator[Store]:
+def open_store() -> Iterator[Callable[[str], Store]]:
+    """Open stores, with the real time, and close them after the test."""
+    stores: list[Store] = []
+
+    def open_store(url: str) -> Store:
+        store = Store(url)
+        stores.append(store)
+        store.check()
+        return store
+
+    yield open_store
+
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(database_url: str, clock: Clock) -> Iterator[Store]:
+    """Return a store; a test that asks for it runs once on each kind of database."""
+    store = Store(database_url, now=clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def sqlite_store(home: Home, clock: Clock) -> Iterator[Store]:
+    """Return a store for tests that are about SQLite's file."""
     store = Store(home.database_url(), now=clock)
     yield store
     store.close()
+
+
+@pytest.fixture
+def postgres_store(postgres_server: PostgresServer) -> Iterator[Store]:
+    """Return a store, with the server's time, for tests that are about PostgreSQL."""
+    with postgres_server.database() as url:
+        store = Store(url)
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def start_worker(postgres_store: Store, home: Home) -> Iterator[Callable[[str], Popen[bytes]]]:
+    """Start workers as on several hosts with one PostgreSQL server; end all they started."""
+    workers: list[Popen[bytes]] = []
+
+    def start(host: str) -> Popen[bytes]:
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environ["RETRO_DATABASE_URL"] = postgres_store.url
+        workers.append(Popen([sys.executable, FOLDER / "work.py", home.path, host], env=environ))
+        return workers[-1]
+
+    yield start
+
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    for job in postgres_store.held_jobs():
+        if job.pid is not None:
+            kill_group(job.pid)
 
 
 @pytest.fixture

@@ -46,6 +46,12 @@ def ignore_everything(context: JobContext) -> None:
         time.sleep(0.1)
 
 
+def sleep_through(context: JobContext) -> None:
+    """Be at work in a library that cannot be interrupted."""
+    _note(context, "started")
+    time.sleep(600)
+
+
 def save_when_stopped(context: JobContext) -> None:
     """Work until asked to stop, then save, as training does."""
     _note(context, "started")
@@ -81,4 +87,9 @@ def _note(context: JobContext, line: str) -> None:
 TASKS = {
     task.__name__: TaskEntry(function=f"sample_tasks:{task.__name__}", memory_advice=ADVICE)
     for task in (count, die_at_first, exit_at_once, ignore_everything, save_when_stopped, fail)
-} | {"missing": TaskEntry(function="sample_tasks:nothing", memory_advice=ADVICE)}
+} | {
+    "missing": TaskEntry(function="sample_tasks:nothing", memory_advice=ADVICE),
+    "sleep_through": TaskEntry(
+        function="sample_tasks:sleep_through", memory_advice=ADVICE, saves_when_stopped=False
+    ),
+}

@@ -118,3 +118,21 @@ def test_the_lease_is_renewed_in_time(
             threading.Event().wait(0.1)
 
     assert store.get_job(context.job.id).lease_expires_at == clock.time + 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patience_s", [0.0, 1e9])
+def test_a_task_that_takes_too_long_to_end_is_told_once(
+    context: JobContext, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr("jobs.context.OVERDUE_S", patience_s)
+    monkeypatch.setattr("jobs.context.POLL_S", 0.05)
+    told: list[bool] = []
+    keeper = LeaseKeeper(context, on_lost=lambda: None, on_overdue=lambda: told.append(True))
+    with keeper:
+        threading.Event().wait(0.2)
+        assert told == []
+        context.ask_to_stop(StopIntent.CANCEL)
+        keeper._thread.join(1.0 if patience_s else PATIENCE_S)
+
+    assert told == ([] if patience_s else [True])

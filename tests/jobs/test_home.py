@@ -1,7 +1,9 @@
 """The folder that holds everything."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from jobs.home import TRASH_PREFIX, Home, empty_trash, remove_folder
@@ -64,3 +66,24 @@ def test_what_an_interrupted_removal_left_is_removed(home: Home) -> None:
 
 def test_a_local_disk_is_no_network_file_system(home: Home) -> None:
     assert home.network_filesystem() is None
+
+
+def test_a_disk_over_a_network_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = {"/": "ext4", str(home.path.parent): "nfs4", str(home.path / "runs"): "ext4"}
+    use_mounts(monkeypatch, mounts)
+
+    assert home.network_filesystem() == "nfs4"
+
+
+def test_a_system_that_does_not_tell_its_disks_has_none_to_warn_of(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_mounts(monkeypatch, {})
+
+    assert home.network_filesystem() is None
+
+
+def use_mounts(monkeypatch: pytest.MonkeyPatch, kinds: dict[str, str]) -> None:
+    """Let the system have these mount points with these types."""
+    mounts = [SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in kinds.items()]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts if all else [])

@@ -24,19 +24,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def store(home: Home) -> Iterator[Store]:
-    store = Store(home.database_url())
+def store(database_url: str) -> Iterator[Store]:
+    store = Store(database_url)
     yield store
     store.close()
 
 
 @pytest.fixture
-def start_worker(home: Home) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def start_worker(home: Home, database_url: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     processes = []
 
     def start() -> subprocess.Popen[str]:
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        environ.pop("RETRO_DATABASE_URL", None)
+        environ["RETRO_DATABASE_URL"] = database_url
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs", "--home", str(home.path)],
             cwd=ROOT,
@@ -73,14 +73,14 @@ def test_a_job_outlives_the_worker(store: Store, home: Home, start_worker) -> No
     job = store.submit("build", corpus_id=corpus.id, settings={})
     worker = start_worker()
     wait_until(lambda: store.get_job(job.id).state is JobState.RUNNING)
-    assert store.worker_status()["pid"] == worker.pid
+    assert [row.pid for row in store.list_workers()] == [worker.pid]
     assert "libtorch" not in "".join(m.path for m in psutil.Process(worker.pid).memory_maps())
 
     worker.send_signal(signal.SIGTERM)
     output, _ = worker.communicate(timeout=PATIENCE_S)
 
     assert worker.returncode == 0, output
-    assert not store.worker_status()["alive"]
+    assert store.list_workers() == []
     wait_until(lambda: store.get_job(job.id).state.is_finished)
     assert store.get_job(job.id).state is JobState.SUCCEEDED, home.read_job_log(job.id)
     assert store.get_job(job.id).attempt == 1
@@ -88,7 +88,7 @@ def test_a_job_outlives_the_worker(store: Store, home: Home, start_worker) -> No
 
 def test_a_second_worker_says_so_and_ends(store: Store, start_worker) -> None:
     first = start_worker()
-    wait_until(lambda: store.worker_status()["alive"])
+    wait_until(lambda: bool(store.list_workers()))
 
     second = start_worker()
     output, _ = second.communicate(timeout=PATIENCE_S)
@@ -98,8 +98,7 @@ def test_a_second_worker_says_so_and_ends(store: Store, start_worker) -> None:
     assert "Traceback" not in output
 
 
-def test_a_database_of_a_newer_version_is_refused_in_one_line(home: Home, start_worker) -> None:
-    store = Store(home.database_url())
+def test_a_database_of_a_newer_version_is_refused_in_one_line(store: Store, start_worker) -> None:
     store.create_corpus("letters", {})
     with store.write() as session:
         session.connection().exec_driver_sql("INSERT INTO schema_version VALUES (999, 0.0)")

@@ -45,8 +45,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def store(home: Home) -> Iterator[Store]:
-    store = Store(home.database_url())
+def store(database_url: str) -> Iterator[Store]:
+    store = Store(database_url)
     yield store
     store.close()
 

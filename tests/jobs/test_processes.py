@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
-from jobs.processes import describe_end, has_ended, is_process_of, kill_group, terminate
+from jobs.processes import describe_end, has_ended, is_process_of, is_worker, kill_group, terminate
 from jobs.rows import JobRow
 from jobs.store import Store
 
@@ -62,3 +64,32 @@ def test_ending_a_process_that_is_gone_changes_nothing() -> None:
 )
 def test_the_end_of_a_process_is_described(exit_code: int | None, words: str) -> None:
     assert words in describe_end(exit_code)
+
+
+def test_a_process_that_may_not_be_looked_at_is_left_alone(
+    job: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_process: psutil.Process) -> list[str]:
+        raise psutil.AccessDenied
+
+    process = sleeper(job.lease_token)
+    monkeypatch.setattr(psutil.Process, "cmdline", refuse)
+    try:
+        assert is_process_of(replace(job, pid=process.pid))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_is_known_by_its_command(tmp_path: Path, job: JobRow) -> None:
+    command = [sys.executable, "-m", "jobs", "--home", str(tmp_path)]
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    other = sleeper(job.lease_token)
+    try:
+        assert is_worker(worker.pid)
+        assert not is_worker(other.pid)
+    finally:
+        for process in (worker, other):
+            process.kill()
+            process.wait()
+    assert not is_worker(worker.pid)

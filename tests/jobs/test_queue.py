@@ -5,6 +5,7 @@ import pytest
 from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.states import CorpusState, JobState, RunState
 from jobs.store import Store
+from retro.errors import ConfigError
 
 
 def test_a_job_comes_back_as_it_was_submitted(store: Store, clock) -> None:
@@ -158,3 +159,84 @@ def test_repeating_a_training_waits_for_the_repeated_build(store: Store) -> None
 
     assert store.get_corpus(corpus.id).state is CorpusState.BUILDING
     assert store.retry_job(train.id).after_id == again.id
+
+
+def test_a_repeated_job_waits_as_before_for_what_has_not_succeeded(store: Store, start) -> None:
+    before = store.submit("count", settings={})
+    first, second = (store.submit("count", settings={}, after_id=before.id).id for _ in range(2))
+    for job_id in (first, second):
+        store.request_cancel(job_id)
+
+    assert store.retry_job(first).after_id == before.id
+    store.transition(before.id, start().lease_token, JobState.RUNNING, JobState.SUCCEEDED)
+    assert store.retry_job(second).after_id is None
+
+
+def test_a_higher_priority_starts_first_and_equals_in_their_order(store: Store) -> None:
+    low, first, second, high = (
+        store.submit("count", settings={}, priority=priority).id for priority in (-1, 0, 0, 7)
+    )
+
+    assert [job.id for job in store.list_queue()] == [high, first, second, low]
+    assert [store.claim("host").id for _ in range(4)] == [high, first, second, low]
+
+
+def test_the_priority_of_a_job_that_waits_can_be_changed(store: Store) -> None:
+    first, second = (store.submit("count", settings={}).id for _ in range(2))
+
+    assert store.set_priority(second, 1).priority == 1
+
+    assert [job.id for job in store.list_queue()] == [second, first]
+
+
+def test_a_job_can_be_put_before_all_others(store: Store) -> None:
+    ids = [store.submit("count", settings={}, priority=priority).id for priority in (5, 0, 0)]
+
+    for job_id in (ids[2], ids[1], ids[1]):
+        store.run_next(job_id)
+
+    assert [job.id for job in store.list_queue()] == [ids[1], ids[2], ids[0]]
+    # Who is first already stays as it is.
+    assert store.get_job(ids[1]).priority == 7
+
+
+def test_a_job_at_work_has_no_place_in_the_queue(store: Store, start) -> None:
+    store.submit("count", settings={})
+    job = start()
+
+    for change in (store.run_next, lambda id: store.set_priority(id, 1)):
+        with pytest.raises(InvalidChangeError, match=f"{job.id} is running"):
+            change(job.id)
+
+    assert store.get_job(job.id) == job
+
+
+@pytest.mark.parametrize("priority", [-1001, 1001, 2**70])
+def test_priorities_have_a_range(store: Store, priority: int) -> None:
+    job = store.submit("count", settings={})
+
+    for change in (
+        lambda: store.set_priority(job.id, priority),
+        lambda: store.submit("count", settings={}, priority=priority),
+    ):
+        with pytest.raises(ConfigError, match=f"between -1000 and 1000, got {priority}"):
+            change()
+
+    assert store.list_jobs() == [job]
+
+
+def test_a_run_that_follows_another_waits_for_its_corpus_too(store: Store, start) -> None:
+    corpus = store.create_corpus("letters", {})
+    before = store.submit("count", settings={})
+    store.submit("build", corpus_id=corpus.id, settings={})
+    run = store.create_run("first", corpus.id, {}, 10)
+    train = store.submit("train", run_id=run.id, settings={}, after_id=before.id)
+    first = start()
+    store.transition(first.id, first.lease_token, JobState.RUNNING, JobState.SUCCEEDED)
+
+    build = start()
+    assert build.kind == "build"
+    assert store.claim("host") is None
+    store.transition(build.id, build.lease_token, JobState.RUNNING, JobState.SUCCEEDED)
+
+    assert store.claim("host").id == train.id

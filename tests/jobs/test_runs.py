@@ -185,3 +185,116 @@ def test_a_deleted_run_takes_its_measurements_along(store: Store, run: RunRow, j
 def test_a_run_at_work_is_not_deleted(store: Store, run: RunRow, job: JobRow) -> None:
     with pytest.raises(InvalidChangeError, match=f"'first'.*{job.id}"):
         store.delete_run(run.id)
+
+
+def second_after(store: Store, run: RunRow, job_id: str) -> RunRow:
+    """Make a run that waits for a job of the first."""
+    second = store.create_run("second", run.corpus_id, {}, 10)
+    store.submit("train", run_id=second.id, settings={}, after_id=job_id)
+    return store.get_run(second.id)
+
+
+def test_what_waits_for_a_paused_run_goes_on_waiting(
+    store: Store, run: RunRow, job: JobRow, start
+) -> None:
+    second = second_after(store, run, job.id)
+    store.pause_run(run.id)
+    end(store, job, JobState.CANCELED)
+    assert store.get_run(second.id).state is RunState.QUEUED
+    third = second_after(store, run, job.id)
+    assert store.claim("host") is None
+
+    resumed = store.resume_run(run.id)
+
+    followers = [store.get_job(store.get_run(row.id).job_id) for row in (second, third)]
+    assert [follower.after_id for follower in followers] == [resumed.id, resumed.id]
+    end(store, start(), JobState.SUCCEEDED)
+    assert store.claim("host").id == followers[0].id
+
+
+@pytest.mark.parametrize("change", ["stop_run", "delete_run"])
+def test_what_waits_for_a_paused_run_ends_with_it(
+    store: Store, run: RunRow, job: JobRow, change: str
+) -> None:
+    second = second_after(store, run, job.id)
+    store.pause_run(run.id)
+    end(store, job, JobState.CANCELED)
+
+    getattr(store, change)(run.id)
+
+    assert store.get_run(second.id).state is RunState.CANCELED
+    assert f"job {job.number} (train)" in store.get_run(second.id).message
+
+
+def test_a_run_that_succeeded_may_be_deleted_before_what_follows_it(
+    store: Store, run: RunRow, job: JobRow
+) -> None:
+    second = second_after(store, run, job.id)
+    end(store, job, JobState.SUCCEEDED)
+
+    store.delete_run(run.id)
+
+    assert store.get_run(second.id).state is RunState.QUEUED
+    assert store.claim("host").run_id == second.id
+
+
+def test_a_run_without_a_job_can_be_deleted(store: Store, run: RunRow) -> None:
+    store.delete_run(run.id)
+
+    assert store.list_runs() == []
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.CANCELED, JobState.FAILED])
+def test_a_run_that_has_ended_can_be_extended(
+    store: Store, run: RunRow, job: JobRow, state: JobState
+) -> None:
+    store.add_points(run.id, [], job.lease_token, step=7)
+    end(store, job, state)
+
+    longer = store.extend_run(run.id, 20)
+
+    assert (longer.parent_id, longer.state) == (job.id, JobState.QUEUED)
+    assert longer.settings == {"preset": "tiny", "max_steps": 20}
+    changed = store.get_run(run.id)
+    assert (changed.state, changed.total_steps) == (RunState.QUEUED, 20)
+
+
+@pytest.mark.parametrize("max_steps", [-1, 0, 7])
+def test_a_run_is_not_extended_to_where_it_is(
+    store: Store, run: RunRow, job: JobRow, max_steps: int
+) -> None:
+    store.add_points(run.id, [], job.lease_token, step=7)
+    end(store, job, JobState.SUCCEEDED)
+    before = store.get_run(run.id)
+
+    with pytest.raises(InvalidChangeError, match=rf"above the 7 steps.*got {max_steps}\."):
+        store.extend_run(run.id, max_steps)
+
+    assert store.get_run(run.id) == before
+
+
+def test_a_run_at_work_is_not_extended(store: Store, run: RunRow, job: JobRow) -> None:
+    with pytest.raises(InvalidChangeError, match=f"{job.id} of run 'first' is running"):
+        store.extend_run(run.id, 20)
+
+    assert store.get_run(run.id).total_steps == 10
+
+
+def test_a_copy_names_the_run_it_comes_from(store: Store, run: RunRow) -> None:
+    copy = store.create_run("second", run.corpus_id, {}, 10, parent_id=run.id)
+
+    assert (copy.parent_id, run.parent_id) == (run.id, None)
+
+
+def test_a_checkpoint_can_be_pinned(store: Store, run: RunRow, job: JobRow) -> None:
+    entry = CheckpointEntry(step=3, val_loss_on=None, val_loss_off=None, bytes=1)
+    store.add_checkpoint(run.id, entry, job.lease_token)
+
+    pins = []
+    for pinned in (True, False):
+        store.set_pinned(run.id, 3, pinned=pinned)
+        pins.append(store.list_checkpoints(run.id)[0].is_pinned)
+
+    assert pins == [True, False]
+    with pytest.raises(NotFoundError, match="no checkpoint of step 4"):
+        store.set_pinned(run.id, 4, pinned=True)

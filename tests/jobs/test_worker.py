@@ -14,6 +14,7 @@ from jobs.home import Home
 from jobs.processes import kill_group
 from jobs.states import JobState, RunState
 from jobs.store import Store
+from jobs.version import program_version
 from jobs.worker import (
     KEPT_BACKUPS,
     KILL_AFTER_S,
@@ -290,6 +291,22 @@ def test_a_new_worker_finds_the_job_whose_process_died_meanwhile(
     tick_until(newer, is_finished(store, job.id))
 
 
+def test_a_task_that_nothing_interrupts_and_saves_nothing_is_cut_short(
+    store: Store, home: Home, make_worker
+) -> None:
+    job = store.submit("sleep_through", settings={})
+    worker = make_worker()
+    tick_until(worker, has_started(home, job.id))
+
+    asked = time.monotonic()
+    store.request_cancel(job.id)
+    tick_until(worker, is_finished(store, job.id))
+
+    assert store.get_job(job.id).state is JobState.CANCELED
+    assert time.monotonic() - asked < 5
+    tick_until(worker, lambda: not worker._processes)
+
+
 def test_a_process_without_the_lease_publishes_nothing(
     store: Store, home: Home, make_worker
 ) -> None:
@@ -355,33 +372,34 @@ def test_a_claim_whose_worker_died_before_the_start_is_repeated(
 
 def test_there_is_one_worker_per_folder(home: Home) -> None:
     with (
-        WorkerLock(home.worker_lock),
+        WorkerLock(home.worker_lock("host")),
         pytest.raises(WorkerRunningError, match=f"process {os.getpid()} is one"),
-        WorkerLock(home.worker_lock),
+        WorkerLock(home.worker_lock("host")),
     ):
         pass
 
-    with WorkerLock(home.worker_lock):
+    with WorkerLock(home.worker_lock("host")):
         pass
 
 
 def test_the_worker_says_that_it_is_alive(store: Store, make_worker) -> None:
-    assert not store.worker_status()["alive"]
+    assert store.list_workers() == []
 
     worker = make_worker()
     worker.tick()
 
-    status = store.worker_status()
-    assert (status["alive"], status["pid"], status["slots"]) == (True, os.getpid(), ["cpu"])
+    [found] = store.list_workers()
+    assert (found.is_alive, found.pid, found.slots) == (True, os.getpid(), ["cpu"])
+    assert found.version == program_version()
     store.forget_worker(worker.host)
-    assert not store.worker_status()["alive"]
+    assert store.list_workers() == []
 
 
 def test_a_daily_copy_of_the_database_is_kept(
-    store: Store, home: Home, make_worker, clock: ShiftedClock
+    sqlite_store: Store, home: Home, clock: ShiftedClock
 ) -> None:
-    job = store.submit("count", settings={"steps": 1})
-    worker = make_worker()
+    job = sqlite_store.submit("count", settings={"steps": 1})
+    worker = Worker(sqlite_store, home, slots=["cpu"], environ={})
     for _ in range(KEPT_BACKUPS + 2):
         worker.back_up()
         worker.back_up()
@@ -390,7 +408,7 @@ def test_a_daily_copy_of_the_database_is_kept(
     copies = sorted(home.backups_dir.iterdir())
     assert len(copies) == KEPT_BACKUPS
     copy = Store(f"sqlite:///{copies[-1]}")
-    assert copy.get_job(job.id) == store.get_job(job.id)
+    assert copy.get_job(job.id) == sqlite_store.get_job(job.id)
     copy.close()
 
 

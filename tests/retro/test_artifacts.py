@@ -1,18 +1,26 @@
 """Files are whole or not there, and damage is noticed."""
 
 import errno
+import itertools
 import json
+import math
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from retro import artifacts
 from retro.artifacts import (
+    disk_errors,
     fingerprint,
+    is_finished,
+    link_file,
     open_array,
     read_json,
     read_manifest,
+    read_record,
     remove_staging,
     save_array,
     staged_folder,
@@ -63,6 +71,56 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert path.read_bytes() == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (errno.ENOSPC, "There is no space left on the disk for 'file.txt'. Free some space"),
+        (errno.EDQUOT, "The disk quota leaves no room for 'file.txt'. Free some space"),
+        (errno.EFBIG, "The system allows no file as large as 'file.txt' must be. Raise the limit"),
+    ],
+)
+def test_every_kind_of_full_disk_is_told_apart(reason: int, message: str) -> None:
+    with pytest.raises(DiskFullError) as caught, disk_errors(Path("folder/file.txt")):
+        raise OSError(reason, "from the system")
+
+    wanted = f"{message} and start the step again; what was finished is kept."
+    assert str(caught.value) == wanted
+
+
+@pytest.mark.parametrize("num_bytes", [100, 4096, 20_000, 79_999])
+def test_an_array_that_does_not_fit_is_told_with_the_reason(tmp_path: Path, num_bytes: int) -> None:
+    """By itself numpy would lose the reason, as it tells only how much it has written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        with pytest.raises(DiskFullError, match=r"no file as large as 'rows\.npy'"):
+            save_array(tmp_path / "rows.npy", np.ones((100, 100)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int32).reshape(2, 3),
+        np.zeros((0, 4), dtype=np.float32),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array([True, False]),
+        np.array([(1, 0.5)], dtype=[("id", "<i4"), ("distance", "<f4")]),
+        np.arange(20)[::3],
+    ],
+)
+def test_arrays_are_written_as_numpy_writes_them(
+    tmp_path: Path, array: NDArray[np.generic]
+) -> None:
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "numpy.npy", np.ascontiguousarray(array))
+
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
 
 
 def test_other_faults_of_the_disk_are_not_hidden(
@@ -156,6 +214,41 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_folder_that_was_about_to_be_replaced_gets_its_name_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two renames of a replacement there is no folder of the final name."""
+    final = finished(tmp_path / "folder")
+    rename = Path.rename
+
+    def end_after_first(path: Path, target: Path) -> None:
+        if path != final:
+            raise StopHereError
+        rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", end_after_first)
+        patch.setattr(artifacts.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(StopHereError), staged_folder(final) as staging:
+            (staging / "new").write_text("new")
+    assert not final.exists()
+
+    remove_staging(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert read_manifest(final, "test").settings == {"size": 3}
+
+
+def test_a_retired_folder_does_not_come_back_beside_the_new_one(tmp_path: Path) -> None:
+    finished(tmp_path / "folder")
+    (tmp_path / ".tmp-old-folder-0123abcd").mkdir()
+
+    remove_staging(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert read_manifest(tmp_path / "folder", "test").settings == {"size": 3}
+
+
 def test_a_manifest_describes_every_file(tmp_path: Path) -> None:
     manifest = read_manifest(finished(tmp_path / "folder"), "test")
 
@@ -185,6 +278,81 @@ def test_a_missing_or_shorter_file_is_found_without_reading_it(tmp_path: Path) -
     (folder / "rows.npy").unlink()
     with pytest.raises(ArtifactMismatchError, match="got no file"):
         read_manifest(folder, "test")
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
+    path = finished(tmp_path / "folder") / "manifest.json"
+    whole = path.read_bytes()
+    num_refused = 0
+    for position, bit in itertools.product(range(len(whole)), range(8)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactMismatchError):
+            read_manifest(tmp_path / "folder", "test")
+        num_refused += 1
+    assert num_refused == 8 * len(whole)
+
+
+@pytest.mark.parametrize("removed", [1, 2, 100])
+def test_a_shorter_manifest_is_found(tmp_path: Path, removed: int) -> None:
+    path = finished(tmp_path / "folder") / "manifest.json"
+    path.write_bytes(path.read_bytes()[:-removed])
+
+    with pytest.raises(ArtifactMismatchError, match="damaged"):
+        read_manifest(tmp_path / "folder", "test")
+
+
+def test_manifests_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = finished(tmp_path / "folder") / "manifest.json"
+    values = json.loads(path.read_bytes())
+    del values["sha256"]
+    write_json(path, values)
+
+    assert read_manifest(tmp_path / "folder", "test").settings == {"size": 3}
+
+
+def test_settings_that_json_changes_are_no_damage(tmp_path: Path) -> None:
+    settings = {"pair": (1, 2), "by number": {2: "b", 10: "a"}, "none": math.nan}
+    write_manifest(tmp_path, "test", content="print", settings=settings)
+
+    found = read_manifest(tmp_path, "test").settings
+
+    assert (found["pair"], found["by number"]) == ([1, 2], {"2": "b", "10": "a"})
+
+
+def test_a_finished_folder_is_whole_undamaged_and_wanted(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "folder")
+
+    assert is_finished(folder, "test", "print")
+    assert not is_finished(folder, "test", "another print")
+    assert not is_finished(folder, "model", "print")
+    assert not is_finished(tmp_path / "gone", "test", "print")
+    data = bytearray((folder / "rows.npy").read_bytes())
+    data[-1] ^= 1
+    (folder / "rows.npy").write_bytes(data)
+    assert not is_finished(folder, "test", "print")
+    assert read_record(folder, "test").fingerprint == "print"
+
+
+def test_a_file_gets_a_second_name_or_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"data")
+    link_file(source, tmp_path / "linked")
+
+    def refuse(target: Path, source: Path) -> None:
+        raise PermissionError(f"{target} {source}")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    link_file(source, tmp_path / "copied")
+
+    inode = source.stat().st_ino
+    assert (tmp_path / "linked").stat().st_ino == inode
+    assert (tmp_path / "copied").stat().st_ino != inode
+    assert (tmp_path / "copied").read_bytes() == b"data"
 
 
 def test_manifests_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Reading the retrieval database."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from retro.artifacts import read_manifest, write_manifest
 from retro.config import CorpusConfig
-from retro.data.chunking import build_database
+from retro.data.chunking import DATABASE_KIND, build_database
 from retro.data.database import NO_NEIGHBOR, RetrievalDatabase
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from tests.fakes import ByteTokenizer, random_texts, store_texts
@@ -124,18 +124,18 @@ def test_a_file_of_another_size_is_refused(folder: Path) -> None:
 
 
 def test_an_array_of_another_shape_is_refused(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["settings"]["num_chunks"] += 1
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = read_manifest(folder, DATABASE_KIND)
+    settings = {**manifest.settings, "num_chunks": manifest.settings["num_chunks"] + 1}
+    write_manifest(folder, DATABASE_KIND, content=manifest.fingerprint, settings=settings)
 
     with pytest.raises(ArtifactMismatchError, match=r"chunks\.npy must hold int32 of shape"):
         RetrievalDatabase.open(folder)
 
 
 def test_missing_settings_are_refused(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    del manifest["settings"]["pad_id"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = read_manifest(folder, DATABASE_KIND)
+    del manifest.settings["pad_id"]
+    write_manifest(folder, DATABASE_KIND, content=manifest.fingerprint, settings=manifest.settings)
 
     with pytest.raises(ArtifactMismatchError, match=r"incomplete.*pad_id"):
         RetrievalDatabase.open(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.artifacts import write_json
+from retro.artifacts import read_manifest, save_array, write_json, write_manifest
 from retro.config import CorpusConfig, Exclusion, IndexKind
 from retro.data.documents import SkippedFile
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
@@ -272,10 +272,23 @@ def test_an_index_of_another_version_is_refused(tmp_path: Path) -> None:
     small_corpus(tmp_path)
     path = tmp_path / "index" / "manifest.json"
     values = json.loads(path.read_bytes())
-    del values["settings"]["index"]
+    # Earlier versions wrote no checksum of the manifest itself.
+    del values["settings"]["index"], values["sha256"]
     write_json(path, values)
 
     with pytest.raises(ArtifactMismatchError, match=r"incomplete .*index"):
+        Corpus.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["neighbors.npy", "distances.npy"])
+def test_neighbors_of_another_shape_are_refused(tmp_path: Path, name: str) -> None:
+    small_corpus(tmp_path)
+    folder = tmp_path / "index"
+    manifest = read_manifest(folder, "index")
+    save_array(folder / name, np.load(folder / name)[:-1])
+    write_manifest(folder, "index", content=manifest.fingerprint, settings=manifest.settings)
+
+    with pytest.raises(ArtifactMismatchError, match=rf"{name} must hold (int|float)32 of shape"):
         Corpus.open(tmp_path)
 
 

@@ -13,7 +13,7 @@ from retro.config import CorpusConfig
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
 from retro.retrieval.corpus import Corpus, build_corpus
-from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run
+from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run, resolve_run
 from retro.training.checkpoint import save_values
 from retro.training.compilation import COMPILERS
 from retro.training.trainer import (
@@ -21,7 +21,6 @@ from retro.training.trainer import (
     Trainer,
     TrainResult,
     corpus_facts,
-    resolve_run,
     train,
 )
 from tests.conftest import TINY_MODEL, TINY_TRAINING

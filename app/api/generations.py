@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from app.api.body import Body
 from app.exports import export_generation
-from app.requests import Continuation, NewBranch, NewGeneration
 from app.services.following import EventReader, follow, last_events
 from app.services.services import Services
 
@@ -26,7 +27,68 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_generation_router(services: Services) -> APIRouter:
+class Sampling(Body):
+    """How tokens are drawn; fields left out have the defaults of the sampling settings."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop: list[str] | None = None
+    seed: int | None = None
+    num_samples: int | None = None
+    num_neighbors: int | None = None
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampling settings that were given."""
+        values = {name: getattr(self, name) for name in Sampling.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class NewGeneration(Sampling):
+    """Writes a text; ``stream`` answers with server-sent events.
+
+    ``steering`` has ``exclude_chunks``, ``exclude_documents`` and ``given``, which maps positions
+    of chunks to exactly the neighbors they read.
+    """
+
+    run_id: str
+    prompt: str
+    checkpoint_step: int | None = None
+    corpus_id: str | None = None
+    retrieval: str = "on"
+    steering: dict[str, Any] | None = None
+    stream: bool = False
+
+
+class NewBranch(Sampling):
+    """Writes a text that takes over the chunks of another one before ``chunk_index``.
+
+    Fields left out are as they were. Exclusions add to those of before. ``neighbors`` are exactly
+    those that the chunk at ``chunk_index`` reads, each with ``chunk_id`` or ``text`` and
+    ``continuation``.
+    """
+
+    chunk_index: int
+    variant: str | None = None
+    retrieval: str | None = None
+    exclude_chunks: list[int] = Field(default_factory=list)
+    exclude_documents: list[str] = Field(default_factory=list)
+    neighbors: list[dict[str, Any]] | None = None
+    stream: bool = False
+
+
+class Continuation(Body):
+    """Goes on after the last token of a text."""
+
+    max_new_tokens: int | None = None
+    variant: str | None = None
+    stream: bool = False
+
+
+def make_router(services: Services) -> APIRouter:
     """Return the routes of generations."""
     router = APIRouter(tags=["generations"], prefix="/generations")
     _add_writing(router, services)

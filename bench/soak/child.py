@@ -1,0 +1,10 @@
+"""The process of a job, as in production, with the light tasks as well."""
+
+import sys
+
+from bench.soak.tasks import TASKS as LIGHT_TASKS
+from jobs.child import main
+from jobs.tasks import TASKS
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], {**TASKS, **LIGHT_TASKS}))

@@ -1,0 +1,53 @@
+"""What a caller of ``train`` may hear."""
+
+from typing import Protocol
+
+from retro.run import CheckpointRecord
+from retro.training.alerts import Alert
+
+
+class TrainingListener(Protocol):
+    """What a caller of ``train`` may want to know; any method may raise to stop the work."""
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Take note of measurements.
+
+        Args:
+            step: Optimizer step, counted from 1.
+            values: ``train_loss``, ``val_loss_on``, ``val_loss_off``, ``val_loss_shuffled``
+                (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
+        """
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Take note of a finished checkpoint; older ones are deleted only afterwards."""
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Take note that an old checkpoint is gone."""
+
+    def on_resume(self, step: int) -> None:
+        """Take note that training goes on after ``step``; 0 is a new run."""
+
+    def on_alert(self, alert: Alert) -> None:
+        """Take note of something a person should hear; ``damaged`` may come before ``on_resume``.
+
+        A run that was killed tells again what it told after the checkpoint it goes on from.
+        """
+
+
+class SilentListener:
+    """Ignores everything; a base class for listeners that want only a part."""
+
+    def on_metrics(self, step: int, values: dict[str, float]) -> None:
+        """Ignore measurements."""
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Ignore checkpoints."""
+
+    def on_checkpoint_deleted(self, step: int) -> None:
+        """Ignore deletions."""
+
+    def on_resume(self, step: int) -> None:
+        """Ignore the start."""
+
+    def on_alert(self, alert: Alert) -> None:
+        """Ignore alerts."""

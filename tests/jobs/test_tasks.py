@@ -1,0 +1,141 @@
+"""What builds and trainings do as jobs, called without a process of their own."""
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from jobs.context import JobContext
+from jobs.errors import JobError
+from jobs.home import Home
+from jobs.rows import DocumentEntry, JobRow, MetricPoint
+from jobs.run_tokenizer import run_tokenizer
+from jobs.states import JobState
+from jobs.store import Store
+from jobs.tasks import build as build_task
+from jobs.tasks import train as train_task
+from retro.data.documents import TextDocument, store_document
+from retro.errors import ArtifactMissingError, TrainingError
+from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
+
+SETTINGS = {"preset": "tiny", "model": TINY_MODEL, "training": TINY_TRAINING}
+# Decay beyond one makes every weight change its sign and grow with every step.
+DIVERGES = {"max_steps": 200, "learning_rate": 10.0, "weight_decay": 1.0, "warmup_steps": 1}
+CORPUS = {"chunk_size": 8, "vocab_size": 400}
+
+pytestmark = pytest.mark.slow
+
+
+def add_corpus(store: Store, home: Home, texts: dict[str, str], **settings: object) -> str:
+    corpus = store.create_corpus("texts", {**CORPUS, **settings})
+    entries = []
+    for path, content in texts.items():
+        document = TextDocument(path=path, text=content, encoding="utf-8", note=None)
+        size = store_document(home.corpus_dir(corpus.id), document)
+        entries.append(DocumentEntry(path=path, bytes=size, sha256="", encoding="utf-8"))
+    store.add_documents(corpus.id, entries)
+    return corpus.id
+
+
+def claim(store: Store, home: Home) -> JobContext:
+    job = store.claim("host")
+    assert job is not None
+    running = store.transition(job.id, job.lease_token, JobState.STARTING, JobState.RUNNING, pid=1)
+    return JobContext(store, home, running, job.lease_token)
+
+
+def finish(store: Store, context: JobContext, state: JobState = JobState.SUCCEEDED) -> JobRow:
+    return store.transition(context.job.id, context.token, JobState.RUNNING, state)
+
+
+def build(store: Store, home: Home, corpus_id: str, **settings: object) -> str:
+    store.submit("build", corpus_id=corpus_id, settings=settings)
+    context = claim(store, home)
+    message = build_task.run(context)
+    finish(store, context)
+    return message
+
+
+def start_training(store: Store, home: Home, corpus_id: str, **training: object) -> JobContext:
+    settings = {**SETTINGS, "training": {**TINY_TRAINING, **training}}
+    run = store.create_run("first", corpus_id, settings, TINY_TRAINING["max_steps"])
+    store.submit("train", run_id=run.id, settings=settings)
+    return claim(store, home)
+
+
+@pytest.mark.parametrize("task", [build_task.run, train_task.run])
+def test_a_job_that_names_nothing_to_work_on_is_refused(store: Store, home: Home, task) -> None:
+    store.submit("build", settings={})
+
+    with pytest.raises(JobError, match="must name a"):
+        task(claim(store, home))
+
+
+def test_a_corpus_of_few_documents_tells_what_its_neighbors_are(store: Store, home: Home) -> None:
+    words = " ".join(f"word{i % 97} and word{i % 89}" for i in range(3000))
+    corpus_id = add_corpus(store, home, {"one.txt": words, "two.txt": words[:2000]})
+
+    message = build(store, home, corpus_id)
+
+    assert message.startswith("2 documents, ")
+    assert "Neighbors may come from the same document" in message
+
+
+def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    message = build(store, home, corpus_id)
+    assert message == f"8 documents, {store.get_corpus(corpus_id).summary['num_chunks']} chunks."
+
+    context = start_training(store, home, corpus_id, max_steps=1)
+    run_id = context.job.run_id
+    with pytest.raises(ArtifactMissingError, match=r"'first' must have started .* is running"):
+        run_tokenizer(home, store, run_id)
+    assert train_task.run(context).startswith("Trained 1 steps. Validation loss")
+    finish(store, context)
+
+    other_id = add_corpus(store, home, {"more.txt": "Arland sells wheat. " * 40})
+    message = build(store, home, other_id, tokenizer_run_id=run_id)
+
+    assert message.startswith("1 document, ")
+    assert "Tokenizer taken from run 'first'" in message
+    tokenizers = [
+        home.corpus_dir(id) / "tokenizer" / "tokenizer.json" for id in (corpus_id, other_id)
+    ]
+    assert tokenizers[0].read_bytes() == tokenizers[1].read_bytes()
+
+
+def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    build(store, home, corpus_id)
+    context = start_training(store, home, corpus_id, **DIVERGES)
+
+    with pytest.raises(TrainingError, match="finite"):
+        train_task.run(context)
+
+    assert store.metrics(context.job.run_id, name="train_loss")[0].step == 1
+
+
+def test_a_database_that_cannot_be_written_does_not_end_the_training(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    run = store.create_run("first", corpus_id, SETTINGS, 10)
+    store.submit("train", run_id=run.id, settings=SETTINGS)
+    context = claim(store, home)
+    recorder = train_task.RunRecorder(context, run.id)
+    monkeypatch.setattr(train_task, "WRITE_EVERY_S", 0.0)
+    recorder.on_metrics(1, {"train_loss": 2.5})
+    event.listen(store.engine, "before_cursor_execute", fail_to_write)
+
+    recorder.on_progress("train", 1, 10)
+
+    event.remove(store.engine, "before_cursor_execute", fail_to_write)
+    assert store.metrics(run.id) == []
+    recorder.on_progress("train", 2, 10)
+    assert store.metrics(run.id) == [MetricPoint(name="train_loss", step=1, value=2.5)]
+    assert store.get_run(run.id).step == 2
+
+
+def fail_to_write(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+    """Do what the driver does on a full disk."""
+    if "INSERT INTO metrics" in statement:
+        raise OperationalError(statement, {}, OSError("database or disk is full"))
