@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 HOSTILE = "<img src=x onerror=window.hacked=1>${window.hacked=1}{{x}}"
 PROMPT = f"the cat sat on a mat and saw dogs run far over green hills {HOSTILE}"
-LONG = 20_000
+LONG = 100_000
 
 
 @pytest.fixture(autouse=True)
