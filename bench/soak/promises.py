@@ -52,14 +52,24 @@ def check_jobs(store: Store, batches: Iterable[Batch], *, all_ended: bool) -> It
     numbers = sorted(job.number for job in jobs)
     if numbers != list(range(1, len(jobs) + 1)):
         yield f"numbers of jobs are missing: {len(jobs)} jobs, the last is {numbers[-1]}"
-    for job in jobs:
-        yield from check_events(job, store.job_events(job.id))
+    for listed in jobs:
+        job, events = _job_with_events(store, listed)
+        yield from check_events(job, events)
         if job.state is JobState.FAILED:
             yield f"{job.kind} job {job.id} failed: {job.error}"
         if all_ended and not job.state.is_finished:
             yield f"{job.kind} job {job.id} never ended, it is {job.state}"
     if all_ended:
         yield from _check_published_once(jobs, batches)
+
+
+def _job_with_events(store: Store, job: JobRow) -> tuple[JobRow, list[JobEventRow]]:
+    """Return a job and its events of one moment, while others go on with it."""
+    while True:
+        events = store.job_events(job.id)
+        job = store.get_job(job.id)
+        if store.job_events(job.id) == events:
+            return job, events
 
 
 def _check_published_once(jobs: Sequence[JobRow], batches: Iterable[Batch]) -> Iterator[str]:
