@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
 
 from jobs.database import Database
 from jobs.lookup import get_run_record, require_lease
@@ -14,6 +15,9 @@ from jobs.models import Metric, Run
 from jobs.rows import MetricPoint
 
 logger = logging.getLogger(__name__)
+
+Point = tuple[int, float]
+"""A step and what was measured at it."""
 
 
 class MetricRecords(Database):
@@ -88,44 +92,87 @@ class MetricRecords(Database):
         since_step: int = 0,
         max_points: int = 1500,
     ) -> list[MetricPoint]:
-        """Return measured values by name and step, thinned evenly.
+        """Return measured values by name and step, see ``thinned``.
 
         Args:
             run_id: The run.
             name: Only this name; None is all.
             since_step: Only values of this step and later.
-            max_points: At most this many values per name, at least 2; the first and the
-                last are always among them.
+            max_points: At most this many values per name, at least 2.
 
         Raises:
             NotFoundError: There is no such run.
         """
-        row_number = func.row_number().over(order_by=Metric.step, partition_by=Metric.name)
-        numbered = select(
-            Metric.name,
-            Metric.step,
-            Metric.value,
-            row_number.label("row_number"),
-            func.count().over(partition_by=Metric.name).label("num_rows"),
-        ).where(Metric.run_id == run_id, Metric.step >= since_step)
-        if name is not None:
-            numbered = numbered.where(Metric.name == name)
-        point = numbered.subquery()
-        gaps = max(max_points, 2) - 1
-        stride = (point.c.num_rows - 1 + gaps - 1) // gaps
-        kept = or_(
-            point.c.num_rows <= gaps + 1,
-            point.c.row_number == point.c.num_rows,
-            (point.c.row_number - 1) % stride == 0,
-        )
-        query = (
-            select(point.c.name, point.c.step, point.c.value)
-            .where(kept)
-            .order_by(point.c.name, point.c.step)
-        )
+        found: list[MetricPoint] = []
         with self.read() as session:
             get_run_record(session, run_id)
-            return [
-                MetricPoint(name=name, step=step, value=value)
-                for name, step, value in session.execute(query)
-            ]
+            # One question per name: each is answered from the index, whatever else was measured.
+            for each in _names(session, run_id) if name is None else [name]:
+                query = (
+                    select(Metric.step, Metric.value)
+                    .where(Metric.run_id == run_id, Metric.name == each, Metric.step >= since_step)
+                    .order_by(Metric.step)
+                )
+                points = [(step, value) for step, value in session.execute(query)]
+                found += [
+                    MetricPoint(name=each, step=step, value=value)
+                    for step, value in thinned(points, max_points)
+                ]
+        return found
+
+    def metric_names(self, run_id: str) -> list[str]:
+        """Return the names of what a run measured, in alphabetical order."""
+        with self.read() as session:
+            return _names(session, run_id)
+
+    def newest_metrics(self, run_id: str, names: Sequence[str]) -> dict[str, MetricPoint]:
+        """Return the last measured value of each name; names without any are left out."""
+        found = {}
+        with self.read() as session:
+            for name in names:
+                query = (
+                    select(Metric.step, Metric.value)
+                    .where(Metric.run_id == run_id, Metric.name == name)
+                    .order_by(Metric.step.desc())
+                    .limit(1)
+                )
+                for step, value in session.execute(query):
+                    found[name] = MetricPoint(name=name, step=step, value=value)
+        return found
+
+
+def _names(session: Session, run_id: str) -> list[str]:
+    """Return the names that were measured, without reading every value."""
+    names: list[str] = []
+    while True:
+        query = select(func.min(Metric.name)).where(
+            Metric.run_id == run_id, Metric.name > (names[-1] if names else "")
+        )
+        following = session.scalar(query)
+        if following is None:
+            return names
+        names.append(following)
+
+
+def thinned(points: Sequence[Point], max_points: int) -> Sequence[Point]:
+    """Return at most so many points that a curve drawn through them looks the same.
+
+    Both ends are kept. What lies between is divided evenly, and of each part the smallest and
+    the largest value stay, so no spike is lost.
+
+    Args:
+        points: (step, value) in order of steps.
+        max_points: At least 2.
+    """
+    if len(points) <= max_points:
+        return points
+    inner, num_parts = points[1:-1], (max_points - 2) // 2
+    kept = [points[0]]
+    for index in range(num_parts):
+        part = inner[len(inner) * index // num_parts : len(inner) * (index + 1) // num_parts]
+        kept += sorted({min(part, key=_value), max(part, key=_value)})
+    return [*kept, points[-1]]
+
+
+def _value(point: Point) -> float:
+    return point[1]

@@ -73,6 +73,20 @@ class CorpusRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusVersionRow:
+    """What a corpus was after a build."""
+
+    corpus_id: str
+    number: int
+    """Counted from 1 in each corpus."""
+    fingerprint: str
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    """Facts of the build."""
+    built_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentEntry:
     """An accepted text, to be recorded."""
 
@@ -111,6 +125,12 @@ class RunRow:
     job_id: str | None
     parent_id: str | None
     """Run whose settings this one took over; that one may be deleted."""
+    tags: tuple[str, ...]
+    """Words by which a person finds it again, in alphabetical order."""
+    notes: str
+    """What a person wrote about it."""
+    corpus_version: int | None
+    """Version of the corpus it is trained on; None until it has begun."""
     message: str
     created_at: float
     updated_at: float

@@ -16,7 +16,7 @@ from jobs.lookup import (
     refuse_if_active,
     require_lease,
 )
-from jobs.models import Checkpoint, Corpus, Job, Run
+from jobs.models import Checkpoint, Corpus, Job, Run, RunTag
 from jobs.queue import JobQueue
 from jobs.rows import CheckpointEntry, CheckpointRow, JobRow, RunRow, copy_row
 from jobs.states import JobState, RunState, StopIntent
@@ -61,17 +61,29 @@ class RunRecords(JobQueue):
             )
             session.add(run)
             session.flush()
-            return copy_row(RunRow, run, corpus_name=corpus.name)
+            return copy_row(RunRow, run, corpus_name=corpus.name, tags=())
 
-    def list_runs(self) -> list[RunRow]:
-        """Return all runs, newest first."""
+    def list_runs(self, tag: str | None = None) -> list[RunRow]:
+        """Return runs, newest first.
+
+        Args:
+            tag: Only runs with this tag; None is all.
+        """
         query = (
             select(Run, Corpus.name)
             .join(Corpus, Corpus.id == Run.corpus_id)
             .order_by(Run.created_at.desc(), Run.id)
         )
+        if tag is not None:
+            query = query.where(Run.id.in_(select(RunTag.run_id).where(RunTag.tag == tag)))
+        tags: dict[str, list[str]] = {}
         with self.read() as session:
-            return [copy_row(RunRow, run, corpus_name=name) for run, name in session.execute(query)]
+            for run_id, word in session.execute(select(RunTag.run_id, RunTag.tag)):
+                tags.setdefault(run_id, []).append(word)
+            return [
+                copy_row(RunRow, run, corpus_name=name, tags=tuple(sorted(tags.get(run.id, ()))))
+                for run, name in session.execute(query)
+            ]
 
     def get_run(self, run_id: str) -> RunRow:
         """Return one run.
@@ -82,18 +94,45 @@ class RunRecords(JobQueue):
         with self.read() as session:
             run = get_run_record(session, run_id)
             corpus = get_corpus_record(session, run.corpus_id)
-            return copy_row(RunRow, run, corpus_name=corpus.name)
+            tags = session.scalars(select(RunTag.tag).where(RunTag.run_id == run_id))
+            return copy_row(RunRow, run, corpus_name=corpus.name, tags=tuple(sorted(tags)))
 
-    def rename_run(self, run_id: str, name: str) -> RunRow:
-        """Give a run another name.
+    def describe_run(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+    ) -> RunRow:
+        """Change what a person says about a run; None leaves a thing as it is.
+
+        Args:
+            run_id: The run.
+            name: For people.
+            tags: All tags that it has from now on, each once.
+            notes: Plain text.
 
         Raises:
             NotFoundError: There is no such run.
         """
         with self.write() as session:
             run = get_run_record(session, run_id, lock=True)
-            run.name, run.updated_at = name, self.now()
+            run.updated_at = self.now()
+            if name is not None:
+                run.name = name
+            if notes is not None:
+                run.notes = notes
+            if tags is not None:
+                session.execute(delete(RunTag).where(RunTag.run_id == run_id))
+                session.add_all(RunTag(run_id=run_id, tag=tag) for tag in tags)
         return self.get_run(run_id)
+
+    def list_run_jobs(self, run_id: str) -> list[JobRow]:
+        """Return all jobs that worked, or will work, on a run, the oldest first."""
+        query = select(Job).where(Job.run_id == run_id).order_by(Job.number)
+        with self.read() as session:
+            return [copy_row(JobRow, job) for job in session.scalars(query)]
 
     def set_run_facts(
         self, run_id: str, token: str, *, settings: Mapping[str, Any], total_steps: int

@@ -2,11 +2,15 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from app.errors import ChangeRefusedError, MissingError
 from app.services.corpora import MOST_NAME_CHARACTERS, CorpusService, check_name
+from app.services.recipes import Recipe, as_command, as_python
+from app.services.run_words import check_notes, check_tags
+from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.queue import check_priority
 from jobs.rows import CheckpointRow, CorpusRow, RunRow
@@ -123,17 +127,39 @@ class RunService:
         return row.job_id
 
     def preview(
-        self, corpus_id: str, preset: str, training: dict[str, Any] | None = None
+        self,
+        corpus_id: str,
+        preset: str,
+        training: dict[str, Any] | None = None,
+        model: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Return what a preset amounts to on a corpus, without making a run."""
-        corpus = self._store.get_corpus(corpus_id)
-        settings = {"preset": preset, "model": {}, "training": training or {}}
-        model, training_config = self._resolve(corpus, settings)
+        resolved, training_config = self.resolve(corpus_id, preset, model, training)
         return {
-            "parameters": parameter_count(model),
-            "model": config_to_dict(model),
+            "parameters": parameter_count(resolved),
+            "model": config_to_dict(resolved),
             "training": config_to_dict(training_config),
         }
+
+    def resolve(
+        self,
+        corpus_id: str,
+        preset: str | None,
+        model: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> tuple[ModelConfig, TrainingConfig]:
+        """Return the settings that a new run would have, without making it.
+
+        Raises:
+            ConfigError: A name is unknown or a value out of range.
+            NotFoundError: There is no such corpus.
+        """
+        settings = {
+            "preset": preset or DEFAULT_PRESET,
+            "model": model or {},
+            "training": training or {},
+        }
+        return self._resolve(self._store.get_corpus(corpus_id), settings)
 
     def _resolve(
         self, corpus: CorpusRow, settings: dict[str, Any]
@@ -154,9 +180,13 @@ class RunService:
             num_neighbors=corpus.settings["num_neighbors"],
         )
 
-    def list_runs(self) -> list[dict[str, Any]]:
-        """Return all runs, the newest first, without their checkpoints."""
-        return [run_to_dict(row) for row in self._store.list_runs()]
+    def list_runs(self, tag: str | None = None) -> list[dict[str, Any]]:
+        """Return runs, the newest first, without their checkpoints and notes.
+
+        Args:
+            tag: Only runs with this tag; None is all.
+        """
+        return [run_to_dict(row) for row in self._store.list_runs(tag)]
 
     def get(self, run_id: str) -> dict[str, Any]:
         """Return one run with its checkpoints."""
@@ -169,7 +199,24 @@ class RunService:
             {"kind": item.kind, "step": item.step, "message": item.message, "at": item.at}
             for item in self._store.list_alerts(run_id)
         ]
-        return {**run_to_dict(row), "checkpoints": checkpoints, "alerts": alerts}
+        return {
+            **run_to_dict(row),
+            "notes": row.notes,
+            "checkpoints": checkpoints,
+            "alerts": alerts,
+        }
+
+    def name_of(self, run_id: str) -> str | None:
+        """Return the name of a run, None if it is gone."""
+        try:
+            return self._store.get_run(run_id).name
+        except NotFoundError:
+            return None
+
+    def newest_values(self, run_id: str, names: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Return step and value of what was measured last, for the names that were measured."""
+        points = self._store.newest_metrics(run_id, names)
+        return {name: (point.step, point.value) for name, point in points.items()}
 
     def newest_with_checkpoint(self) -> dict[str, Any] | None:
         """Return the newest run that can write, None if there is none."""
@@ -275,7 +322,7 @@ class RunService:
         """
         row = self._store.get_run(run_id)
         return self.create(
-            self._next_name(row.name) if name is None else name,
+            self.next_name(row.name) if name is None else name,
             row.corpus_id,
             preset=row.settings.get("preset"),
             model={**(row.settings.get("model") or {}), **_object("model", model)},
@@ -283,8 +330,8 @@ class RunService:
             parent_id=row.id,
         )
 
-    def _next_name(self, name: str) -> str:
-        """Return a name with the first number that no run has yet."""
+    def next_name(self, name: str) -> str:
+        """Return a name of a duplicate: with the first number that no run has yet."""
         stem = NUMBERED.sub("", name)
         taken = {row.name for row in self._store.list_runs()}
         numbers = itertools.count(2)
@@ -309,10 +356,43 @@ class RunService:
         self._store.set_pinned(run_id, step, pinned=pinned)
         return self.get(run_id)
 
-    def rename(self, run_id: str, name: str) -> dict[str, Any]:
-        """Give a run another name."""
-        self._store.rename_run(run_id, check_name(name))
+    def change(
+        self,
+        run_id: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+    ) -> dict[str, Any]:
+        """Change what a person says about a run; None leaves a thing as it is.
+
+        Raises:
+            ConfigError: The name, a tag or the notes cannot be kept.
+            NotFoundError: There is no such run.
+        """
+        self._store.describe_run(
+            run_id,
+            name=None if name is None else check_name(name),
+            tags=None if tags is None else check_tags(tags),
+            notes=None if notes is None else check_notes(notes),
+        )
         return self.get(run_id)
+
+    def recipe(self, run_id: str) -> dict[str, str]:
+        """Return the command and the Python script that train the same run without the app.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        row = self._store.get_run(run_id)
+        recipe = Recipe(
+            name=row.name,
+            corpus_dir=self._home.corpus_dir(row.corpus_id),
+            preset=row.settings.get("preset") or DEFAULT_PRESET,
+            model=row.settings.get("model") or {},
+            training={**(row.settings.get("training") or {}), "max_steps": row.total_steps},
+        )
+        return {"command": as_command(recipe), "python": as_python(recipe)}
 
     def delete(self, run_id: str) -> None:
         """Delete a run and free its disk; texts it wrote are kept.
@@ -348,6 +428,8 @@ def run_to_dict(row: RunRow) -> dict[str, Any]:
         "total_steps": row.total_steps,
         "job_id": row.job_id,
         "parent_id": row.parent_id,
+        "tags": list(row.tags),
+        "corpus_version": row.corpus_version,
         "message": row.message,
         "created_at": row.created_at,
         "updated_at": row.updated_at,

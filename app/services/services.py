@@ -1,10 +1,15 @@
 """All services of the web process, made once at start-up."""
 
+from app.services.comparison import ComparisonService
 from app.services.corpora import CorpusService
+from app.services.curves import CurveService
 from app.services.doors import Doors
+from app.services.estimates import EstimateService
 from app.services.generations import GenerationService
+from app.services.installation import InstallationService, SetUp
 from app.services.jobs import JobService
 from app.services.runs import RunService
+from app.services.storage import StorageService
 from app.services.system import SystemService
 from app.services.uploads import UploadLimits, UploadService
 from jobs.home import Home
@@ -19,15 +24,22 @@ class Services:
         home: Home,
         store: Store,
         *,
-        encoder: str | None = None,
+        set_up: SetUp | None = None,
         limits: UploadLimits | None = None,
     ) -> None:
+        chosen = set_up or SetUp()
+        allowed = limits or UploadLimits()
         self.home = home
         self.store = store
         self.system = SystemService(home, store)
         self.jobs = JobService(home, store)
-        self.corpora = CorpusService(home, store, self.jobs, encoder)
-        self.uploads = UploadService(home, store, limits or UploadLimits())
+        self.corpora = CorpusService(home, store, self.jobs, chosen.encoder)
+        self.uploads = UploadService(home, store, allowed)
         self.runs = RunService(home, store, self.corpora)
+        self.curves = CurveService(store)
+        self.comparison = ComparisonService(store, self.curves)
+        self.estimates = EstimateService(store, self.runs)
         self.generations = GenerationService(home, store, self.corpora, self.runs)
+        self.storage = StorageService(home, store)
+        self.installation = InstallationService(store, self.storage, chosen, allowed)
         self.doors = Doors(self.corpora, self.runs, self.generations)

@@ -80,7 +80,7 @@ def test_a_duplicate_takes_over_settings_and_names_where_they_come_from(
 
 
 def test_names_of_duplicates_are_counted_on(trained: Trained) -> None:
-    names = [trained.services.runs._next_name(name) for name in ("z", "z (9)", "z" * 200)]
+    names = [trained.services.runs.next_name(name) for name in ("z", "z (9)", "z" * 200)]
 
     assert names == ["z (2)", "z (2)", "z" * 192 + " (2)"]
 

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from jobs.errors import NotFoundError
+from jobs.metrics import thinned
 from jobs.rows import JobRow, MetricPoint
 from jobs.store import Store
 
@@ -95,11 +96,45 @@ def test_thinning_keeps_both_ends_and_the_limit(
         assert kept == points
     else:
         gaps = {after.step - before.step for before, after in itertools.pairwise(kept)}
-        assert max(gaps) <= 3 * math.ceil((count - 1) / (max_points - 1))
+        parts = (max_points - 2) // 2
+        assert max(gaps) <= 3 * (count - 1 if not parts else math.ceil((count - 2) / parts))
+
+
+def test_thinning_loses_no_spike(store: Store, job: JobRow) -> None:
+    values = [1.0 + 0.001 * (i % 7) for i in range(5000)]
+    values[1234], values[3456] = 99.0, -5.0
+    points = [MetricPoint(name="train_loss", step=i, value=value) for i, value in enumerate(values)]
+    store.add_points(job.run_id, points, job.lease_token, step=5000)
+
+    kept = store.metrics(job.run_id, max_points=50)
+
+    assert len(kept) <= 50
+    assert {points[1234], points[3456]} <= set(kept)
+    assert steps(kept) == sorted(set(steps(kept)))
+
+
+def test_a_flat_curve_is_thinned_to_one_point_per_part() -> None:
+    kept = thinned([(step, 2.0) for step in range(1000)], 22)
+
+    assert len(kept) == 12
+    assert (kept[0], kept[-1]) == ((0, 2.0), (999, 2.0))
+
+
+def test_the_newest_value_of_each_name(store: Store, job: JobRow) -> None:
+    store.add_metrics(job.run_id, 5, {"a": 1.0, "b": 2.0}, job.lease_token)
+    store.add_metrics(job.run_id, 9, {"a": 3.0}, job.lease_token)
+
+    newest = store.newest_metrics(job.run_id, ["a", "b", "c"])
+
+    assert store.metric_names(job.run_id) == ["a", "b"]
+    assert {name: (point.step, point.value) for name, point in newest.items()} == {
+        "a": (9, 3.0),
+        "b": (5, 2.0),
+    }
 
 
 def test_each_name_is_thinned_by_itself(store: Store, job: JobRow) -> None:
-    points = [MetricPoint(name="a", step=step, value=1.0) for step in range(50)]
+    points = [MetricPoint(name="a", step=step, value=float(step)) for step in range(50)]
     points += [MetricPoint(name="b", step=step, value=1.0) for step in (0, 49)]
     store.add_points(job.run_id, points, job.lease_token, step=49)
 

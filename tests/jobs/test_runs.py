@@ -165,7 +165,7 @@ def test_rows_of_checkpoints_are_made_to_agree_with_the_files(
 
 
 def test_a_run_can_be_renamed(store: Store, run: RunRow) -> None:
-    assert store.rename_run(run.id, "second").name == "second"
+    assert store.describe_run(run.id, name="second").name == "second"
     assert store.get_run(run.id).name == "second"
 
 
@@ -298,3 +298,44 @@ def test_a_checkpoint_can_be_pinned(store: Store, run: RunRow, job: JobRow) -> N
     assert pins == [True, False]
     with pytest.raises(NotFoundError, match="no checkpoint of step 4"):
         store.set_pinned(run.id, 4, pinned=True)
+
+
+def test_what_a_person_says_about_a_run_is_kept(store: Store, run: RunRow) -> None:
+    assert (run.tags, run.notes, run.corpus_version) == ((), "", None)
+
+    store.describe_run(run.id, tags=["good", "a b"], notes="line 1\nline 2")
+    store.describe_run(run.id, name="second")
+    kept = store.get_run(run.id)
+    emptied = store.describe_run(run.id, tags=[], notes="")
+
+    assert (kept.name, kept.tags, kept.notes) == ("second", ("a b", "good"), "line 1\nline 2")
+    assert (emptied.name, emptied.tags, emptied.notes) == ("second", (), "")
+    with pytest.raises(NotFoundError, match="There is no run nothing"):
+        store.describe_run("nothing", notes="x")
+
+
+def test_runs_are_found_by_a_tag(store: Store, run: RunRow) -> None:
+    other = store.create_run("other", run.corpus_id, {}, 5)
+    store.describe_run(run.id, tags=["x", "both"])
+    store.describe_run(other.id, tags=["both"])
+
+    assert [row.name for row in store.list_runs(tag="x")] == ["first"]
+    assert store.list_runs(tag="x")[0].tags == ("both", "x")
+    assert {row.name for row in store.list_runs(tag="both")} == {"first", "other"}
+    assert store.list_runs(tag="none") == []
+    assert len(store.list_runs()) == 2
+
+
+def test_tags_go_with_their_run(store: Store, run: RunRow) -> None:
+    store.describe_run(run.id, tags=["x"])
+    store.delete_run(run.id)
+
+    assert store.list_runs(tag="x") == []
+
+
+def test_all_jobs_of_a_run_are_listed(store: Store, run: RunRow, job: JobRow) -> None:
+    store.submit("train", settings={})
+    end(store, job, JobState.FAILED)
+    again = store.resume_run(run.id)
+
+    assert [item.id for item in store.list_run_jobs(run.id)] == [job.id, again.id]

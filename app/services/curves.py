@@ -1,0 +1,117 @@
+"""Curves of runs as the charts draw them: few points, all that matters in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.errors import MissingError
+from jobs.errors import NotFoundError
+from jobs.metrics import thinned
+from jobs.rows import RunRow
+from jobs.store import Store
+from retro.errors import ConfigError
+
+MOST_RUNS = 8
+MOST_POINTS = 1500
+GAP = "val_loss_gap"
+"""Validation loss with retrieval off minus on: what retrieval gains, in nats per token."""
+EVERY_POINT = 2**62
+
+
+class CurveService:
+    """Reads what runs measured, as curves."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def curves(
+        self,
+        run_ids: Sequence[str],
+        *,
+        names: Sequence[str] | None = None,
+        since_step: int = 0,
+        max_points: int = MOST_POINTS,
+    ) -> list[dict[str, Any]]:
+        """Return the curves of some runs.
+
+        Args:
+            run_ids: The runs.
+            names: Only these measurements, ``val_loss_gap`` among them; None is all.
+            since_step: Only points of this step and later.
+            max_points: At most this many points per curve; both ends and the extremes stay.
+
+        Raises:
+            ConfigError: There are no runs or too many, or a number is out of range.
+            MissingError: There is no such run.
+        """
+        if since_step < 0:
+            raise ConfigError(f"since_step must be at least 0, got {since_step}.")
+        if not 2 <= max_points <= MOST_POINTS:
+            raise ConfigError(
+                f"max_points must be between 2 and {MOST_POINTS:,}, got {max_points}."
+            )
+        found = []
+        for row in self.rows(run_ids):
+            drawn = self._curves(row.id, names, since_step, max_points)
+            found.append(
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "state": row.state.value,
+                    "step": row.step,
+                    "total_steps": row.total_steps,
+                    "job_id": row.job_id,
+                    "curves": {
+                        name: {
+                            "steps": [step for step, _ in points],
+                            "values": [value for _, value in points],
+                        }
+                        for name, points in drawn.items()
+                    },
+                }
+            )
+        return found
+
+    def rows(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return the runs of some ids, each once.
+
+        Raises:
+            ConfigError: There are none or too many.
+            MissingError: There is no such run.
+        """
+        wanted = list(dict.fromkeys(run_ids))
+        if not 1 <= len(wanted) <= MOST_RUNS:
+            raise ConfigError(
+                f"Between 1 and {MOST_RUNS} runs can be shown together, got {len(wanted)}. "
+                f"Choose fewer."
+            )
+        try:
+            return [self._store.get_run(run_id) for run_id in wanted]
+        except NotFoundError as error:
+            raise MissingError(f"{error} It may have been deleted; leave it out.") from error
+
+    def _curves(
+        self, run_id: str, names: Sequence[str] | None, since_step: int, max_points: int
+    ) -> dict[str, list[tuple[int, float]]]:
+        found: dict[str, list[tuple[int, float]]] = {}
+        asked: list[str | None] = [None]
+        if names is not None:
+            asked = [name for name in names if name != GAP]
+        for name in asked:
+            for point in self._store.metrics(run_id, name, since_step, max_points):
+                found.setdefault(point.name, []).append((point.step, point.value))
+        if names is None or GAP in names:
+            gap = self._gap(run_id, since_step)
+            if gap:
+                found[GAP] = list(thinned(gap, max_points))
+        return found
+
+    def _gap(self, run_id: str, since_step: int) -> list[tuple[int, float]]:
+        """Return off minus on at every step that has both, before anything is thinned."""
+        on, off = (
+            self._store.metrics(run_id, name, since_step, EVERY_POINT)
+            for name in ("val_loss_on", "val_loss_off")
+        )
+        values = {point.step: point.value for point in on}
+        return [
+            (point.step, point.value - values[point.step]) for point in off if point.step in values
+        ]

@@ -1,0 +1,214 @@
+"""What a run will need, told before it starts: parameters, memory, time."""
+
+import math
+import os
+import socket
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from app.services.runs import RunService, list_presets
+from app.services.system import list_devices
+from jobs.devices import CPU_SLOT
+from jobs.errors import NotFoundError
+from jobs.rows import RunRow
+from jobs.store import Store
+from retro.config import ModelConfig, Precision, TrainingConfig, config_from_dict
+from retro.errors import ConfigError
+from retro.model.costs import TrainingMemory, forward_flops, peak_flops, training_memory
+from retro.model.presets import parameter_count
+from retro.run_space import needed_bytes
+
+PROGRAM_BYTES = 350_000_000
+"""What Python and its libraries take before there is a model."""
+RECOMPUTED = 4 / 3
+"""Work with gradient checkpointing over work without: the forward pass is done twice."""
+CPU_FLOPS_PER_THREAD = 20e9
+"""Rough figure for a CPU that nothing was measured on."""
+GPU_FLOPS = 40e12
+"""Rough figure for a GPU whose data sheet is not known."""
+GPU_SHARE = 0.25
+"""Rough share of a known GPU's peak that training reaches."""
+MOST_RUNS = 30
+SPEED_POINTS = 40
+KEPT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How fast an earlier run was."""
+
+    name: str
+    flops_per_token: float
+    tokens_per_second: float
+
+    @property
+    def flops_per_second(self) -> float:
+        """Operations that reached the model."""
+        return self.flops_per_token * self.tokens_per_second
+
+
+class EstimateService:
+    """Estimates runs from their settings and from how fast earlier runs were."""
+
+    def __init__(self, store: Store, runs: RunService) -> None:
+        self._store = store
+        self._runs = runs
+        self._known: tuple[float, list[Measured]] = (-math.inf, [])
+
+    def estimate(
+        self,
+        corpus_id: str,
+        *,
+        preset: str | None = None,
+        model: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return parameters, memory in bytes and seconds of a run, without making it.
+
+        Raises:
+            ConfigError: A name is unknown or a value out of range.
+            NotFoundError: There is no such corpus.
+        """
+        resolved, config = self._runs.resolve(corpus_id, preset, model, training)
+        device = list_devices()[0]
+        kept, recomputed = (_memory(resolved, config, device, again) for again in (False, True))
+        needed = recomputed if config.gradient_checkpointing else kept
+        has = device.get("memory_bytes")
+        seconds, speed, basis = self._time(resolved, config, device)
+        return {
+            "parameters": parameter_count(resolved),
+            "memory": kept,
+            "memory_checkpointed": recomputed,
+            "needed_bytes": needed["total"],
+            "checkpoint_bytes": needed_bytes(resolved, config, step=0, num_kept=0),
+            "device": {"kind": device["kind"], "name": device["name"], "memory_bytes": has},
+            "fits": None if has is None else needed["total"] <= has,
+            "seconds": seconds,
+            "tokens_per_second": speed,
+            "basis": basis,
+        }
+
+    def presets(self, corpus_id: str) -> list[dict[str, Any]]:
+        """Return the estimates of the presets; one that does not fit the corpus is left out."""
+        found = []
+        for item in list_presets():
+            try:
+                estimate = self.estimate(corpus_id, preset=item["name"])
+            except ConfigError:
+                continue
+            found.append({**item, **estimate})
+        return found
+
+    def _time(
+        self, model: ModelConfig, config: TrainingConfig, device: dict[str, Any]
+    ) -> tuple[float, float, dict[str, Any]]:
+        """Return seconds, tokens per second, and where they come from."""
+        per_token = _flops_per_token(model, config)
+        measured = self._measured()
+        basis: dict[str, Any]
+        if measured:
+            # Small products reach a smaller share of what a device can do than large ones.
+            best = min(measured, key=lambda m: abs(math.log(m.flops_per_token / per_token)))
+            flops = best.flops_per_second
+            basis = {
+                "kind": "measured",
+                "run": best.name,
+                "flops_per_second": flops,
+                "text": f"from the speed that run {best.name!r} measured on this host",
+            }
+        else:
+            flops, words = _rough_speed(device)
+            basis = {
+                "kind": "rough",
+                "run": None,
+                "flops_per_second": flops,
+                "text": f"from a rough figure, {words}; no run was measured on this host yet",
+            }
+        speed = flops / per_token
+        tokens = config.max_steps * config.batch_size * config.accumulation * config.sequence_length
+        return tokens / speed, speed, basis
+
+    def _measured(self) -> list[Measured]:
+        """Return the speeds of the newest runs on this host; kept for a moment while one types."""
+        at, known = self._known
+        if time.monotonic() - at < KEPT_S:
+            return known
+        found = [
+            speed
+            for row in self._store.list_runs()[:MOST_RUNS]
+            if (speed := self._speed_of(row)) is not None
+        ]
+        self._known = (time.monotonic(), found)
+        return found
+
+    def _speed_of(self, row: RunRow) -> Measured | None:
+        resolved = row.settings.get("resolved")
+        if not resolved or row.job_id is None:
+            return None
+        try:
+            job = self._store.get_job(row.job_id)
+        except NotFoundError:
+            return None
+        on_gpu = list_devices()[0]["kind"] == "cuda"
+        if job.worker != socket.gethostname() or (job.slot != CPU_SLOT) != on_gpu:
+            return None
+        model = config_from_dict(ModelConfig, resolved["model"])
+        config = config_from_dict(TrainingConfig, resolved["training"])
+        since = max(0, row.step - SPEED_POINTS * config.log_every)
+        points = self._store.metrics(row.id, "tokens_per_second", since)
+        speeds = [point.value for point in points if point.value > 0]
+        if not speeds:
+            return None
+        return Measured(row.name, _flops_per_token(model, config), median(speeds))
+
+
+def _flops_per_token(model: ModelConfig, config: TrainingConfig) -> float:
+    """Return the operations of training on one token, those that are done twice included."""
+    length = config.sequence_length
+    total = forward_flops(model, length, config.num_neighbors).training
+    return total / length * (RECOMPUTED if config.gradient_checkpointing else 1.0)
+
+
+def _memory(
+    model: ModelConfig, config: TrainingConfig, device: dict[str, Any], checkpointing: bool
+) -> dict[str, int]:
+    # On a CPU it is not known here whether bfloat16 would be chosen: the larger is told.
+    halves = config.precision is Precision.BFLOAT16 or (
+        config.precision is Precision.AUTO and device["kind"] == "cuda"
+    )
+    memory: TrainingMemory = training_memory(
+        model,
+        batch_size=config.batch_size,
+        tokens=config.sequence_length,
+        num_neighbors=config.num_neighbors,
+        value_bytes=2 if halves else 4,
+        checkpointing=checkpointing,
+    )
+    return {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "moments": memory.moments,
+        "activations": memory.activations,
+        "program": PROGRAM_BYTES,
+        "total": memory.total + PROGRAM_BYTES,
+    }
+
+
+def _rough_speed(device: dict[str, Any]) -> tuple[float, str]:
+    """Return operations per second, and the figure in words."""
+    if device["kind"] == "cuda":
+        peak = peak_flops(device["name"])
+        if peak is None:
+            return GPU_FLOPS, f"{GPU_FLOPS / 1e12:.0f} TFLOP/s for a GPU"
+        return peak * GPU_SHARE, f"{GPU_SHARE:.0%} of the GPU's peak"
+    threads = _num_threads()
+    per_thread = CPU_FLOPS_PER_THREAD
+    return threads * per_thread, f"{per_thread / 1e9:.0f} GFLOP/s for each CPU thread"
+
+
+def _num_threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
