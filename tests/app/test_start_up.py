@@ -95,8 +95,9 @@ def server(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], s
         wait_until(lambda: is_up(address) and worker_pid(address) is not None)
         yield process, address
     finally:
-        process.kill()
-        process.wait()
+        # Not killed: it has to end its worker.
+        process.terminate()
+        process.wait(PATIENCE_S)
 
 
 def is_up(address: str) -> bool:
