@@ -16,12 +16,14 @@ from types import FrameType
 
 import uvicorn
 
+from app.services.installation import SetUp
 from app.services.services import Services
 from app.services.system import SystemService
 from app.settings import Settings, read_settings
 from app.web import make_app
 from jobs.errors import PASSING_FAULTS, JobError
 from jobs.home import Home
+from jobs.redaction import RedactingFormatter
 from jobs.store import Store
 from retro.errors import RetroError
 
@@ -54,12 +56,24 @@ def main(environment: Mapping[str, str]) -> int:
             log_level="warning",
             timeout_graceful_shutdown=STOP_REQUESTS_S,
             server_header=False,
+            # Otherwise anyone on this host could choose the address that is throttled.
+            proxy_headers=False,
+            # Its lines go through our own handler, which blots out secrets.
+            log_config=None,
         )
     except KeyboardInterrupt:
         pass
     finally:
         keeper.stop()
     return 0
+
+
+def start_logging(token: str | None) -> None:
+    """Write the log to standard error, without tokens."""
+    handler = logging.StreamHandler()
+    pattern = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler.setFormatter(RedactingFormatter(pattern, token))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -72,7 +86,7 @@ def open_services(settings: Settings) -> Services:
     home.create()
     store = Store(settings.database_url or home.database_url())
     store.check()
-    return Services(home, store, encoder=settings.encoder)
+    return Services(home, store, set_up=SetUp.of(settings))
 
 
 class WorkerKeeper:
@@ -91,6 +105,8 @@ class WorkerKeeper:
         self, settings: Settings, environment: Mapping[str, str], system: SystemService
     ) -> None:
         self._environment = {**environment, "RETRO_HOME": str(settings.home.absolute())}
+        # Only the web server has to know it.
+        self._environment.pop("RETRO_TOKEN", None)
         self._system = system
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -135,6 +151,6 @@ class WorkerKeeper:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    start_logging(os.environ.get("RETRO_TOKEN"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     sys.exit(main(os.environ))

@@ -8,6 +8,7 @@ from pathlib import Path
 from retro.errors import ConfigError
 
 SHORTEST_TOKEN = 16
+MCP_MODES = ("off", "read", "write")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,9 @@ class Settings:
     encoder: str | None
     """Encoder of new corpora; None is the bundled one."""
 
+    mcp: str = "off"
+    """What programs may do over MCP, one of ``MCP_MODES``."""
+
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check the settings.
@@ -55,6 +59,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             f"RETRO_TOKEN must have at least {SHORTEST_TOKEN} characters, got {len(token)}. "
             f"Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
+    mcp = environment.get("RETRO_MCP") or "off"
+    if mcp not in MCP_MODES:
+        raise ConfigError(
+            f"RETRO_MCP must be one of {', '.join(MCP_MODES)}, got {mcp[:40]!r}. Leave it unset "
+            f"to keep MCP off."
+        )
     return Settings(
         home=Path(environment.get("RETRO_HOME") or "~/.retro").expanduser(),
         host=host,
@@ -62,6 +72,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         token=token,
         database_url=environment.get("RETRO_DATABASE_URL") or None,
         encoder=environment.get("RETRO_ENCODER") or None,
+        mcp=mcp,
     )
 
 

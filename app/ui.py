@@ -26,8 +26,12 @@ PAGES = (
     ("Runs", "/runs"),
     ("Generate", "/generate"),
     ("Jobs", "/jobs"),
+    ("Settings", "/settings"),
 )
 TICK_S = 1.5
+MOST_IN_STRIP = 2
+LITTLE_DISK = 5
+"""The disk is said to be nearly full below this many times what uploads leave free."""
 
 PRIVATE: dict[str, Any] = {
     "api_visibility": "private",
@@ -125,31 +129,42 @@ def render_header(services: Services, title: str, path: str) -> str:
         for name, address in PAGES
     )
     return (
+        f'<a class="skip" href="#page">Skip to the content</a>'
         f'<header class="topbar" data-title="{escape(title)}">'
         f'<a class="brand" href="/">RETRO</a><nav aria-label="Pages">{links}</nav>'
-        f'<div class="strip" id="strip">{render_strip(services)}</div></header>'
+        f'<div class="strip" id="strip" role="group" aria-label="State of the app">'
+        f"{render_strip(services)}</div></header>"
     )
 
 
 def render_strip(services: Services) -> str:
-    """Return device, what is at work, and free disk."""
+    """Return device, what is at work, what waits, and free disk."""
     parts = [f"<span>{escape(services.system.device_label())}</span>"]
-    active = services.jobs.active()
     if services.system.lacks_worker():
-        parts.append('<span class="bad-text">no worker is running, jobs wait</span>')
-    at_work = [job for job in active if job["state"] in ("running", "starting")]
-    if at_work:
-        job = at_work[0]
-        share = share_done(job)
-        parts.append(
-            f'<a href="{job_address(job)}">{escape(describe_job(job))}</a> {meter(share)} '
-            f'<span class="num">{percent(share)}</span>'
-        )
-    waiting = len(active) - len(at_work)
-    if waiting:
-        parts.append(f'<a href="/jobs">{count(waiting, "job")} waiting</a>')
-    parts.append(f'<span class="num">{size(services.system.disk()["free"])} free</span>')
-    return '<span aria-hidden="true">\N{MIDDLE DOT}</span>'.join(parts)
+        parts.append('<a class="bad-text" href="/jobs#workers">no worker is running, jobs wait</a>')
+    at_work = services.jobs.at_work()
+    parts += [_at_work(job) for job in at_work[:MOST_IN_STRIP]]
+    if len(at_work) > MOST_IN_STRIP:
+        parts.append(f'<a href="/jobs?state=running">{len(at_work) - MOST_IN_STRIP} more</a>')
+    if waiting := len(services.jobs.queue()):
+        parts.append(f'<a href="/jobs?state=queued">{count(waiting, "job")} waiting</a>')
+    parts.append(_free_disk(services))
+    return "".join(parts)
+
+
+def _at_work(job: dict[str, Any]) -> str:
+    share = share_done(job)
+    return (
+        f'<span class="work"><a href="{job_address(job)}">{escape(describe_job(job))}</a>'
+        f'{meter(share)}<span class="num">{percent(share)}</span></span>'
+    )
+
+
+def _free_disk(services: Services) -> str:
+    free, kept = services.system.disk()["free"], services.installation.kept_free_bytes
+    kind = "bad-text" if free < kept else "warn-text" if free < LITTLE_DISK * kept else ""
+    words = f"{size(free)} free" if not kind else f"only {size(free)} free"
+    return f'<a class="num {kind}" href="/settings">{words}</a>'
 
 
 def job_address(job: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import warnings
 from collections.abc import AsyncIterator
 
@@ -15,8 +14,9 @@ from starlette.types import ASGIApp
 from app import gradio_api
 from app.api.routes import make_last_router, make_router
 from app.error_answers import add_error_handlers
+from app.first_paint import FirstPaint
 from app.gate import Gate
-from app.pages import corpora, docs, generate, jobs, runs, start
+from app.pages import corpora, docs, generate, jobs, runs, settings, start
 from app.services.services import Services
 from app.theme import make_theme
 from app.ui import STATIC_DIR
@@ -35,7 +35,7 @@ def make_app(services: Services, *, token: str | None) -> ASGIApp:
         services: What it shows and does.
         token: Access token; None leaves the app open, for loopback only.
     """
-    return Gate(make_ungated_app(services), token)
+    return Gate(FirstPaint(make_ungated_app(services), STYLES, SCRIPTS), token)
 
 
 def make_ungated_app(services: Services) -> FastAPI:
@@ -87,7 +87,6 @@ async def mount_pages(api: FastAPI, services: Services) -> None:
             make_pages(services),
             path="/",
             theme=make_theme(),
-            head=render_head(),
             run_history=False,
             footer_links=[],
             allowed_paths=[],
@@ -98,22 +97,6 @@ async def mount_pages(api: FastAPI, services: Services) -> None:
             enable_monitoring=False,
             pwa=False,
         )
-
-
-def render_head() -> str:
-    """Return the links to our style sheet and script.
-
-    Gradio's own ``css`` argument rewrites selectors, and loses those inside media queries.
-    The version in the address makes a browser fetch a changed file at once.
-    """
-    styles = "".join(f'<link rel="stylesheet" href="{_versioned(name)}">' for name in STYLES)
-    scripts = "".join(f'<script src="{_versioned(name)}" defer></script>' for name in SCRIPTS)
-    return styles + scripts
-
-
-def _versioned(name: str) -> str:
-    version = hashlib.sha256((STATIC_DIR / name).read_bytes()).hexdigest()[:12]
-    return f"/assets-retro/{name}?v={version}"
 
 
 def make_pages(services: Services) -> gr.Blocks:
@@ -127,6 +110,7 @@ def make_pages(services: Services) -> gr.Blocks:
         ("Runs", "/runs", runs),
         ("Generate", "/generate", generate),
         ("Jobs", "/jobs", jobs),
+        ("Settings", "/settings", settings),
     ):
         with demo.route(name, path):
             page.build(services, demo)

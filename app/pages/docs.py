@@ -10,9 +10,7 @@ from app.ui import STATIC_DIR
 
 FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>API - RETRO</title>
-<style>{css}
-@media(prefers-color-scheme:dark){{:root{{--r-bg:#14181a;--r-panel:#1b2124;--r-ink:#e7ebec;
---r-dim:#9aa6ad;--r-line:#2c3438;--r-accent:#5eead4}}}}
+<script src="/assets-retro/theme.js"></script><style>{css}
 body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}#page{{max-width:900px}}
 pre{{overflow:auto;font:12.5px/1.5 var(--r-mono)}}</style></head>
 <body><header class="topbar"><a class="brand" href="/">RETRO</a><span class="dim">REST API</span>

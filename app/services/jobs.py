@@ -42,6 +42,10 @@ class JobService:
         ]
         return sorted(waiting, key=lambda job: job["number"])
 
+    def at_work(self) -> list[dict[str, Any]]:
+        """Return the jobs that some process is starting or running, oldest first."""
+        return [job_to_dict(job) for job in self._store.held_jobs()]
+
     def get(self, job_id: str) -> dict[str, Any]:
         """Return one job."""
         return job_to_dict(self._store.get_job(job_id))

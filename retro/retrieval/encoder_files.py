@@ -39,13 +39,29 @@ def find_encoder(name: str | None) -> Path:
     return _find_on_hub(name)
 
 
+def find_encoder_offline(name: str | None) -> Path | None:
+    """Return the folder of an encoder if it can be loaded without a network, else None.
+
+    Args:
+        name: As ``find_encoder`` takes it.
+    """
+    if name is None or name == BUNDLED_NAME or Path(name).is_dir():
+        try:
+            folder = find_encoder(name)
+        except ArtifactMissingError:
+            return None
+    else:
+        try:
+            folder = Path(_snapshot(name, offline=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            return None
+    is_whole = any(folder.glob("*.safetensors")) and (folder / "config.json").exists()
+    return folder if is_whole else None
+
+
 def _find_on_hub(name: str) -> Path:
-    try:
-        folder = Path(_snapshot(name, offline=True))
-        if any(folder.glob("*.safetensors")) and (folder / "config.json").exists():
-            return folder
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
+    if (folder := find_encoder_offline(name)) is not None:
+        return folder
     try:
         return Path(_snapshot(name, offline=False))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:

@@ -1,0 +1,98 @@
+"""How this app was set up: encoder, access, database, versions. Nothing secret is told."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.services.storage import StorageService
+from app.services.system import list_devices, list_versions
+from app.services.uploads import UploadLimits
+from app.settings import Settings
+from jobs.sqlite import newest_module, sqlite_warning
+from jobs.store import Store
+from retro.retrieval.encoder_files import BUNDLED_NAME, find_encoder_offline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetUp:
+    """What the app was started with, as far as pages may tell it."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on."""
+
+    has_token: bool = False
+    """Whether an access token must be sent."""
+
+    encoder: str | None = None
+    """Encoder of new corpora; None is the bundled one."""
+
+    mcp: str = "off"
+    """What programs may do over MCP: ``off``, ``read`` or ``write``."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "SetUp":
+        """Return what may be told of the settings."""
+        return cls(
+            host=settings.host,
+            has_token=settings.token is not None,
+            encoder=settings.encoder,
+            mcp=settings.mcp,
+        )
+
+
+class InstallationService:
+    """Describes the set-up of this app."""
+
+    def __init__(
+        self,
+        store: Store,
+        storage: StorageService,
+        set_up: SetUp,
+        limits: UploadLimits,
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._set_up = set_up
+        self._limits = limits
+
+    def describe(self) -> dict[str, Any]:
+        """Return encoder, access, MCP, database, backups, devices and versions."""
+        return {
+            "encoder": self.encoder(),
+            "access": {"has_token": self._set_up.has_token, "host": self._set_up.host},
+            "mcp": self._set_up.mcp,
+            "database": self.database(),
+            "backups": self._storage.backups(),
+            "kept_free_bytes": self.kept_free_bytes,
+            "devices": list_devices(),
+            "versions": list_versions(),
+        }
+
+    @property
+    def kept_free_bytes(self) -> int:
+        """Bytes of the disk that uploads leave free."""
+        return self._limits.free_disk
+
+    def encoder(self) -> dict[str, Any]:
+        """Return the encoder of new corpora, and whether it is on this machine."""
+        name = self._set_up.encoder
+        return {
+            "name": name or BUNDLED_NAME,
+            "is_bundled": name in (None, BUNDLED_NAME),
+            "is_here": find_encoder_offline(name) is not None,
+        }
+
+    def database(self) -> dict[str, Any]:
+        """Return which database keeps everything, and what to know about its version."""
+        if not self._store.is_sqlite:
+            found = self._store.engine.dialect.server_version_info or ()
+            return {
+                "kind": "PostgreSQL",
+                "version": ".".join(map(str, found)),
+                "warning": None,
+            }
+        module = newest_module()
+        return {
+            "kind": "SQLite",
+            "version": module.sqlite_version,
+            "warning": sqlite_warning(),
+        }
