@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from app.errors import status_of
 from jobs.errors import JobError
+from jobs.redaction import redact
 from retro.errors import RetroError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer every error as ``{"detail": "<sentence>"}``, never with a stack trace."""
 
     async def for_people(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status_of(error))
+        return JSONResponse({"detail": redact(str(error))}, status_of(error))
 
     async def invalid(_request: Request, error: Exception) -> JSONResponse:
         problems = error.errors() if isinstance(error, RequestValidationError) else []
@@ -30,6 +31,8 @@ def add_error_handlers(app: FastAPI) -> None:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = error.headers if isinstance(error, HTTPException) else None
         sentences = {
+            400: "The body of the request could not be read. Send JSON in UTF-8, or see "
+            "/api/v1/docs.",
             404: f"There is nothing at {request.url.path[:200]}. The routes are at /api/v1/docs.",
             405: f"{request.method} is not possible at {request.url.path[:200]}. "
             f"The routes are at /api/v1/docs.",

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 import gradio as gr
 
 from jobs.errors import InvalidChangeError, JobError, NotFoundError
+from jobs.redaction import redact
 from retro.errors import ArtifactError, ConfigError, DiskFullError, InputError, RetroError
 
 P = ParamSpec("P")
@@ -65,7 +66,7 @@ def shows_errors(handler: Callable[P, R]) -> Callable[P, R]:
         try:
             return handler(*args, **kwargs)
         except (RetroError, JobError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(redact(str(error)), print_exception=False) from error
         except gr.Error:
             raise
         except Exception:

@@ -7,7 +7,6 @@ import errno
 import importlib
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from jobs.context import JobContext, LeaseKeeper
 from jobs.errors import InvalidChangeError, JobCancelled, JobError, LeaseLost, NotFoundError
 from jobs.home import Home
+from jobs.redaction import RedactingFormatter, redact
 from jobs.states import JobState
 from jobs.store import Store
 from jobs.tasks import TASKS, TaskEntry
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 LEASE_LOST_EXIT = 75
 """Exit code of a process that published nothing because its lease was gone."""
-HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,19 +37,6 @@ class Outcome:
     state: JobState
     message: str | None = None
     error: str | None = None
-
-
-class RedactingFormatter(logging.Formatter):
-    """Keeps access tokens of the model hub out of the log."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line without tokens."""
-        return redact(super().format(record))
-
-
-def redact(text: str) -> str:
-    """Blot out access tokens of the model hub."""
-    return HUB_TOKEN.sub("hf_...", text)
 
 
 def run_job(

@@ -1,14 +1,15 @@
-"""The login page; plain HTML, because Gradio itself is behind the gate."""
+"""The login and logout pages; plain HTML, because Gradio itself is behind the gate."""
 
 import html
 
-LOGIN_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Log in - RETRO</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title} - RETRO</title>
+<script src="/assets-retro/theme.js"></script>
 <style>
 :root{{--bg:#fbfbf9;--panel:#fff;--ink:#1d2327;--dim:#5c666f;--line:#d9dcd8;--accent:#0f766e;--warn:#a33a1a}}
-@media(prefers-color-scheme:dark){{:root{{--bg:#14181a;--panel:#1b2124;--ink:#e7ebec;--dim:#9aa6ad;
---line:#36404a;--accent:#5eead4;--warn:#fbbf8a}}}}
+.dark{{--bg:#14181a;--panel:#1b2124;--ink:#e7ebec;--dim:#9aa6ad;
+--line:#36404a;--accent:#5eead4;--warn:#fbbf8a}}
 *{{box-sizing:border-box}}
 body{{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);
 color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}}
@@ -22,12 +23,16 @@ button{{width:100%;margin-top:14px;padding:10px;border:0;border-radius:8px;
 background:var(--accent);color:var(--bg);font:inherit;font-weight:650;cursor:pointer}}
 :focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
 .note{{color:var(--warn)}}
-</style></head><body><form method="post" action="/login">
+</style></head><body>{form}</body></html>"""
+LOGIN = """<form method="post" action="/login">
 <h1>RETRO</h1><p>Enter the access token of this server.</p>{note}
 <label for="token">Access token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <input type="hidden" name="next" value="{target}">
-<button type="submit">Log in</button></form></body></html>"""
+<button type="submit">Log in</button></form>"""
+LOGOUT = """<form method="post" action="/logout">
+<h1>RETRO</h1><p>This browser has to be given the access token again afterwards.</p>
+<button type="submit">Log out</button></form>"""
 
 
 def render_login(target: str, note: str | None) -> str:
@@ -41,4 +46,10 @@ def render_login(target: str, note: str | None) -> str:
         HTML.
     """
     shown = f'<p class="note" role="alert">{html.escape(note)}</p>' if note else ""
-    return LOGIN_PAGE.format(note=shown, target=html.escape(target, quote=True))
+    form = LOGIN.format(note=shown, target=html.escape(target, quote=True))
+    return PAGE.format(title="Log in", form=form)
+
+
+def render_logout() -> str:
+    """Return the page that asks before it ends the session; HTML."""
+    return PAGE.format(title="Log out", form=LOGOUT)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.child import RedactingFormatter, do_work
+from jobs.child import do_work
 from jobs.context import JobContext
 from jobs.errors import LeaseLost
 from jobs.home import Home
+from jobs.redaction import RedactingFormatter
 from jobs.states import JobState, StopIntent
 from jobs.store import Store
 from jobs.tasks import TASKS as REAL_TASKS
