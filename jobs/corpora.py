@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from jobs.database import Database, new_id
-from jobs.errors import InvalidChangeError
-from jobs.lookup import get_corpus_record, lease_lost, refuse_if_active
+from jobs.errors import InvalidChangeError, NotFoundError
+from jobs.lookup import changed_rows, get_corpus_record, lease_lost, refuse_if_active
 from jobs.models import Corpus, Document, Job, Run
 from jobs.rows import CorpusRow, DocumentEntry, DocumentRow, copy_row
 from jobs.states import CorpusState, JobState
+from jobs.versions import add_version
 
 
 class CorpusRecords(Database):
@@ -55,15 +56,32 @@ class CorpusRecords(Database):
             session.flush()
             return corpus_row(session, corpus)
 
+    def rename_corpus(self, corpus_id: str, name: str) -> CorpusRow:
+        """Give a corpus another name.
+
+        Raises:
+            NotFoundError: There is no such corpus.
+        """
+        with self.write() as session:
+            corpus = get_corpus_record(session, corpus_id, lock=True)
+            corpus.name, corpus.updated_at = name, self.now()
+            session.flush()
+            return corpus_row(session, corpus)
+
     def set_corpus_summary(
-        self, corpus_id: str, summary: Mapping[str, Any], token: str | None = None
+        self,
+        corpus_id: str,
+        summary: Mapping[str, Any],
+        token: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record the facts of a finished build.
+        """Record the facts of a finished build, which is the next version if it made one.
 
         Args:
             corpus_id: The corpus.
             summary: Facts of the build.
             token: Lease of the build job that writes this; None for a build outside of jobs.
+            settings: How it was built; None is as the corpus says.
 
         Raises:
             NotFoundError: There is no such corpus.
@@ -76,6 +94,8 @@ class CorpusRecords(Database):
                 if session.scalar(holds.with_for_update()) is None:
                     raise lease_lost(f"of corpus {corpus_id}")
             corpus.summary, corpus.updated_at = dict(summary), self.now()
+            used = corpus.settings if settings is None else settings
+            add_version(session, corpus, used, corpus.updated_at)
 
     def delete_corpus(self, corpus_id: str) -> None:
         """Delete a corpus and the rows of its documents; its files are the caller's.
@@ -129,8 +149,56 @@ class CorpusRecords(Database):
                 session.execute(insert(Document), rows)
             session.execute(update(Corpus).where(Corpus.id == corpus_id).values(updated_at=now))
 
+    def remove_document(self, corpus_id: str, path: str) -> None:
+        """Remove the row of a document; its file is the caller's.
+
+        Raises:
+            NotFoundError: There is no such corpus or document.
+        """
+        change = delete(Document).where(Document.corpus_id == corpus_id, Document.path == path)
+        with self.write() as session:
+            corpus = get_corpus_record(session, corpus_id, lock=True)
+            if changed_rows(session, change) != 1:
+                raise NotFoundError(f"There is no document {path!r} in corpus {corpus.name!r}.")
+            corpus.updated_at = self.now()
+
+    def get_document(self, corpus_id: str, path: str) -> DocumentRow:
+        """Return one document.
+
+        Raises:
+            NotFoundError: There is no such corpus or document.
+        """
+        with self.read() as session:
+            corpus = get_corpus_record(session, corpus_id)
+            document = session.get(Document, (corpus_id, path))
+            if document is None:
+                raise NotFoundError(f"There is no document {path!r} in corpus {corpus.name!r}.")
+            return copy_row(DocumentRow, document)
+
+    def document_sums(
+        self,
+        corpus_id: str,
+        paths: Sequence[str] | None = None,
+        sha256s: Sequence[str] | None = None,
+    ) -> dict[str, str]:
+        """Return path to sha256 of the documents with one of these paths or texts.
+
+        Args:
+            corpus_id: The corpus.
+            paths: Paths that are looked for; with ``sha256s`` None too, all documents are.
+            sha256s: Texts that are looked for.
+        """
+        columns = select(Document.path, Document.sha256).where(Document.corpus_id == corpus_id)
+        queries = [columns] if paths is None and sha256s is None else []
+        for column, values in ((Document.path, paths), (Document.sha256, sha256s)):
+            for start in range(0, len(values or ()), 500):
+                queries.append(columns.where(column.in_((values or ())[start : start + 500])))
+        with self.read() as session:
+            rows = [row for query in queries for row in session.execute(query)]
+        return {row.path: row.sha256 for row in rows}
+
     def list_documents(
-        self, corpus_id: str, limit: int = 100, offset: int = 0
+        self, corpus_id: str, limit: int = 100, offset: int = 0, contains: str = ""
     ) -> list[DocumentRow]:
         """Return documents of a corpus in the order of their paths.
 
@@ -138,13 +206,14 @@ class CorpusRecords(Database):
             corpus_id: The corpus.
             limit: At most this many rows.
             offset: Rows to leave out first.
+            contains: Part of the path; upper and lower case are the same.
 
         Raises:
             NotFoundError: There is no such corpus.
         """
         query = (
             select(Document)
-            .where(Document.corpus_id == corpus_id)
+            .where(*_chosen(corpus_id, contains))
             .order_by(Document.path)
             .limit(limit)
             .offset(offset)
@@ -153,15 +222,25 @@ class CorpusRecords(Database):
             get_corpus_record(session, corpus_id)
             return [copy_row(DocumentRow, document) for document in session.scalars(query)]
 
-    def count_documents(self, corpus_id: str) -> int:
+    def count_documents(self, corpus_id: str, contains: str = "") -> int:
         """Return how many documents a corpus has.
+
+        Args:
+            corpus_id: The corpus.
+            contains: Part of the path; upper and lower case are the same.
 
         Raises:
             NotFoundError: There is no such corpus.
         """
         with self.read() as session:
             get_corpus_record(session, corpus_id)
-            return _count_documents(session, corpus_id)
+            return _count_documents(session, corpus_id, contains)
+
+    def document_bytes(self, corpus_id: str) -> int:
+        """Return the bytes of text in a corpus."""
+        query = select(func.sum(Document.bytes)).where(Document.corpus_id == corpus_id)
+        with self.read() as session:
+            return int(session.scalar(query) or 0)
 
 
 def corpus_row(session: Session, corpus: Corpus) -> CorpusRow:
@@ -185,6 +264,14 @@ def _corpus_state(session: Session, corpus: Corpus) -> CorpusState:
     return CorpusState.UPLOADED if has_documents else CorpusState.EMPTY
 
 
-def _count_documents(session: Session, corpus_id: str) -> int:
-    query = select(func.count()).select_from(Document).where(Document.corpus_id == corpus_id)
+def _count_documents(session: Session, corpus_id: str, contains: str = "") -> int:
+    query = select(func.count()).select_from(Document).where(*_chosen(corpus_id, contains))
     return session.scalar(query) or 0
+
+
+def _chosen(corpus_id: str, contains: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of documents whose path holds some text."""
+    conditions = [Document.corpus_id == corpus_id]
+    if contains:
+        conditions.append(Document.path.icontains(contains, autoescape=True))
+    return conditions

@@ -6,6 +6,7 @@ from jobs.generations import GenerationRecords
 from jobs.leases import Leases
 from jobs.metrics import MetricRecords
 from jobs.runs import RunRecords
+from jobs.versions import VersionRecords
 from jobs.workers import WorkerRecords
 
 
@@ -13,6 +14,7 @@ class Store(
     RunRecords,
     Leases,
     CorpusRecords,
+    VersionRecords,
     MetricRecords,
     AlertRecords,
     GenerationRecords,

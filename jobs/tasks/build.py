@@ -5,7 +5,8 @@ from dataclasses import asdict
 from jobs.context import JobContext
 from jobs.errors import JobError
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
-from retro.config import CorpusConfig, Exclusion, config_from_dict
+from jobs.version_files import keep_version, remove_unneeded
+from retro.config import CorpusConfig, Exclusion, config_from_dict, config_to_dict
 from retro.retrieval.corpus import build_corpus
 from retro.retrieval.corpus_tokenizer import TokenizerOrigin, tokenizer_words
 
@@ -26,16 +27,27 @@ def run(context: JobContext) -> str:
     corpus = context.store.get_corpus(corpus_id)
     settings = {**corpus.settings, **context.job.settings}
     run_id, new_tokenizer = (settings.pop(name, None) for name in TOKENIZER_WISHES)
+    config = config_from_dict(CorpusConfig, settings)
+    # What runs were trained on must outlive this build.
+    keep_version(context.home, context.store, corpus_id)
     summary = build_corpus(
         context.home.corpus_dir(corpus_id),
-        config_from_dict(CorpusConfig, settings),
+        config,
         on_progress=context.progress,
         tokenizer=None if run_id is None else run_tokenizer(context.home, context.store, run_id),
         new_tokenizer=bool(new_tokenizer),
     )
-    context.store.set_corpus_summary(corpus_id, asdict(summary), context.token)
+    context.store.set_corpus_summary(
+        corpus_id, asdict(summary), context.token, config_to_dict(config)
+    )
+    remove_unneeded(context.home, context.store, corpus_id)
     noun = "document" if summary.num_documents == 1 else "documents"
     message = f"{summary.num_documents:,} {noun}, {summary.num_chunks:,} chunks."
+    if summary.num_reused:
+        message += (
+            f" {summary.num_embedded:,} chunks were embedded, {summary.num_reused:,} kept their "
+            f"keys."
+        )
     if summary.tokenizer_origin != TokenizerOrigin.TRAINED:
         message += f" Tokenizer {tokenizer_words(summary.to_dict())}."
     if summary.exclusion == Exclusion.WINDOW:

@@ -7,6 +7,7 @@ from jobs.context import JobContext
 from jobs.errors import PASSING_FAULTS, JobCancelled, JobError
 from jobs.rows import CheckpointEntry, MetricPoint
 from jobs.states import StopIntent
+from jobs.version_files import corpus_to_train_on
 from retro.config import config_to_dict
 from retro.errors import RetroError
 from retro.model.presets import parameter_count
@@ -43,6 +44,7 @@ def run(context: JobContext) -> str:
             model=settings.get("model"),
             training=settings.get("training"),
         )
+    corpus_dir = corpus_to_train_on(run_dir, corpus_dir)
     recorder = RunRecorder(context, run_id)
     try:
         result = train(
@@ -109,6 +111,7 @@ class RunRecorder:
             },
             total_steps=resolved.training.max_steps,
         )
+        store.set_run_version(self._run_id, token, resolved.corpus_fingerprint)
         if step:
             logger.info("going on after step %d", step)
 

@@ -25,6 +25,7 @@ from retro.config import CorpusConfig
 from retro.data.array_writer import ArrayWriter
 from retro.data.chunk_shards import Cut, CutDocument, cut_documents
 from retro.data.documents import read_stored
+from retro.data.earlier_cuts import earlier_cuts
 from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ArtifactError, InputError
@@ -203,7 +204,18 @@ def build_database(
 
 
 def _cutter(corpus_dir: Path, chunk_size: int, tokenizer: Tokenizer) -> Cut:
+    # The old database stays where it is until the new one is whole.
+    earlier = earlier_cuts(
+        corpus_dir / DATABASE_NAME,
+        DATABASE_KIND,
+        tokenizer.fingerprint,
+        tokenizer.pad_id,
+        chunk_size,
+    )
+
     def cut(source: DocumentSource) -> CutDocument:
+        if source.sha256 in earlier:
+            return earlier[source.sha256]
         text = read_stored(corpus_dir, source.path)
         tokens_N, spans_N2 = tokenizer.encode_with_spans(text)
         chunks_CM, spans_C2 = split_into_chunks(tokens_N, spans_N2, chunk_size, tokenizer.pad_id)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.artifacts import STAGING_PREFIX, write_bytes
+from retro.artifacts import STAGING_PREFIX, sync_folder, write_bytes
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 
 DOCUMENTS_NAME = "documents"
@@ -93,6 +93,16 @@ def decode_text(data: bytes, path: str) -> TextDocument:
     """
     check_size(len(data), path)
     text, encoding, note = _decode(data, path)
+    check_text(text, path)
+    return TextDocument(path=path, text=text, encoding=encoding, note=note)
+
+
+def check_text(text: str, path: str) -> None:
+    """Refuse what is not text for people to read.
+
+    Raises:
+        InputError: It is white space alone, or has more control characters than text has.
+    """
     if not CONTROL_CHARACTER.sub("", text).strip():
         raise InputError(f"{path} holds only white space. Leave it out.")
     controls = sum(1 for _ in CONTROL_CHARACTER.finditer(text))
@@ -101,7 +111,6 @@ def decode_text(data: bytes, path: str) -> TextDocument:
             f"{path} is not text ({controls} control characters in {len(text)}). "
             f"Convert it to plain text first."
         )
-    return TextDocument(path=path, text=text, encoding=encoding, note=note)
 
 
 def check_size(num_bytes: int, path: str) -> None:
@@ -365,3 +374,25 @@ def read_stored_bytes(corpus_dir: Path, path: str) -> bytes:
         return (corpus_dir / DOCUMENTS_NAME / check_relative_path(path)).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ArtifactMissingError(f"There is no document {path!r}. Add it again.") from None
+
+
+def remove_stored(corpus_dir: Path, path: str) -> None:
+    """Remove a stored document, and folders that are empty then; nothing happens without it.
+
+    Raises:
+        InputError: The path is refused.
+    """
+    root = corpus_dir / DOCUMENTS_NAME
+    place = root / check_relative_path(path)
+    try:
+        place.unlink()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return
+    folder = place.parent
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:  # it is not empty
+            break
+        folder = folder.parent
+    sync_folder(folder)

@@ -49,7 +49,15 @@ from retro.retrieval.corpus_tokenizer import (
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
 from retro.retrieval.index import Index, open_index
 from retro.retrieval.index_stage import IndexStage, remove_stale
-from retro.retrieval.keys import KEYS_KIND, KEYS_NAME, KeyStore, embed_database, keys_fingerprint
+from retro.retrieval.key_reuse import forget_earlier
+from retro.retrieval.keys import (
+    KEYS_KIND,
+    KEYS_NAME,
+    KeyStore,
+    embed_database,
+    keys_fingerprint,
+    prepare_keys,
+)
 from retro.retrieval.search import KeySearch
 
 
@@ -74,6 +82,8 @@ class Build:
         self.make_embedder = embedder or self._open_embedder
         self.tokenizer = tokenizer
         self.new_tokenizer = new_tokenizer
+        self.num_embedded = 0
+        """Chunks whose keys were computed; those of the others were there."""
 
     def run(self) -> None:
         """Bring every stage up to date."""
@@ -162,11 +172,14 @@ class Build:
         wanted = keys_fingerprint(database, embedder.fingerprint)
         remove_stale(self.corpus_dir, wanted)
         if is_finished(self.corpus_dir / KEYS_NAME, KEYS_KIND, wanted):
+            forget_earlier(self.corpus_dir)
             self.on_progress("embed", database.num_chunks, database.num_chunks)
         else:
+            if (self.corpus_dir / KEYS_NAME).exists():
+                prepare_keys(self.corpus_dir, database, embedder)
             # Now the number of chunks and the width of the keys are known.
             self._require_free(estimate_build_bytes(self.corpus_dir, self.config, embedder.width))
-            embed_database(self.corpus_dir, embedder, self.on_progress)
+            self.num_embedded = embed_database(self.corpus_dir, embedder, self.on_progress)
 
 
 def open_search(

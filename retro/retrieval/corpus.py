@@ -7,7 +7,7 @@ Shape suffixes: C chunks, K neighbors per chunk.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -148,7 +148,7 @@ def build_corpus(
                 f"got both. Leave one of them out."
             )
         source.settings(config_to_dict(config))
-    Build(
+    build = Build(
         corpus_dir,
         config,
         device=device,
@@ -156,8 +156,14 @@ def build_corpus(
         embedder=embedder,
         tokenizer=source,
         new_tokenizer=new_tokenizer,
-    ).run()
-    return Corpus.open(corpus_dir).summary()
+    )
+    build.run()
+    summary = Corpus.open(corpus_dir).summary()
+    return replace(
+        summary,
+        num_embedded=build.num_embedded,
+        num_reused=summary.num_chunks - build.num_embedded,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

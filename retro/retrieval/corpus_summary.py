@@ -62,6 +62,12 @@ class CorpusSummary:
     fingerprint: str
     """Identity of everything that training reads."""
 
+    num_embedded: int | None = None
+    """Chunks whose keys this build computed; None where no build is told of."""
+
+    num_reused: int | None = None
+    """Chunks whose keys were there before."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         return asdict(self)

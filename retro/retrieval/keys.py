@@ -33,6 +33,7 @@ from retro.errors import ArtifactMismatchError
 from retro.progress import Progress, no_progress
 from retro.retrieval.corpus import KEYS_NAME as KEYS_NAME
 from retro.retrieval.embedder import Embedder
+from retro.retrieval.key_reuse import EarlierKeys, chunk_digests, forget_earlier, set_aside
 
 KEYS_KIND = "keys"
 ROWS_PER_SHARD = 4096
@@ -115,39 +116,45 @@ def keys_fingerprint(database: RetrievalDatabase, embedder: str) -> str:
 
 def embed_database(
     corpus_dir: Path, embedder: Embedder, on_progress: Progress = no_progress
-) -> None:
+) -> int:
     """Write the key of every chunk, held-out ones included, to ``keys/``.
 
     A shard that is already there, is whole, and was made from the same chunks by the
-    same embedder is kept, so an interrupted build goes on where it stopped.
+    same embedder is kept, so an interrupted build goes on where it stopped. A chunk that
+    an earlier build has embedded keeps its key.
 
     Args:
         corpus_dir: The corpus; its ``database/`` is finished.
         embedder: Maps chunks to keys.
         on_progress: Told of the stage ``embed`` in chunks.
+
+    Returns:
+        Chunks that had to be embedded.
     """
     database = RetrievalDatabase.open(corpus_dir / DATABASE_NAME)
     folder = corpus_dir / KEYS_NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    # From here on the folder is unfinished, and says so to readers.
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    sync_folder(folder)
-    remove_staging(folder)
-
+    prepare_keys(corpus_dir, database, embedder)
+    earlier = EarlierKeys(corpus_dir, embedder.fingerprint, embedder.width)
     starts = _shard_starts(database)
-    done = 0
+    done = num_embedded = 0
     for start, stop in itertools.pairwise(starts):
         chunks_NM = np.ascontiguousarray(database.chunks_CM[start:stop])
         expected = {
             "rows": stop - start,
             "width": embedder.width,
             "dtype": "float32",
-            "input_sha256": hashlib.sha256(chunks_NM.tobytes()).hexdigest(),
+            "input_sha256": _sha256(chunks_NM),
             "embedder": embedder.fingerprint,
+            "chunks": (digests := chunk_digests(chunks_NM)).hex(),
         }
         on_progress("embed", done, database.num_chunks)
         if not _is_finished(folder / shard_name(start), expected):
-            keys_NZ = _embed_shard(chunks_NM, embedder, done, database.num_chunks, on_progress)
+            found_N, keys_NZ = earlier.find(digests)
+            missing = np.flatnonzero(~found_N)
+            num_embedded += len(missing)
+            keys_NZ[missing] = _embed_rows(
+                chunks_NM[missing], embedder, stop - len(missing), database.num_chunks, on_progress
+            )
             path = folder / shard_name(start)
             save_array(path, keys_NZ)
             write_json(path.with_suffix(".json"), {**expected, "sha256": sha256_file(path)})
@@ -165,7 +172,27 @@ def embed_database(
             "embedder": embedder.fingerprint,
         },
     )
+    forget_earlier(corpus_dir)
     on_progress("embed", done, database.num_chunks)
+    return num_embedded
+
+
+def prepare_keys(corpus_dir: Path, database: RetrievalDatabase, embedder: Embedder) -> None:
+    """Set keys of other chunks aside; from here on the folder is unfinished, and says so."""
+    folder = corpus_dir / KEYS_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    sync_folder(folder)
+    remove_staging(folder)
+    wanted = {
+        Path(shard_name(start)).with_suffix(".json").name: _sha256(database.chunks_CM[start:stop])
+        for start, stop in itertools.pairwise(_shard_starts(database))
+    }
+    set_aside(corpus_dir, folder, wanted, embedder.fingerprint)
+
+
+def _sha256(chunks_NM: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(chunks_NM).tobytes()).hexdigest()
 
 
 def _shard_starts(database: RetrievalDatabase) -> list[int]:
@@ -181,7 +208,7 @@ def _is_finished(path: Path, expected: dict[str, Any]) -> bool:
     return sidecar.read_bytes() == json_bytes({**expected, "sha256": sha256_file(path)})
 
 
-def _embed_shard(
+def _embed_rows(
     chunks_NM: NDArray[np.int32],
     embedder: Embedder,
     done: int,

@@ -15,6 +15,7 @@ from jobs.tasks import build as build_task
 from jobs.tasks import train as train_task
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMissingError, TrainingError
+from retro.run import open_run
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 
 SETTINGS = {"preset": "tiny", "model": TINY_MODEL, "training": TINY_TRAINING}
@@ -139,3 +140,37 @@ def fail_to_write(_connection: object, _cursor: object, statement: str, *_rest: 
     """Do what the driver does on a full disk."""
     if "INSERT INTO metrics" in statement:
         raise OperationalError(statement, {}, OSError("database or disk is full"))
+
+
+def test_a_run_goes_on_with_its_version_when_the_corpus_has_grown(store: Store, home: Home) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    build(store, home, corpus_id)
+    context = start_training(store, home, corpus_id, max_steps=4)
+    run_id = context.job.run_id
+    train_task.run(context)
+    finish(store, context)
+    assert store.get_run(run_id).corpus_version == 1
+    first = store.get_corpus(corpus_id).summary["fingerprint"]
+
+    document = TextDocument(path="new.txt", text="Newland sells stones. " * 30, encoding="utf-8")
+    size = store_document(home.corpus_dir(corpus_id), document)
+    store.add_documents(
+        corpus_id, [DocumentEntry(path="new.txt", bytes=size, sha256="", encoding="utf-8")]
+    )
+    message = build(store, home, corpus_id)
+
+    summary = store.get_corpus(corpus_id).summary
+    assert summary["fingerprint"] != first
+    kept = f"{summary['num_embedded']:,} chunks were embedded, {summary['num_reused']:,} kept"
+    assert kept in message
+    assert summary["num_embedded"] < summary["num_reused"]
+    assert [row.number for row in store.list_versions(corpus_id)] == [2, 1]
+
+    store.extend_run(run_id, 8)
+    context = claim(store, home)
+    assert train_task.run(context).startswith("Trained 8 steps.")
+    finish(store, context)
+    run = open_run(home.run_dir(run_id))
+    assert run.corpus_fingerprint == first
+    assert run.corpus_path == home.corpus_dir(corpus_id) / "versions" / "1"
+    assert store.get_run(run_id).corpus_version == 1
