@@ -29,8 +29,10 @@ from retro.training.optimizer import make_optimizer
 from retro.training.state import TrainerState
 
 KEEP = 2
-LONGEST_LIFE_S = 0.06
-"""Enough for two or three checkpoints and the deletion of older ones."""
+MOST_SAVED = 2
+"""Checkpoints a process may finish before the one in which it is killed."""
+FIRST_PACE_S = 0.02
+"""Time of a checkpoint before one was measured; where the machine is busy it takes longer."""
 STEP = struct.Struct("<q")
 MODEL = ModelConfig(
     num_tokens=400, max_seq_len=32, chunk_size=8, enc_dim=32, enc_depth=1, dec_dim=48,
@@ -72,8 +74,9 @@ def kill_while_saving(folder: Path, kills: int, seed: int = 0) -> SavingReport:
     rng = random.Random(seed)
     report = SavingReport()
     begun = time.perf_counter()
+    pace_s = FIRST_PACE_S
     for _ in range(kills):
-        told = _save_until_killed(run, rng)
+        told, pace_s = _save_until_killed(run, rng, pace_s)
         report.kills += 1
         left = [path.name for path in run.checkpoints_dir.glob(f"{STAGING_PREFIX}*")]
         is_deleted = [name.startswith(f"{STAGING_PREFIX}gone-") for name in left]
@@ -173,22 +176,30 @@ def in_child(work: Callable[[], None]) -> int:
     return child
 
 
-def _save_until_killed(run: Run, rng: random.Random) -> int:
-    """Return the newest step that the killed process reported, 0 if it came to none."""
+def _save_until_killed(run: Run, rng: random.Random, pace_s: float) -> tuple[int, float]:
+    """Kill a saving process while it works on a checkpoint, the first or a later one.
+
+    Returns:
+        The newest step that it reported, 0 if it came to none, and the seconds that one
+        checkpoint took.
+    """
     reader, writer = os.pipe()
     child = in_child(lambda: _save_forever(run, writer))
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        # The child is ready to save; from here on every moment is as likely as any other.
-        pipe.read(STEP.size)
-        time.sleep(rng.uniform(0, LONGEST_LIFE_S))
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        told = pipe.read(STEP.size)
+        for _ in range(rng.randint(0, MOST_SAVED)):
+            begun = time.perf_counter()
+            told += pipe.read(STEP.size)
+            pace_s = time.perf_counter() - begun
+        # From here on every moment is as likely as any other.
+        time.sleep(rng.uniform(0, pace_s))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        told = pipe.read()
+        told += pipe.read()
     assert os.WIFSIGNALED(status), "the saving process failed by itself"
     whole = len(told) // STEP.size * STEP.size
-    steps = [step for (step,) in STEP.iter_unpack(told[:whole])]
-    return max(steps, default=0)
+    return max((step for (step,) in STEP.iter_unpack(told[:whole])), default=0), pace_s
 
 
 def _save_forever(run: Run, writer: int) -> NoReturn:
