@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 CHOSEN := "not gpu and not network and not full_size"
 SOAK ?= --cycles 1000
+PROCESSES ?= 2
 
 .PHONY: help run demo test test-gpu lint types tests bench bench-peer-env soak clean
 
@@ -61,10 +62,12 @@ types: $(VENV)/.installed-dev
 tests: $(VENV)/.installed-dev
 	@# Every branch of jobs/ must be met by its own tests; see pyproject.toml.
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m $(CHOSEN) tests/jobs
+	$(BIN)/python -m coverage run -m pytest -n $(PROCESSES) -m $(CHOSEN) tests/jobs
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
-	$(BIN)/python -m pytest -m $(CHOSEN) --ignore=tests/jobs
+	$(BIN)/python -m pytest -n $(PROCESSES) -m $(CHOSEN) --ignore=tests/jobs --ignore=tests/browser
+	@# A browser and an app need the machine for themselves.
+	$(BIN)/python -m pytest -m $(CHOSEN) tests/browser
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu
