@@ -103,18 +103,37 @@ class JobQueue(Transitions):
         with self.read() as session:
             return copy_row(JobRow, get_job_record(session, job_id))
 
-    def list_jobs(self, state: str | None = None, limit: int = 100) -> list[JobRow]:
+    def list_jobs(
+        self,
+        state: str | None = None,
+        limit: int = 100,
+        *,
+        kind: str | None = None,
+        before: int | None = None,
+    ) -> list[JobRow]:
         """Return jobs, newest first.
 
         Args:
             state: Only jobs in this state; None is all.
             limit: At most this many rows.
+            kind: Only jobs of this kind; None is all.
+            before: Only jobs with a lower number; None is all.
         """
         query = select(Job).order_by(Job.number.desc()).limit(limit)
         if state is not None:
             query = query.where(Job.state == state)
+        if kind is not None:
+            query = query.where(Job.kind == kind)
+        if before is not None:
+            query = query.where(Job.number < before)
         with self.read() as session:
             return [copy_row(JobRow, job) for job in session.scalars(query)]
+
+    def count_jobs(self) -> dict[tuple[str, str], int]:
+        """Return how many jobs there are of each kind and state."""
+        query = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+        with self.read() as session:
+            return {(kind, state): number for kind, state, number in session.execute(query)}
 
     def list_queue(self) -> list[JobRow]:
         """Return the jobs that wait, in the order in which they start."""

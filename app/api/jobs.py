@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from app.api.body import Body
 from app.services.services import Services
@@ -22,10 +23,13 @@ def make_router(services: Services) -> APIRouter:
 
     @router.get("")
     def list_jobs(
-        state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+        state: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        kind: Annotated[str | None, Query(max_length=64)] = None,
+        before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
     ) -> Json:
-        """The queue and what ended, newest first."""
-        return {"jobs": services.jobs.list_jobs(state, limit)}
+        """The queue and what ended, newest first; ``before`` is a job's number."""
+        return {"jobs": services.jobs.list_jobs(state, limit, kind=kind, before=before)}
 
     @router.get("/{job_id}")
     def get(job_id: str) -> Json:
@@ -36,6 +40,16 @@ def make_router(services: Services) -> APIRouter:
     def log(job_id: str, lines: Annotated[int, Query(ge=1, le=2000)] = 200) -> Json:
         """The end of its log."""
         return {"log": services.jobs.log(job_id, lines)}
+
+    @router.get("/{job_id}/log.txt", response_class=PlainTextResponse)
+    def whole_log(job_id: str) -> StreamingResponse:
+        """The whole log, as a file."""
+        # Streamed, because the log of a job at work grows while it is sent.
+        return StreamingResponse(
+            services.jobs.whole_log(job_id),
+            media_type="text/plain; charset=utf-8",
+            headers={"content-disposition": f'attachment; filename="job-{job_id}.txt"'},
+        )
 
     @router.get("/{job_id}/events")
     def events(job_id: str) -> Json:

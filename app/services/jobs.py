@@ -1,8 +1,11 @@
 """Background jobs as the app shows them."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
+from app.errors import MissingError
 from app.format import count
+from app.services.pace import Pace
 from jobs.errors import NotFoundError
 from jobs.home import Home
 from jobs.rows import JobRow
@@ -12,6 +15,7 @@ from jobs.transitions import MAX_ATTEMPTS
 from retro.errors import ConfigError
 
 MOST_LOG_LINES = 2000
+READ_BYTES = 1 << 16
 UNUSUAL_SILENCE_S = 600.0
 """A job that runs reports far more often than this, seconds."""
 
@@ -22,9 +26,23 @@ class JobService:
     def __init__(self, home: Home, store: Store) -> None:
         self._home = home
         self._store = store
+        self._pace = Pace()
 
-    def list_jobs(self, state: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def list_jobs(
+        self,
+        state: str | None = None,
+        limit: int = 100,
+        *,
+        kind: str | None = None,
+        before: int | None = None,
+    ) -> list[dict[str, Any]]:
         """Return the newest jobs first.
+
+        Args:
+            state: Only jobs in this state; None is all.
+            limit: At most this many.
+            kind: Only jobs of this kind; None is all.
+            before: Only jobs with a lower number; None is all.
 
         Raises:
             ConfigError: There is no such state.
@@ -33,7 +51,12 @@ class JobService:
             allowed = ", ".join(JobState)
             raise ConfigError(f"state must be one of {allowed}, got {state[:40]!r}.")
         chosen = None if state is None else JobState(state)
-        return [job_to_dict(job) for job in self._store.list_jobs(state=chosen, limit=limit)]
+        rows = self._store.list_jobs(state=chosen, limit=limit, kind=kind, before=before)
+        return [job_to_dict(job) for job in rows]
+
+    def count(self) -> dict[tuple[str, str], int]:
+        """Return how many jobs there are of each kind and state."""
+        return self._store.count_jobs()
 
     def active(self) -> list[dict[str, Any]]:
         """Return the jobs that wait or work, in the order of the queue."""
@@ -104,6 +127,25 @@ class JobService:
         # Of a progress bar that was redrawn in place, only the last state is of interest.
         return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
 
+    def whole_log(self, job_id: str) -> Iterator[bytes]:
+        """Return the whole log of a job in pieces; the file is closed after the last.
+
+        Raises:
+            NotFoundError: There is no such job.
+            MissingError: It has written no log, or its log was removed.
+        """
+        job = self._store.get_job(job_id)
+        try:
+            return _pieces(self._home.job_log(job.id).open("rb"))
+        except FileNotFoundError as error:
+            raise MissingError(
+                f"Job {job.number} has no log: it has not started, or its log was removed."
+            ) from error
+
+    def time_left(self, job: dict[str, Any]) -> float | None:
+        """Return the seconds until the end of the stage a job is in, where that can be told."""
+        return self._pace.time_left(job)
+
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Ask a job to stop; a training run writes a checkpoint first."""
         self._store.request_cancel(job_id)
@@ -120,6 +162,12 @@ class JobService:
     def retry(self, job_id: str) -> dict[str, Any]:
         """Submit a finished job again, as a new job that names its parent."""
         return job_to_dict(self._store.retry_job(job_id))
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(READ_BYTES):
+            yield piece
 
 
 def job_to_dict(job: JobRow) -> dict[str, Any]:

@@ -118,141 +118,6 @@
     }
   }
 
-  /* Upload: relative paths are kept, files go in batches, every file gets an answer. */
-  const BATCH_FILES = 400;
-  const BATCH_BYTES = 16e6;
-
-  function pathOf(file) {
-    return file.relativePath || file.webkitRelativePath || file.name;
-  }
-
-  async function entriesOf(transfer) {
-    const files = [];
-    const walk = async (entry, prefix) => {
-      if (entry.isFile) {
-        const file = await new Promise((good, bad) => entry.file(good, bad));
-        file.relativePath = prefix + file.name;
-        files.push(file);
-      } else if (entry.isDirectory) {
-        const reader = entry.createReader();
-        for (;;) {
-          const batch = await new Promise((good, bad) => reader.readEntries(good, bad));
-          if (!batch.length) break;
-          for (const child of batch) await walk(child, `${prefix}${entry.name}/`);
-        }
-      }
-    };
-    const roots = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    for (const entry of roots) await walk(entry, "");
-    return files;
-  }
-
-  function batches(files) {
-    const all = [];
-    let current = [], bytes = 0;
-    for (const file of files) {
-      if (current.length && (current.length >= BATCH_FILES || bytes + file.size > BATCH_BYTES)) {
-        all.push(current);
-        current = [];
-        bytes = 0;
-      }
-      current.push(file);
-      bytes += file.size;
-    }
-    if (current.length) all.push(current);
-    return all;
-  }
-
-  const reportKey = (corpus) => `retro-upload-${corpus}`;
-
-  async function upload(box, files) {
-    if (!files.length) {
-      notice("This folder holds no files. Choose a folder with text files.");
-      return;
-    }
-    if (box.dataset.busy) {
-      notice("An upload is running. Wait until it has ended.");
-      return;
-    }
-    box.dataset.busy = "yes";
-    const bar = find(".upload-bar", box), line = find(".upload-line", box);
-    bar.hidden = false;
-    bar.value = 0;
-    const leave = (event) => event.preventDefault();
-    window.addEventListener("beforeunload", leave);
-    let corpus = box.dataset.corpus;
-    const report = { accepted: 0, bytes: 0, notes: [], skipped: [] };
-    try {
-      if (!corpus) {
-        const root = pathOf(files[0]).split("/");
-        const name = root.length > 1 ? root[0] : files[0].name.replace(/\.[^.]+$/, "");
-        corpus = (await call("POST", "/api/v1/corpora", { name: name.slice(0, 100) || "corpus" })).id;
-      }
-      let done = 0;
-      for (const batch of batches(files)) {
-        line.textContent = `Uploading ${done.toLocaleString()} of ${files.length.toLocaleString()} files`;
-        const form = new FormData();
-        for (const file of batch) {
-          form.append("files", file, "file");
-          form.append("paths", pathOf(file));
-        }
-        const answer = await call("POST", `/api/v1/corpora/${corpus}/files`, form);
-        for (const item of answer.accepted) {
-          report.accepted += 1;
-          report.bytes += item.bytes;
-          if (item.note) report.notes.push({ path: item.path, reason: item.note });
-        }
-        report.skipped.push(...answer.skipped);
-        done += batch.length;
-        bar.value = done / files.length;
-      }
-      line.textContent = `${report.accepted.toLocaleString()} files accepted`;
-    } catch (error) {
-      report.failed = error.message;
-      line.textContent = error.message;
-      notice(error.message);
-    } finally {
-      delete box.dataset.busy;
-      window.removeEventListener("beforeunload", leave);
-    }
-    if (!corpus) return;
-    report.skippedCount = report.skipped.length;
-    report.skipped = report.skipped.slice(0, 500);
-    report.notes = report.notes.slice(0, 500);
-    try { sessionStorage.setItem(reportKey(corpus), JSON.stringify(report)); } catch { /* private mode */ }
-    if (box.dataset.corpus) showReport();
-    else location.href = `/corpora?corpus=${encodeURIComponent(corpus)}`;
-  }
-
-  function showReport() {
-    const place = find("#upload-report");
-    if (!place || !place.dataset.corpus) return;
-    const stored = sessionStorage.getItem(reportKey(place.dataset.corpus));
-    if (!stored || place.dataset.shown === stored) return;
-    place.dataset.shown = stored;
-    const report = JSON.parse(stored);
-    place.replaceChildren();
-    const head = make("p", "report-head");
-    head.append(make("b", "", `${report.accepted.toLocaleString()} accepted`));
-    head.append(make("span", "", `${report.skippedCount.toLocaleString()} skipped`));
-    place.append(head);
-    if (report.failed) place.append(make("p", "bad-text", report.failed));
-    for (const [title, rows, open] of [["Skipped", report.skipped, true], ["Accepted with a note", report.notes, false]]) {
-      if (!rows.length) continue;
-      const details = make("details", "plain-details");
-      details.open = open;
-      details.append(make("summary", "", title));
-      const list = make("ul", "reasons");
-      for (const row of rows) {
-        const item = make("li");
-        item.append(make("code", "", row.path), make("span", "", row.reason));
-        list.append(item);
-      }
-      details.append(list);
-      place.append(details);
-    }
-  }
-
   async function copy(text) {
     try { await navigator.clipboard.writeText(text); notice("Copied.", "good"); }
     catch { notice("The browser did not allow copying. Select the text and copy it."); }
@@ -265,27 +130,6 @@
     else if (element.dataset.pick) find(element.dataset.pick)?.click();
     else await copy(element.dataset.copy === "address" ? location.href : find(element.dataset.copy)?.textContent);
   });
-  document.addEventListener("change", async (event) => {
-    const input = event.target.closest("input[data-upload]");
-    if (!input) return;
-    const files = [...input.files];
-    const box = input.closest(".upload");
-    await upload(box, files);
-    input.value = "";
-  });
-  for (const name of ["dragover", "dragleave", "drop"]) {
-    document.addEventListener(name, async (event) => {
-      const box = event.target.closest?.(".upload");
-      if (!box) return;
-      event.preventDefault();
-      box.classList.toggle("over", name === "dragover");
-      if (name === "drop") {
-        try { await upload(box, await entriesOf(event.dataTransfer)); }
-        catch (error) { notice(error.message); }
-      }
-    });
-  }
-
   /* Gradio's drop-down lists open at any key, a moment later: also at the one that leaves them,
    * and then they lie over the page until it is left. */
   const LEAVING = ["Tab", "Shift", "Control", "Alt", "Meta"];
@@ -345,8 +189,13 @@
     if (key) opened.set(key, event.target.open);
   }, true);
   document.addEventListener("scroll", (event) => {
-    const key = event.target.matches?.(".log,.side,ul.reasons") && keyOf(event.target);
-    if (key) scrolled.set(key, event.target.scrollTop);
+    const box = event.target;
+    const key = box.matches?.(".log,.side,ul.reasons") && keyOf(box);
+    if (!key) return;
+    // A log whose end is in view follows what is added to it.
+    const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 8;
+    if (atEnd && box.matches(".log")) scrolled.delete(key);
+    else scrolled.set(key, box.scrollTop);
   }, true);
 
   function restore() {
@@ -387,7 +236,6 @@
     restore();
     title();
     showTheme();
-    showReport();
     for (const listener of listeners) listener();
   };
   new MutationObserver(() => {

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from app.pages import corpora, jobs, output, runs, start
+from app.pages import corpora, job_detail, jobs, output, runs, start
 from app.services.jobs import restart_note
 from app.services.services import Services
 from app.services.uploads import UploadedFile
@@ -33,7 +33,7 @@ def test_a_failed_build_says_why_on_every_page(services: Services) -> None:
     shown = {
         "corpus": corpora.render_top(services, {"corpus": corpus_id}),
         "start": start.render_steps(services, {}),
-        "job": jobs.render_job(services, services.jobs.get(job_id)),
+        "job": job_detail.render_job(services, services.jobs.get(job_id)),
         "jobs": jobs.render_jobs(services, {}),
         "run": runs.render_runs(services, {"run": run["id"]}),
     }

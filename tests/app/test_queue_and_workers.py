@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.pages import jobs, runs
+from app.pages import job_detail, jobs, runs, workers
 from app.services.jobs import UNUSUAL_SILENCE_S
 from app.services.services import Services
 from app.services.uploads import UploadedFile
@@ -114,7 +114,7 @@ def test_the_changes_of_a_job_are_told_in_order(client: TestClient, services: Se
     ]
     assert [event["attempt"] for event in answer] == [0, 1, 1, 1]
     assert answer[2]["message"] == "Its process is gone."
-    assert "Its process is gone." in jobs.render_job(services, services.jobs.get(job.id))
+    assert "Its process is gone." in job_detail.render_job(services, services.jobs.get(job.id))
     assert client.get("/api/v1/jobs/nothing/events").status_code == 404
 
 
@@ -138,7 +138,7 @@ def test_workers_tell_what_their_slots_do(client: TestClient, services: Services
     assert 0 < held["lease_left"] <= 60
     assert (first["is_this_version"], second["is_this_version"]) == (True, False)
     assert job.lease_token not in str(system)
-    shown = jobs.render_jobs(services, {})
+    shown = workers.render_workers(services)
     assert "lease for another" in shown
     assert "another version" in shown
     assert "another&lt;b&gt;" in shown
@@ -153,7 +153,7 @@ def test_a_silent_worker_is_shown_as_silent(
     now = store.now()
     monkeypatch.setattr(store, "now", lambda: now + SILENCE_S + 5)
 
-    shown = jobs.render_workers(services)
+    shown = workers.render_workers(services)
 
     assert "silent" in shown
     assert "35 s ago" in shown

@@ -28,6 +28,21 @@ def test_jobs_are_listed_newest_first_and_by_state(store: Store) -> None:
     assert [job.id for job in store.list_jobs(state="canceled")] == [ids[1]]
 
 
+def test_jobs_are_listed_by_kind_and_page_by_page(store: Store) -> None:
+    kinds = ("build", "train", "build")
+    first, second, third = (store.submit(kind, settings={}) for kind in kinds)
+    store.request_cancel(first.id)
+
+    assert [job.id for job in store.list_jobs(kind="build")] == [third.id, first.id]
+    assert [job.id for job in store.list_jobs(before=third.number)] == [second.id, first.id]
+    assert store.list_jobs("queued", kind="train", before=second.number) == []
+    assert store.count_jobs() == {
+        ("build", "canceled"): 1,
+        ("build", "queued"): 1,
+        ("train", "queued"): 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "noun"),
     [
