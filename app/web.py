@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import warnings
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app import gradio_api
+from app import gradio_api, gradio_steps
+from app.api.description import DescribedApp, operation_id
 from app.api.routes import make_last_router, make_router
 from app.error_answers import add_error_handlers
 from app.first_paint import FirstPaint
@@ -21,43 +24,64 @@ from app.services.services import Services
 from app.theme import make_theme
 from app.ui import STATIC_DIR
 
+if TYPE_CHECKING:
+    from app.mcp_server import McpServer
+
 GRADIO_UPLOAD_LIMIT = "1kb"
 """Gradio's own upload route is not used: files go through ``/api/v1``."""
-STYLES = ("styles.css", "generate.css")
-SCRIPTS = ("app.js", "generate.js", "steering.js")
+MCP_PATHS = ("/gradio_api/mcp", "/gradio_api/mcp/")
+"""Where Gradio has its own MCP server."""
+STYLES = ("styles.css", "generate.css", "charts.css", "corpora.css")
+SCRIPTS = (
+    "app.js",
+    "forms.js",
+    "upload.js",
+    "generate.js",
+    "steering.js",
+    "charts.js",
+    "curves.js",
+    "runs.js",
+)
 """In this order: scripts of single pages build on the first."""
 
 
-def make_app(services: Services, *, token: str | None) -> ASGIApp:
+def make_app(services: Services, *, token: str | None, mcp: str = "off") -> ASGIApp:
     """Return the whole web app.
 
     Args:
         services: What it shows and does.
         token: Access token; None leaves the app open, for loopback only.
+        mcp: What programs may do over MCP: ``off``, ``read`` or ``write``.
     """
-    return Gate(FirstPaint(make_ungated_app(services), STYLES, SCRIPTS), token)
+    return Gate(FirstPaint(make_ungated_app(services, mcp), STYLES, SCRIPTS), token)
 
 
-def make_ungated_app(services: Services) -> FastAPI:
+def make_ungated_app(services: Services, mcp: str = "off") -> FastAPI:
     """Return everything inside the gate; never serve it without one."""
-    api = make_rest_app(services)
+    api = make_rest_app(services, mcp)
     asyncio.run(mount_pages(api, services))
     return api
 
 
-def make_rest_app(services: Services) -> FastAPI:
-    """Return the REST routes and the static files."""
+def make_rest_app(services: Services, mcp: str = "off") -> FastAPI:
+    """Return the REST routes, the static files, and the MCP server where it is switched on."""
+    mcp_server = None if mcp == "off" else make_mcp_server(services, mcp)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         services.generations.recover()
-        yield
+        async with contextlib.nullcontext() if mcp_server is None else mcp_server.running():
+            yield
         services.generations.close()
 
-    api = FastAPI(
-        title="RETRO", lifespan=lifespan, openapi_url="/api/v1/openapi.json", docs_url=None,
+    api = DescribedApp(
+        title="RETRO",
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
         redoc_url=None,
-    )  # fmt: skip
+        generate_unique_id_function=operation_id,
+    )
     # Gradio adds its own, which reflects any origin, unless the app has one.
     api.add_middleware(CORSMiddleware, allow_origins=[])
     add_error_handlers(api)
@@ -69,8 +93,18 @@ def make_rest_app(services: Services) -> FastAPI:
     api.include_router(make_router(services))
     api.include_router(docs.make_router(api))
     api.include_router(make_last_router(api))
+    if mcp_server is not None:
+        api.router.routes += [Route(path, mcp_server) for path in MCP_PATHS]
     api.mount("/assets-retro", StaticFiles(directory=STATIC_DIR), name="assets-retro")
     return api
+
+
+def make_mcp_server(services: Services, mode: str) -> "McpServer":
+    """Return the MCP server."""
+    # Most apps do without it, and it takes long to load.
+    from app.mcp_server import McpServer  # noqa: PLC0415
+
+    return McpServer(services, mode)
 
 
 async def mount_pages(api: FastAPI, services: Services) -> None:
@@ -105,6 +139,7 @@ def make_pages(services: Services) -> gr.Blocks:
     with gr.Blocks(title="RETRO", analytics_enabled=False, fill_width=True) as demo:
         start.build(services, demo)
         gradio_api.build(services)
+        gradio_steps.build(services)
     for name, path, page in (
         ("Corpora", "/corpora", corpora),
         ("Runs", "/runs", runs),

@@ -5,30 +5,25 @@ from typing import Any
 import gradio as gr
 
 from app.errors import shows_errors
-from app.format import count, escape, parameters
+from app.format import count, parameters
+from app.pages.estimate import render_estimate
+from app.pages.run_fields import (
+    FIELDS,
+    advanced_fields,
+    basic_fields,
+    read_model,
+    read_training,
+    write_model,
+)
 from app.services.runs import DEFAULT_PRESET, MAY_SUCCEED, list_presets
 from app.services.services import Services
 from app.ui import PRIVATE
+from jobs.errors import NotFoundError
 from jobs.states import RunState
 from retro.errors import ConfigError
 
-BASIC = {
-    "max_steps": "Steps",
-    "batch_size": "Batch size",
-    "sequence_length": "Sequence length",
-    "learning_rate": "Learning rate",
-}
-ADVANCED = {
-    "num_neighbors": "Neighbors",
-    "warmup_steps": "Warm-up steps",
-    "accumulation": "Accumulation",
-    "weight_decay": "Weight decay",
-    "eval_every": "Measure every",
-    "checkpoint_every": "Checkpoint every",
-    "keep_checkpoints": "Checkpoints kept",
-    "seed": "Seed",
-}
-FIELDS = {**BASIC, **ADVANCED}
+QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
+GO_THERE = "(address) => { if (address) location.href = address; }"
 
 
 class NewRunForm:
@@ -47,10 +42,13 @@ class NewRunForm:
                 self.name = gr.Textbox(
                     label="Name", value="", elem_id="run-name", scale=2, min_width=220
                 )
-            self.about = gr.HTML(elem_id="run-about", apply_default_css=False, js_on_load=None)
-            self.numbers = _number_fields(BASIC)
+            self.fields = basic_fields()
             with gr.Accordion("Advanced settings", open=False, elem_id="run-advanced"):
-                self.numbers += _number_fields(ADVANCED)
+                self.fields += advanced_fields()
+                self.model = gr.Textbox(
+                    label="Model settings", lines=2, elem_id="run-model",
+                    info="what differs from the preset, one NAME=VALUE per line",
+                )  # fmt: skip
                 with gr.Row():
                     self.after = gr.Dropdown(
                         label="Start after", info="the run that must have succeeded first",
@@ -60,92 +58,152 @@ class NewRunForm:
                         label="Priority", info="a higher one starts first", value=0, precision=0,
                         elem_id="run-priority", min_width=120,
                     )  # fmt: skip
+            self.estimate = gr.HTML(
+                elem_id="run-estimate", apply_default_css=False, js_on_load=None
+            )
             self.start = gr.Button("Start training", variant="primary", elem_id="start-run")
+        self.parent = gr.Textbox(value="", visible=False)
         self.target = gr.Textbox(visible=False)
 
     def wire(self, services: Services, demo: gr.Blocks) -> None:
         """Fill the form when the page is loaded or a choice changes, and submit it."""
+        chosen = [self.corpus, self.preset, self.model]
 
         @shows_errors
         def load(request: gr.Request) -> list[Any]:
-            query = dict(request.query_params)
-            usable = [
-                (item["name"], item["id"])
-                for item in services.corpora.list_corpora()
-                if item["state"] in ("ready", "building")
-            ]
-            ids = [value for _, value in usable]
-            chosen = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
-            labels = _preset_labels(services, chosen)
-            return [
-                gr.update(visible="run" not in query and bool(usable)),
-                gr.update(choices=usable, value=chosen),
-                gr.update(choices=labels, value=DEFAULT_PRESET),
-                gr.update(choices=_runs_to_follow(services), value=""),
-                *_filled(services, chosen, DEFAULT_PRESET),
-            ]
+            return fill_form(services, dict(request.query_params))
 
         @shows_errors
-        def fill(corpus_id: str | None, preset_name: str) -> list[Any]:
-            return _filled(services, corpus_id, preset_name)
+        def fill(corpus_id: str | None, preset: str, model: str) -> list[Any]:
+            if corpus_id is None:
+                return ["", *[gr.update() for _ in FIELDS]]
+            defaults = services.runs.preview(corpus_id, preset)["training"]
+            values = [defaults[name] for name in FIELDS]
+            return [_estimate(services, corpus_id, preset, model, values), *values]
+
+        @shows_errors
+        def estimate(corpus_id: str | None, preset: str, model: str, *values: Any) -> str:
+            if corpus_id is None:
+                return ""
+            return _estimate(services, corpus_id, preset, model, list(values))
 
         @shows_errors
         def submit(
             corpus_id: str | None,
-            preset_name: str,
-            run_name: str,
+            preset: str,
+            model: str,
+            name: str,
             after: str | None,
             priority: int | None,
+            parent: str,
             *values: Any,
         ) -> str:
             if corpus_id is None:
                 raise ConfigError(
                     "A corpus must be chosen, got none. Build one on the Corpora page."
                 )
-            defaults = services.runs.preview(corpus_id, preset_name)["training"]
-            training = {
-                field: value
-                for field, value in zip(FIELDS, values, strict=True)
-                if value is not None and value != defaults[field]
-            }
-            named = run_name.strip() or f"{preset_name}, {count(int(values[0] or 0), 'step')}"
+            defaults = services.runs.preview(corpus_id, preset)["training"]
+            training = read_training(values, defaults)
+            steps = int(training.get("max_steps", defaults["max_steps"]))
             run = services.runs.create(
-                named,
+                name.strip() or f"{preset}, {count(steps, 'step')}",
                 corpus_id,
-                preset=preset_name,
+                preset=preset,
+                model=read_model(model),
                 training=training,
                 after=after or None,
                 priority=priority or 0,
+                parent_id=parent or None,
             )
             return f"/runs?run={run['id']}"
 
         demo.load(
             load,
             None,
-            [self.box, self.corpus, self.preset, self.after, self.about, *self.numbers],
-            queue=False,
-            **PRIVATE,
-        )
+            [self.box, self.corpus, self.preset, self.name, self.model, self.after, self.parent,
+             self.estimate, *self.fields],
+            **QUIET,
+        )  # fmt: skip
         for changed in (self.corpus, self.preset):
-            changed.input(
-                fill,
-                [self.corpus, self.preset],
-                [self.about, *self.numbers],
-                queue=False,
-                **PRIVATE,
-            )
-        self.start.click(
-            submit,
-            [self.corpus, self.preset, self.name, self.after, self.priority, *self.numbers],
-            self.target,
-            **PRIVATE,
-        ).then(
-            None,
-            self.target,
-            None,
-            js="(address) => { if (address) location.href = address; }",
-            **PRIVATE,
+            changed.input(fill, chosen, [self.estimate, *self.fields], **QUIET)
+        # Of what is typed quickly only the last is estimated.
+        gr.on(
+            [field.input for field in (*self.fields, self.model)],
+            estimate,
+            [*chosen, *self.fields],
+            self.estimate,
+            trigger_mode="always_last",
+            **QUIET,
         )
+        order = [*chosen, self.name, self.after, self.priority, self.parent, *self.fields]
+        self.start.click(submit, order, self.target, **PRIVATE).success(
+            None, self.target, None, js=GO_THERE, **PRIVATE
+        )
+
+
+def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
+    """Return what stands in the form when the page is loaded.
+
+    With ``duplicate`` in the address these are the settings of that run.
+    """
+    usable = [
+        (item["name"], item["id"])
+        for item in services.corpora.list_corpora()
+        if item["state"] in ("ready", "building")
+    ]
+    ids = [value for _, value in usable]
+    corpus_id = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
+    preset, name, parent = DEFAULT_PRESET, "", ""
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    is_lost = False
+    if (parent_id := query.get("duplicate")) is not None:
+        try:
+            run = services.runs.get(parent_id)
+        except NotFoundError:
+            is_lost = True
+        else:
+            settings = run["settings"]
+            corpus_id = run["corpus_id"] if run["corpus_id"] in ids else corpus_id
+            preset, parent = settings.get("preset") or DEFAULT_PRESET, run["id"]
+            model, training = settings.get("model") or {}, settings.get("training") or {}
+            training = {**training, "max_steps": run["total_steps"]}
+            name = services.runs.next_name(run["name"])
+    shown = corpus_id is not None and not is_lost and not {"run", "compare"} & query.keys()
+    first = [
+        gr.update(visible=shown),
+        gr.update(choices=usable, value=corpus_id),
+        gr.update(choices=_preset_labels(services, corpus_id), value=preset),
+        name,
+        write_model(model),
+        gr.update(choices=_runs_to_follow(services), value=""),
+        parent,
+    ]
+    if corpus_id is None or not shown:
+        return [*first, "", *[gr.update() for _ in FIELDS]]
+    try:
+        filled = services.runs.preview(corpus_id, preset, training, model)["training"]
+    except ConfigError:
+        # The corpus has changed since: what does not fit it any more is left to the person.
+        filled = {**services.runs.preview(corpus_id, preset)["training"], **training}
+    values = [filled[field] for field in FIELDS]
+    return [
+        *first,
+        _estimate(services, corpus_id, preset, write_model(model), values),
+        *values,
+    ]
+
+
+def _estimate(
+    services: Services, corpus_id: str, preset: str, model: str, values: list[Any]
+) -> str:
+    return render_estimate(
+        services,
+        corpus_id,
+        preset,
+        lambda: read_model(model),
+        lambda defaults: read_training(values, defaults),
+    )
 
 
 def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
@@ -157,18 +215,6 @@ def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
     return [("no other run", ""), *waiting]
 
 
-def _number_fields(names: dict[str, str]) -> list[gr.Number]:
-    rows = list(names.items())
-    fields = []
-    for first in range(0, len(rows), 4):
-        with gr.Row():
-            fields += [
-                gr.Number(label=label, elem_id=f"run-{field}", min_width=120)
-                for field, label in rows[first : first + 4]
-            ]
-    return fields
-
-
 def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str, str]]:
     labels = []
     for item in list_presets():
@@ -178,17 +224,3 @@ def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str,
             label += f" \N{MIDDLE DOT} {parameters(preview['parameters'])} parameters"
         labels.append((label, item["name"]))
     return labels
-
-
-def _filled(services: Services, corpus_id: str | None, preset: str) -> list[Any]:
-    if corpus_id is None:
-        return ["", *[gr.update() for _ in FIELDS]]
-    preview = services.runs.preview(corpus_id, preset)
-    description = next(item["description"] for item in list_presets() if item["name"] == preset)
-    about = (
-        f'<p class="dim small">{escape(description)} '
-        f"{parameters(preview['parameters'])} parameters, "
-        f"{count(preview['model']['dec_depth'], 'layer')} of width "
-        f"{preview['model']['dec_dim']}.</p>"
-    )
-    return [about, *[gr.update(value=preview["training"][field]) for field in FIELDS]]

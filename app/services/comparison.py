@@ -31,7 +31,7 @@ class ComparisonService:
         return {
             "runs": [self._results(row) for row in rows],
             "settings": _settings(rows),
-            "metrics": sorted({name for row in rows for name in self._store.metric_names(row.id)}),
+            "metrics": self._curves.measured([row.id for row in rows]),
         }
 
     def _results(self, row: RunRow) -> dict[str, Any]:

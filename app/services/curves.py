@@ -71,6 +71,10 @@ class CurveService:
             )
         return found
 
+    def measured(self, run_ids: Sequence[str]) -> list[str]:
+        """Return the names of what any of some runs measured."""
+        return sorted({name for run_id in run_ids for name in self._store.metric_names(run_id)})
+
     def rows(self, run_ids: Sequence[str]) -> list[RunRow]:
         """Return the runs of some ids, each once.
 

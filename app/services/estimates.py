@@ -174,7 +174,7 @@ def _flops_per_token(model: ModelConfig, config: TrainingConfig) -> float:
 def _memory(
     model: ModelConfig, config: TrainingConfig, device: dict[str, Any], checkpointing: bool
 ) -> dict[str, int]:
-    # On a CPU it is not known here whether bfloat16 would be chosen: the larger is told.
+    # Whether a CPU would choose bfloat16 is not known here: the larger is told.
     halves = config.precision is Precision.BFLOAT16 or (
         config.precision is Precision.AUTO and device["kind"] == "cuda"
     )
@@ -183,7 +183,7 @@ def _memory(
         batch_size=config.batch_size,
         tokens=config.sequence_length,
         num_neighbors=config.num_neighbors,
-        value_bytes=2 if halves else 4,
+        value_bytes=3 if halves else 4,
         checkpointing=checkpointing,
     )
     return {

@@ -124,7 +124,8 @@ def training_memory(
         batch_size: Sequences at once, before accumulation.
         tokens: Tokens of a sequence, whole chunks.
         num_neighbors: Neighbors of each chunk.
-        value_bytes: Bytes of one inner state: 4 for float32, 2 for bfloat16.
+        value_bytes: Bytes of an inner state on average: 4 for float32, 3 for bfloat16, with which
+            the stream and the norms stay float32.
         checkpointing: Whether inner states are computed again instead of being kept.
     """
     inner, enc, dec = config.heads * config.dim_head, config.enc_dim, config.dec_dim

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from app.chart import Axis, draw
 from app.format import ago, duration, escape, parameters, size
 from app.pages import corpora, generate, jobs, output, runs, start
 from app.pages.neighbors import render_neighbor, render_segments
@@ -101,7 +100,7 @@ def test_every_page_renders_with_real_rows(trained: Trained) -> None:
             {"corpus": trained.corpus_id, "document": "folder/1.txt", "start": "3", "end": "9"},
         ),
         runs.render_runs(services, {}),
-        runs.render_runs(services, {"run": trained.run_id}),
+        runs.render_charts(services, {"run": trained.run_id}),
         jobs.render_jobs(services, {}),
         generate.render_history(services, {}),
     ]
@@ -125,20 +124,6 @@ def test_a_wrong_place_in_a_document_is_refused(services: Services, place: str) 
     )
 
     assert "empty" in shown
-
-
-def test_charts_draw_every_value_inside_the_frame() -> None:
-    shown = draw({"a": [(1, 5.0), (2, 3.0)], "b": []}, label="<loss>", total_steps=10)
-
-    assert "&lt;loss&gt;" in shown
-    assert shown.count('class="line s0"') == 2
-    assert 's1"' not in shown
-    assert draw({"a": []}, label="x") == ""
-    assert "NaN" not in draw({"a": [(1, 0.0)]}, label="x")
-
-
-def test_axis_ticks_are_round() -> None:
-    assert Axis(0, 300, 0, 1).ticks() == [0, 100, 200, 300]
 
 
 def test_numbers_as_people_read_them() -> None:

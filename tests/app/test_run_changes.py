@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.pages import runs
+from app.pages import run_view, runs
 from jobs.child import run_job
 from jobs.states import JobState
 from retro import disk
@@ -76,7 +76,7 @@ def test_a_duplicate_takes_over_settings_and_names_where_they_come_from(
     assert second["total_steps"] == 2
     done = trained.client.get(f"/api/v1/runs/{second['id']}").json()
     assert done["settings"]["resolved"]["training"]["seed"] == 7
-    assert f"/runs?run={first['id']}" in runs.render_run(trained.services, done)
+    assert f"/runs?run={first['id']}" in run_view.render_details(trained.services, done)
 
 
 def test_names_of_duplicates_are_counted_on(trained: Trained) -> None:
@@ -98,7 +98,7 @@ def test_a_pinned_checkpoint_outlives_newer_ones(trained: Trained) -> None:
     kept = trained.client.get(f"/api/v1/runs/{run['id']}").json()["checkpoints"]
     assert [(item["step"], item["is_pinned"]) for item in kept if item["is_pinned"]] == [(4, True)]
     assert kept[-1]["step"] == 7
-    assert "Unpin" in runs.render_runs(trained.services, {"run": run["id"]})
+    assert "Unpin" in runs.render_details(trained.services, {"run": run["id"]})
     missing = trained.client.patch(f"{address}/3", json={"pinned": True})
     assert (missing.status_code, "no checkpoint of step 3" in missing.text) == (404, True)
     huge = trained.client.patch(f"{address}/{2**70}", json={"pinned": True})
@@ -122,7 +122,7 @@ def test_a_plateau_is_told_on_the_page_and_by_rest(trained: Trained) -> None:
 
     assert run["state"] == "succeeded"
     assert [alert["kind"] for alert in run["alerts"]] == ["plateau"]
-    shown = runs.render_run(trained.services, run)
+    shown = run_view.render_state(trained.services, run)
     assert "The validation loss should fall" in shown
 
 
@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_is_an_alert_and_ends_the_run(
     assert run["state"] == "failed"
     assert [alert["kind"] for alert in run["alerts"]] == ["nan"]
     assert "must stay a finite number" in run["message"]
-    assert "must stay a finite number" in runs.render_run(trained.services, run)
+    assert "must stay a finite number" in run_view.render_state(trained.services, run)
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""Several runs side by side: results, curves over each other, settings that differ."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.chart import render_compared_plots, render_stamp
+from app.errors import MissingError
+from app.format import duration, escape, number, parameters
+from app.pages.run_view import corpus_link
+from app.services.curves import MOST_RUNS
+from app.services.services import Services
+from app.ui import badge, callout, empty, loss
+
+BACK = '<p class="small"><a href="/runs">All runs</a></p>'
+Cell = Callable[[dict[str, Any]], str]
+
+
+def chosen_runs(services: Services, text: str) -> tuple[list[str], list[str]]:
+    """Return the ids in the address that are runs, at most eight, and a note on the others."""
+    ids = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    known = [run_id for run_id in ids if services.runs.name_of(run_id) is not None]
+    notes = [
+        f"There is no run {run_id[:60]}. It may have been deleted."
+        for run_id in ids
+        if run_id not in known
+    ]
+    if len(known) > MOST_RUNS:
+        notes.append(f"Up to {MOST_RUNS} runs are compared at once, these are the first of them.")
+    return known[:MOST_RUNS], notes[:MOST_RUNS]
+
+
+def render_results(services: Services, text: str) -> str:
+    """Return what came of each run."""
+    ids, notes = chosen_runs(services, text)
+    head = f'{BACK}<div class="head"><h1>Compare runs</h1></div>'
+    head += "".join(callout(note) for note in notes)
+    if len(ids) < 2:
+        return head + empty(
+            'Two runs or more are needed. Tick them in <a href="/runs">the list of runs</a>, then '
+            "press Compare."
+        )
+    try:
+        answer = services.comparison.compare(ids)
+    except MissingError as error:
+        return head + empty(escape(error))
+    runs = answer["runs"]
+    stamp = render_stamp([{**run, "job_id": run["id"]} for run in runs])
+    return f"{head}{stamp}{_results_table(runs)}"
+
+
+def _results_table(runs: Sequence[dict[str, Any]]) -> str:
+    lowest = min(
+        (run["best_val_loss_on"] for run in runs if run["best_val_loss_on"] is not None),
+        default=None,
+    )
+    rows: dict[str, Cell] = {
+        "State": lambda run: badge(run["state"]),
+        "Steps": lambda run: f"{run['step']:,} of {run['total_steps']:,}",
+        "Best validation loss": lambda run: _best(run),
+        "Validation loss, retrieval on": lambda run: loss(run["val_loss_on"]),
+        "Validation loss, retrieval off": lambda run: loss(run["val_loss_off"]),
+        "Gain by retrieval": lambda run: loss(run["val_loss_gap"]),
+        "Training loss": lambda run: loss(run["train_loss"]),
+        "Parameters": lambda run: parameters(run["parameters"]) if run["parameters"] else "-",
+        "Corpus": lambda run: _corpus(run),
+        "Tokens per second": lambda run: number(run["tokens_per_second"], 0),
+        "Time taken": lambda run: "-" if run["seconds"] is None else duration(run["seconds"]),
+    }
+    body = ""
+    for title, cell in rows.items():
+        cells = ""
+        for run in runs:
+            is_best = title.startswith("Best") and run["best_val_loss_on"] == lowest is not None
+            cells += f'<td class="num{" best" if is_best else ""}">{cell(run)}</td>'
+        body += f'<tr><th scope="row">{title}</th>{cells}</tr>'
+    return _table("Results", runs, body)
+
+
+def _best(run: dict[str, Any]) -> str:
+    if run["best_val_loss_on"] is None:
+        return "-"
+    return f"{loss(run['best_val_loss_on'])} at step {run['best_step']:,}"
+
+
+def _corpus(run: dict[str, Any]) -> str:
+    version = run["corpus_version"]
+    return corpus_link(run) + ("" if version is None else f", version {version:,}")
+
+
+def _table(title: str, runs: Sequence[dict[str, Any]], body: str) -> str:
+    heads = "".join(
+        f'<th scope="col" class="c"><span class="swatch c{index}" aria-hidden="true"></span>'
+        f'<a href="/runs?run={escape(run["id"])}">{escape(run["name"])}</a></th>'
+        for index, run in enumerate(runs)
+    )
+    return (
+        f'<section class="panel"><h2>{title}</h2><div class="scroll" tabindex="0"><table '
+        f'class="list compare"><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>'
+        "</table></div></section>"
+    )
+
+
+def render_plots(services: Services, text: str) -> str:
+    """Return the place where the curves are drawn over each other."""
+    ids, _ = chosen_runs(services, text)
+    if len(ids) < 2:
+        return ""
+    return render_compared_plots(ids, services.curves.measured(ids))
+
+
+def render_settings(services: Services, text: str) -> str:
+    """Return the settings that differ, and all of them in a fold."""
+    ids, _ = chosen_runs(services, text)
+    if len(ids) < 2:
+        return ""
+    try:
+        answer = services.comparison.compare(ids)
+    except MissingError:
+        return ""
+    runs, settings = answer["runs"], answer["settings"]
+    differing = [entry for entry in settings if entry["differs"]]
+    shown = _table("Settings that differ", runs, _setting_rows(differing))
+    if not differing:
+        shown = (
+            '<section class="panel"><h2>Settings that differ</h2>'
+            f"{empty('None: these runs have the same settings.')}</section>"
+        )
+    every = _table("All settings", runs, _setting_rows(settings))
+    return (
+        f'{shown}<details id="every-setting" style="margin-top:16px"><summary>All settings'
+        f"</summary>{every}</details>"
+    )
+
+
+def _setting_rows(settings: Sequence[dict[str, Any]]) -> str:
+    return "".join(
+        f'<tr><th scope="row">{escape(entry["name"].replace("_", " "))}</th>'
+        + "".join(f"<td>{_setting(value)}</td>" for value in entry["values"])
+        + "</tr>"
+        for entry in settings
+    )
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return '<span class="dim">-</span>'
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape(value)
