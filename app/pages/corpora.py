@@ -1,14 +1,18 @@
-"""Corpora: upload, build, documents, search, delete."""
+"""Corpora: upload, build, versions, documents, search, delete."""
 
 import time
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
-from app.errors import MissingError, shows_errors
-from app.format import ago, count, escape, percent, size
+from app.errors import shows_errors
+from app.format import ago, count, escape, percent
 from app.pages.corpus_changes import render_changes, render_copy, render_rebuild
+from app.pages.corpus_documents import render_documents
+from app.pages.corpus_facts import render_facts
+from app.pages.corpus_settings import render_settings
+from app.pages.corpus_versions import render_versions
+from app.pages.document import render_document
 from app.pages.neighbors import render_neighbor
 from app.pages.upload import render_report, render_upload
 from app.services.jobs import outcome, share_done
@@ -21,17 +25,12 @@ from app.ui import (
     badge,
     describe_job,
     empty,
-    facts,
     meter,
     missing,
     read_query,
 )
 from jobs.errors import NotFoundError
 from retro.errors import RetroError
-from retro.retrieval.corpus_tokenizer import tokenizer_words
-
-DOCUMENTS_PER_PAGE = 25
-AROUND_CHARACTERS = 3_000
 
 
 def build(services: Services, demo: gr.Blocks) -> None:
@@ -39,12 +38,17 @@ def build(services: Services, demo: gr.Blocks) -> None:
     page = Page(services, demo, "Corpora", "/corpora")
     with gr.Column(elem_id="page"):
         page.part("corpus", lambda query: render_top(services, query))
+        page.part("settings", lambda query: render_settings(services, query))
         with gr.Column(elem_classes="form-panel", visible=False, elem_id="search") as search_box:
             gr.HTML(SEARCH_HEAD, apply_default_css=False, js_on_load=None)
             with gr.Row(equal_height=True):
                 text = gr.Textbox(
                     label="Text to search for", lines=2, scale=4, elem_id="search-text"
                 )
+                chunk = gr.Number(
+                    label="or id of a chunk", value=None, precision=0, minimum=0, scale=1,
+                    min_width=130, elem_id="search-chunk",
+                )  # fmt: skip
                 k = gr.Number(
                     label="Neighbors", value=4, precision=0, minimum=1, maximum=100, scale=1,
                     min_width=110, elem_id="search-k",
@@ -53,6 +57,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
             found = gr.HTML(elem_id="search-found", apply_default_css=False, js_on_load=None)
         page.part("upload", lambda query: render_uploads(services, query))
         page.part("documents", lambda query: render_documents(services, query))
+        page.part("versions", lambda query: render_versions(services, query))
     page.wire()
 
     def show_search(query: Query) -> Any:
@@ -62,29 +67,48 @@ def build(services: Services, demo: gr.Blocks) -> None:
             return gr.update(visible=False)
         return gr.update(visible=bool(corpus["summary"]) and "document" not in query)
 
-    def load_search(request: gr.Request) -> Any:
-        return show_search(dict(request.query_params))
+    def load_search(request: gr.Request) -> list[Any]:
+        query = dict(request.query_params)
+        like = query.get("like", "")
+        return [show_search(query), int(like[:15]) if like.isdecimal() else None]
 
     def follow_search(query_text: str) -> Any:
         return show_search(read_query(query_text))
 
     @shows_errors
-    def search(query_text: str, wanted: str, number: float | None) -> str:
+    def search(query_text: str, wanted: str, chunk_id: float | None, number: float | None) -> str:
         corpus_id = read_query(query_text).get("corpus", "")
-        neighbors = services.corpora.search(corpus_id, wanted or "", int(number or 4))
-        return "".join(render_neighbor(neighbor, corpus_id) for neighbor in neighbors)
+        return render_search(services, corpus_id, wanted or "", chunk_id, int(number or 4))
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
     silent: dict[str, Any] = {**quiet, "queue": False, "show_progress": "hidden"}
-    demo.load(load_search, None, search_box, **silent)
+    demo.load(load_search, None, [search_box, chunk], **silent)
     # A build may end while its page is open.
     gr.Timer(TICK_S).tick(follow_search, page.query, search_box, concurrency_limit=None, **silent)
-    for trigger in (button.click, text.submit):
-        trigger(search, [page.query, text, k], found, concurrency_id="search", **quiet)
+    for trigger in (button.click, text.submit, chunk.submit):
+        trigger(search, [page.query, text, chunk, k], found, concurrency_id="search", **quiet)
 
 
 SEARCH_HEAD = """<h2>Search</h2><p class="dim small">The same search that the model uses: the
-chunks whose meaning is nearest to a text, each with its continuation.</p>"""
+chunks whose meaning is nearest to a text, or to a chunk of the corpus, each with its
+continuation. Squared L2 distance, lower is nearer.</p>"""
+
+
+def render_search(
+    services: Services, corpus_id: str, text: str, chunk_id: float | None, k: int
+) -> str:
+    """Return the neighbors of a text, or of a chunk where no text is given."""
+    began = time.perf_counter()
+    if chunk_id is not None and not text.strip():
+        neighbors = services.corpora.search_like(corpus_id, int(chunk_id), k)
+    else:
+        neighbors = services.corpora.search(corpus_id, text, k)
+    took = 1000 * (time.perf_counter() - began)
+    return (
+        f'<p class="dim small" id="search-took">{count(len(neighbors), "neighbor")} in '
+        f"{took:,.0f} ms</p>"
+        + "".join(render_neighbor(neighbor, corpus_id) for neighbor in neighbors)
+    )
 
 
 def render_top(services: Services, query: Query) -> str:
@@ -95,7 +119,7 @@ def render_top(services: Services, query: Query) -> str:
     try:
         corpus = services.corpora.get(corpus_id)
         if "document" in query:
-            return _render_place(services, corpus, query)
+            return render_document(services, corpus, query)
     except (NotFoundError, RetroError) as error:
         return missing(error)
     return _render_corpus(services, corpus)
@@ -117,7 +141,9 @@ def _render_list(services: Services) -> str:
         '<table class="list stack"><thead><tr><th>Corpus</th><th>State</th><th>Documents</th>'
         f"<th>Chunks</th><th>Changed</th></tr></thead><tbody>{rows}</tbody></table>"
     )
-    body = table if corpora else empty("No corpus yet. Upload a folder, or use the sample text.")
+    body = (
+        table if corpora else empty("No corpus yet. Upload a folder below, or add the sample text.")
+    )
     sample = action(
         "Add the sample text",
         "POST /api/v1/corpora",
@@ -155,7 +181,7 @@ def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
         f'<div class="head"><h1>{escape(corpus["name"])}</h1>{badge(corpus["state"])}'
         f'<span class="push row">{"".join(buttons)}</span></div>'
         f"{_render_build(services, corpus)}{render_changes(corpus)}"
-        f'<section class="panel">{facts(_facts(services, corpus))}'
+        f'<section class="panel">{render_facts(services, corpus)}'
         f"{render_copy(corpus, services.runs.list_runs())}</section>"
     )
 
@@ -180,68 +206,6 @@ def _render_build(services: Services, corpus: dict[str, Any]) -> str:
     )
 
 
-EXCLUSION_WORDS = {
-    "document": "never from the same document",
-    "window": "not from near by in the same document, because few documents hold most of the text",
-}
-INDEX_WORDS = {"flat": "flat, exact", "ivf": "IVF, approximate", "hnsw": "HNSW, approximate"}
-
-
-def _facts(services: Services, corpus: dict[str, Any]) -> dict[str, str]:
-    summary = corpus["summary"] or {}
-    values = {
-        "Documents": f"{corpus['num_documents']:,}",
-        "Size on disk": size(services.corpora.disk_bytes(corpus["id"])),
-        "Chunk size": count(corpus["settings"]["chunk_size"], "token"),
-        "Neighbors per chunk": str(corpus["settings"]["num_neighbors"]),
-    }
-    if summary:
-        held_out = summary["num_chunks"] - summary["num_retrievable"]
-        kind = str(summary["index_kind"])
-        recall = summary["recall"]
-        values |= {
-            "Chunks": f"{summary['num_chunks']:,}",
-            "Held out for validation": count(held_out, "chunk"),
-            "Tokens": f"{summary['num_tokens']:,}",
-            "Vocabulary": count(summary["vocab_size"], "token"),
-            "Tokenizer": escape(tokenizer_words(summary)),
-            "Index": escape(INDEX_WORDS.get(kind, kind)),
-            "Measured recall": "-" if recall is None else f"{recall:.3f}",
-            "Encoder": escape(summary["encoder"] or "bundled MiniLM"),
-            "Exclusion rule": escape(
-                EXCLUSION_WORDS.get(summary["exclusion"], summary["exclusion"])
-            ),
-        }
-        if summary["num_short"]:
-            values["Short of neighbors"] = count(summary["num_short"], "chunk")
-    return values
-
-
-def _render_place(services: Services, corpus: dict[str, Any], query: Query) -> str:
-    start, end = _number(query.get("start")), _number(query.get("end"))
-    place = services.corpora.passage(corpus["id"], query["document"], start, end, AROUND_CHARACTERS)
-    mark = (
-        f'<span class="run lcp3" id="place">{escape(place["text"])}</span>' if place["text"] else ""
-    )
-    first = "" if place["start"] == 0 else "... "
-    return (
-        f'<p class="small"><a href="/corpora?corpus={escape(corpus["id"])}">'
-        f'{escape(corpus["name"])}</a></p><div class="head"><h1 class="path">'
-        f'{escape(query["document"])}</h1><span class="dim small push">'
-        f"{place['num_characters']:,} characters</span></div>"
-        f'<section class="panel"><div class="text">{first}{escape(place["before"])}{mark}'
-        f"{escape(place['after'])}{' ...' if place['has_more'] else ''}</div></section>"
-    )
-
-
-def _number(text: str | None) -> int:
-    if text is None:
-        return 0
-    if not text.isdecimal() or len(text) > 15:
-        raise MissingError(f"A place in a document is a number, got {text[:40]!r}.")
-    return int(text)
-
-
 def render_uploads(services: Services, query: Query) -> str:
     """Return the upload box and the report of the last upload."""
     corpus_id = query.get("corpus")
@@ -254,51 +218,13 @@ def render_uploads(services: Services, query: Query) -> str:
     except NotFoundError:
         return ""
     if corpus["state"] == "building":
-        return f'<section class="panel"><h2>Upload</h2>{render_report(corpus_id)}</section>'
-    primary = corpus["state"] == "empty"
+        return (
+            '<section class="panel"><h2>Add files</h2><p class="dim small">Files can be added '
+            f"when the build has ended.</p>{render_report(corpus_id)}</section>"
+        )
+    # It stays as it is while files arrive: a part that changes is replaced.
     return (
         '<section class="panel"><h2>Add files</h2>'
-        f"{render_upload('add', corpus_id, primary=primary)}"
+        f"{render_upload('add', corpus_id)}"
         f"{render_report(corpus_id)}</section>"
-    )
-
-
-def render_documents(services: Services, query: Query) -> str:
-    """Return a page of the documents."""
-    corpus_id = query.get("corpus")
-    if corpus_id is None or "document" in query:
-        return ""
-    number = query.get("page", "1")
-    page = max(1, int(number[:9])) if number.isdecimal() else 1
-    try:
-        found = services.corpora.documents(
-            corpus_id, DOCUMENTS_PER_PAGE, (page - 1) * DOCUMENTS_PER_PAGE
-        )
-    except NotFoundError:
-        return ""
-    if not found["total"]:
-        return ""
-    rows = "".join(_document_row(corpus_id, item) for item in found["documents"])
-    last = -(-found["total"] // DOCUMENTS_PER_PAGE)
-    links = [
-        f'<a href="/corpora?corpus={escape(corpus_id)}&amp;page={target}">{label}</a>'
-        for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
-        if 1 <= target <= last
-    ]
-    pages = f'<span class="dim small">page {page:,} of {last:,}</span>' if last > 1 else ""
-    return (
-        f'<section class="panel"><div class="head"><h2 style="margin:0">Documents</h2>'
-        f'<span class="push row small">{pages}{"".join(links)}</span></div>'
-        '<table class="list stack"><thead><tr><th>Path</th><th class="right">Size</th>'
-        f"<th>Encoding</th></tr></thead><tbody>{rows}</tbody></table></section>"
-    )
-
-
-def _document_row(corpus_id: str, item: dict[str, Any]) -> str:
-    address = escape(f"/corpora?corpus={quote(corpus_id)}&document={quote(item['path'], safe='')}")
-    note = f'<div class="dim small">{escape(item["note"])}</div>' if item["note"] else ""
-    return (
-        f'<tr><td><a class="path" href="{address}">{escape(item["path"])}</a>{note}</td>'
-        f'<td class="num right">{size(item["bytes"])}</td>'
-        f'<td class="dim">{escape(item["encoding"])}</td></tr>'
     )

@@ -12,31 +12,39 @@ COPY_TEXT = (
     "A model reads only corpora that were cut with its tokenizer and chunk size. Choose a model, "
     "and the same documents become a new corpus that it can write from."
 )
-CHANGED = (
-    "Documents were added or replaced since the last build. Rebuild to retrieve from them: the "
-    "tokenizer stays, so models that read this corpus write from the new documents without "
-    "further training."
+REBUILD = (
+    "Build to retrieve from them: what is unchanged is not computed again, and the tokenizer "
+    "stays, so models that read this corpus write from the new documents without further training."
 )
 
 
 def render_rebuild(corpus: Mapping[str, Any]) -> str:
     """Return the button that builds a finished corpus again."""
     changed = bool(corpus["has_changes"])
-    note = _note(corpus) if changed else ""
     return action(
-        "Rebuild",
+        "Build the next version" if changed else "Rebuild",
         f"POST /api/v1/corpora/{corpus['id']}/build",
         kind="primary" if changed else "",
         done="The build was submitted.",
-        confirm=f"Rebuild {corpus['name']!r}? {note}" if note else None,
     )
 
 
 def render_changes(corpus: Mapping[str, Any]) -> str:
-    """Return what to do about documents that the index does not hold yet."""
-    if not corpus["has_changes"]:
-        return ""
-    return callout(f"{CHANGED} {_note(corpus)}".rstrip(), calm=True)
+    """Return what to do about changes that the index does not hold yet."""
+    if corpus["has_changes"]:
+        words = ", ".join(
+            f"{number:,} {word}" for word, number in corpus["changes"].items() if number
+        )
+        since = f"since version {corpus['version']}" if corpus["version"] else "since the build"
+        return callout(
+            f"Documents changed {since}: {words}. {REBUILD} {_note(corpus)}".rstrip(), calm=True
+        )
+    if corpus["changed_settings"] and corpus["state"] == "ready":
+        names = ", ".join(name.replace("_", " ") for name in corpus["changed_settings"])
+        return callout(
+            f"Settings were changed since the last build: {names}. Build to use them.", calm=True
+        )
+    return ""
 
 
 def _note(corpus: Mapping[str, Any]) -> str:

@@ -78,5 +78,5 @@ def document_address(corpus_id: str, neighbor: Neighbor) -> str:
     """Return the address of the page that shows a neighbor in its document."""
     return escape(
         f"/corpora?corpus={quote(corpus_id)}&document={quote(neighbor['document'], safe='')}"
-        f"&start={neighbor['start']}&end={neighbor['end']}"
+        f"&start={neighbor['start']}&end={neighbor['end']}#place"
     )

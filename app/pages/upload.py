@@ -1,4 +1,4 @@
-"""The place to drop or choose files; ``app.js`` sends them to the REST route."""
+"""The place to drop or choose files; ``upload.js`` sends them to the REST route."""
 
 from app.format import escape
 
@@ -8,12 +8,18 @@ UPLOAD = """<div class="upload" {corpus}>
 <label class="btn" for="{prefix}-files">Choose files or a zip
 <input id="{prefix}-files" type="file" data-upload="files" multiple></label>
 <span class="dim small">or drop them here</span></div>
+<details class="plain-details" id="{prefix}-upload-options"><summary>Options</summary>
+<div class="row upload-options"><label>Text field of JSON lines
+<input name="text_field" value="text" maxlength="200" id="{prefix}-text-field"></label>
+<label class="check"><input type="checkbox" name="keep_duplicates" id="{prefix}-duplicates">
+Keep duplicates: the same text under several paths</label></div></details>
 <progress class="upload-bar" max="1" value="0" hidden aria-label="Upload progress"></progress>
-<div class="upload-line small dim" role="status">{hint}</div></div>"""
+<div class="row"><div class="upload-line small dim" role="status">{hint}</div>
+<button type="button" class="btn tiny upload-stop push" hidden>Stop</button></div></div>"""
 
 HINT = (
-    "Text of any kind: UTF-8, UTF-16 or Latin-1. Sub-folders are kept; hidden, empty and binary "
-    "files are left out, each with a reason."
+    "Text of any kind: UTF-8, UTF-16 or Latin-1; .jsonl with a document per line; .gz and .zip of "
+    "them. Sub-folders are kept; hidden, empty and binary files are left out, each with a reason."
 )
 
 

@@ -1,4 +1,4 @@
-"""What adding documents to a corpus means for the runs that are trained on it."""
+"""What building a changed corpus means for the runs that are trained on it."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ MOST_NAMES = 5
 
 
 def unfinished_runs(store: Store, corpus_id: str) -> list[RunRow]:
-    """Return the runs that began on a corpus and go on only while it stays as it is."""
+    """Return the runs that began on a corpus and have not ended."""
     return [
         run
         for run in store.list_runs()
@@ -29,7 +29,4 @@ def resume_note(names: Sequence[str]) -> str:
         return ""
     listed = ", ".join(repr(name) for name in names[:MOST_NAMES])
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return (
-        f"Unfinished training cannot be resumed once the corpus has been built from other "
-        f"documents: {listed}{more}. Finish it first, or copy the corpus and add files to the copy."
-    )
+    return f"Unfinished training goes on with the version it began with: {listed}{more}."

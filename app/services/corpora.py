@@ -1,21 +1,26 @@
 """Corpora: make, fill with the sample, copy, build, list, delete."""
 
 import shutil
-import stat
-from pathlib import Path
 from typing import Any
 
 from app.errors import ChangeRefusedError
 from app.services.changes import unfinished_runs
-from app.services.corpus_reading import CorpusReader
-from app.services.filling import document_bytes, fill_from_corpus, fill_from_sample
+from app.services.corpus_documents import CorpusDocuments
+from app.services.filling import fill_from_corpus, fill_from_sample
 from app.services.jobs import JobService
+from app.services.versions import (
+    changed_settings,
+    corpus_bytes,
+    current_version,
+    describe_versions,
+)
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
-from jobs.rows import CorpusRow, DocumentRow
+from jobs.rows import CorpusRow
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.states import CorpusState
 from jobs.store import Store
+from jobs.version_files import remove_unneeded
 from retro.artifacts import staged_folder
 from retro.config import CorpusConfig, config_from_dict, config_to_dict, shown
 from retro.data.samples import SAMPLES
@@ -30,10 +35,9 @@ from retro.retrieval.corpus_tokenizer import (
 )
 
 MOST_NAME_CHARACTERS = 200
-BUILT_FOLDERS = ("tokenizer", "database", "keys", "index")
 
 
-class CorpusService(CorpusReader):
+class CorpusService(CorpusDocuments):
     """Everything about corpora but uploads."""
 
     def __init__(self, home: Home, store: Store, jobs: JobService, encoder: str | None) -> None:
@@ -145,11 +149,39 @@ class CorpusService(CorpusReader):
             return False
         return True
 
-    def disk_bytes(self, corpus_id: str) -> int:
-        """Return the bytes a corpus takes on disk: its documents and what was built."""
-        folder = self._home.corpus_dir(corpus_id)
-        built = (path for name in BUILT_FOLDERS for path in (folder / name).rglob("*"))
-        return self.num_bytes(corpus_id) + sum(_file_bytes(path) for path in built)
+    def sizes(self, corpus_id: str) -> dict[str, int]:
+        """Return the bytes a corpus takes on disk by part: its documents and what was built."""
+        return corpus_bytes(self._home.corpus_dir(corpus_id), self.num_bytes(corpus_id))
+
+    def versions(self, corpus_id: str) -> list[dict[str, Any]]:
+        """Return what the corpus was after each build that made something new, newest first."""
+        return describe_versions(self._home, self._store, self._store.get_corpus(corpus_id))
+
+    def change(
+        self, corpus_id: str, *, name: str | None = None, settings: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Rename a corpus, or change the settings of its next build; None leaves a thing as it is.
+
+        Args:
+            corpus_id: The corpus.
+            name: For people.
+            settings: Fields of ``CorpusConfig`` that are to be different.
+
+        Raises:
+            ConfigError: The name is empty, or a setting is unknown or out of range.
+        """
+        row = self._store.get_corpus(corpus_id)
+        cleaned = None if name is None else check_name(name)
+        config = config_from_dict(CorpusConfig, {**row.settings, **(settings or {})})
+        if settings is not None:
+            self._store.set_corpus_settings(corpus_id, config_to_dict(config))
+        if cleaned is not None:
+            self._store.rename_corpus(corpus_id, cleaned)
+        return self.get(corpus_id)
+
+    def remove_unneeded(self, corpus_id: str) -> None:
+        """Remove the files of versions that no run needs any more."""
+        remove_unneeded(self._home, self._store, corpus_id)
 
     def delete(self, corpus_id: str) -> None:
         """Delete a corpus and free its disk.
@@ -215,21 +247,15 @@ class CorpusService(CorpusReader):
         changed_at = self._store.get_corpus(corpus_id).updated_at
         known = self._num_bytes.get(corpus_id)
         if known is None or known[0] != changed_at:
-            known = (changed_at, document_bytes(self._store, corpus_id))
+            known = (changed_at, self._store.document_bytes(corpus_id))
             self._num_bytes[corpus_id] = known
         return known[1]
 
-    def documents(self, corpus_id: str, limit: int = 100, offset: int = 0) -> dict[str, Any]:
-        """Return a page of a corpus's documents and how many there are."""
-        self._store.get_corpus(corpus_id)
-        rows = self._store.list_documents(corpus_id, limit=limit, offset=offset)
-        return {
-            "documents": [document_to_dict(row) for row in rows],
-            "total": self._store.count_documents(corpus_id),
-        }
-
     def _to_dict(self, row: CorpusRow) -> dict[str, Any]:
         summary = row.summary or {}
+        version = current_version(self._store, row)
+        changes = self.changes(row)
+        used = row.settings if version is None else version.settings
         return {
             "id": row.id,
             "name": row.name,
@@ -238,26 +264,15 @@ class CorpusService(CorpusReader):
             "summary": row.summary,
             "num_documents": self._store.count_documents(row.id),
             "num_chunks": summary.get("num_chunks"),
-            "has_changes": self._has_changes(row),
+            "version": None if version is None else version.number,
+            "built_at": None if version is None else version.built_at,
+            "has_changes": any(changes.values()),
+            "changes": changes,
+            "changed_settings": changed_settings(used, row.settings),
             "build_job_id": row.build_job_id,
             "created_at": row.created_at,
             "updated_at": row.updated_at,
         }
-
-    def _has_changes(self, row: CorpusRow) -> bool:
-        """Tell whether documents were added since the newest build ended."""
-        if row.state is not CorpusState.READY or row.build_job_id is None:
-            return False
-        built_at = self._jobs.get(row.build_job_id)["finished_at"]
-        return built_at is not None and row.updated_at > built_at
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:  # a stage may replace its files at any time
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def check_name(name: str) -> str:
@@ -272,8 +287,3 @@ def check_name(name: str) -> str:
             f"name must have 1 to {MOST_NAME_CHARACTERS} printable characters, got {shown(name)}."
         )
     return cleaned
-
-
-def document_to_dict(row: DocumentRow) -> dict[str, Any]:
-    """Return a document as the REST routes answer it."""
-    return {"path": row.path, "bytes": row.bytes, "encoding": row.encoding, "note": row.note}

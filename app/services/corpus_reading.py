@@ -53,10 +53,7 @@ class CorpusReader:
     def chunk(self, corpus_id: str, chunk_id: int) -> dict[str, Any]:
         """Return one chunk of a corpus with its place and its neighbors."""
         corpus = self.open(corpus_id)
-        if not 0 <= chunk_id < corpus.database.num_chunks:
-            raise MissingError(
-                f"chunk_id must be between 0 and {corpus.database.num_chunks - 1}, got {chunk_id}."
-            )
+        _check_chunk(corpus, chunk_id)
         place = corpus.retriever().describe(np.array([chunk_id]), np.array([0.0]))[0]
         neighbors = corpus.retriever().describe(
             corpus.neighbors_CK[chunk_id], corpus.distances_CK[chunk_id]
@@ -65,9 +62,27 @@ class CorpusReader:
         del own["rank"], own["distance"]
         return {
             **own,
+            "num_tokens": int(
+                (corpus.database.chunks_CM[chunk_id] != corpus.database.pad_id).sum()
+            ),
             "is_retrievable": chunk_id < corpus.database.num_retrievable,
             "neighbors": [neighbor_to_dict(neighbor) for neighbor in neighbors],
         }
+
+    def search_like(self, corpus_id: str, chunk_id: int, k: int = 5) -> list[dict[str, Any]]:
+        """Return the chunks nearest to a chunk; it finds itself, unless it is held out.
+
+        Raises:
+            MissingError: There is no such chunk.
+            ConfigError: ``k`` is out of range.
+        """
+        _check_k(k)
+        corpus = self.open(corpus_id)
+        _check_chunk(corpus, chunk_id)
+        retriever = corpus.retriever()
+        chunk = corpus.database.chunks_CM[chunk_id : chunk_id + 1]
+        ids, distances = retriever.search_chunks(chunk, k)
+        return [neighbor_to_dict(item) for item in retriever.describe(ids[0], distances[0])]
 
     def search(self, corpus_id: str, text: str, k: int = 5) -> list[dict[str, Any]]:
         """Return the chunks nearest to a text.
@@ -83,37 +98,10 @@ class CorpusReader:
                 f"The text to search for may have at most {MOST_SEARCH_CHARACTERS:,} characters, "
                 f"got {len(text):,}. Shorten it."
             )
-        if not 1 <= k <= MOST_NEIGHBORS:
-            raise ConfigError(f"k must be between 1 and {MOST_NEIGHBORS}, got {k}.")
+        _check_k(k)
         corpus = self.open(corpus_id)
         neighbors = corpus.retriever().search_text(text, k)
         return [neighbor_to_dict(neighbor) for neighbor in neighbors]
-
-    def passage(
-        self, corpus_id: str, path: str, start: int, end: int, around: int
-    ) -> dict[str, Any]:
-        """Return a place in a document with the text around it.
-
-        Args:
-            corpus_id: The corpus.
-            path: Relative path of the document.
-            start: First character of the place, from 0.
-            end: Character after its last one; with ``start`` 0 and ``end`` 0, no place.
-            around: Characters to show on either side.
-        """
-        self._store.get_corpus(corpus_id)
-        text = read_stored(self._home.corpus_dir(corpus_id), path)
-        end = min(end, len(text), start + around)
-        start = min(start, end)
-        first, last = max(0, start - around), min(len(text), end + around)
-        return {
-            "start": first,
-            "before": text[first:start],
-            "text": text[start:end],
-            "after": text[end:last],
-            "has_more": last < len(text),
-            "num_characters": len(text),
-        }
 
     def suggest_prompt(self, corpus_id: str) -> str:
         """Return the beginning of a held-out document, which is a fair thing to continue."""
@@ -127,6 +115,18 @@ class CorpusReader:
             if len(text) >= PROMPT_CHARACTERS:
                 return beginning(text, PROMPT_CHARACTERS)
         return beginning(read_stored(folder, paths[0]).strip(), PROMPT_CHARACTERS)
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= MOST_NEIGHBORS:
+        raise ConfigError(f"k must be between 1 and {MOST_NEIGHBORS}, got {k}.")
+
+
+def _check_chunk(corpus: Corpus, chunk_id: int) -> None:
+    if not 0 <= chunk_id < corpus.database.num_chunks:
+        raise MissingError(
+            f"chunk_id must be between 0 and {corpus.database.num_chunks - 1}, got {chunk_id}."
+        )
 
 
 def beginning(text: str, num_characters: int) -> str:

@@ -27,11 +27,6 @@ def all_documents(store: Store, corpus_id: str) -> Iterator[list[DocumentRow]]:
         offset += len(rows)
 
 
-def document_bytes(store: Store, corpus_id: str) -> int:
-    """Return the bytes of all documents of a corpus."""
-    return sum(row.bytes for rows in all_documents(store, corpus_id) for row in rows)
-
-
 def fill_from_sample(home: Home, store: Store, corpus_id: str, sample: str) -> None:
     """Put the documents of a built-in sample into a corpus."""
     entries = []

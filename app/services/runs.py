@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -293,7 +294,7 @@ class RunService:
         row = self._store.get_run(run_id)
         training = {**(row.settings.get("training") or {}), "max_steps": max_steps}
         configs = self._resolve(
-            self._store.get_corpus(row.corpus_id),
+            self._corpus_as_trained(row),
             {
                 "preset": row.settings.get("preset"),
                 "model": row.settings.get("model") or {},
@@ -303,6 +304,14 @@ class RunService:
         self._require_room(row.name, *configs, step=row.step)
         self._store.extend_run(run_id, max_steps)
         return self.get(run_id)
+
+    def _corpus_as_trained(self, row: RunRow) -> CorpusRow:
+        """Return the corpus of a run with settings and facts of the version it is trained on."""
+        corpus = self._store.get_corpus(row.corpus_id)
+        for version in self._store.list_versions(corpus.id):
+            if version.number == row.corpus_version:
+                return replace(corpus, settings=version.settings, summary=version.summary)
+        return corpus
 
     def duplicate(
         self,
@@ -400,8 +409,10 @@ class RunService:
         Raises:
             InvalidChangeError: It is waiting or training.
         """
+        corpus_id = self._store.get_run(run_id).corpus_id
         self._store.delete_run(run_id)
         remove_folder(self._home.run_dir(run_id))
+        self._corpora.remove_unneeded(corpus_id)
 
 
 def _object(name: str, value: dict[str, Any] | None) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def test_documents_added_to_a_copy_are_retrieved_without_training(own: Trained) 
 
     assert services.corpora.get(copy["id"])["has_changes"]
     shown = corpora.render_top(services, {"corpus": copy["id"]})
-    assert "Rebuild to retrieve from them" in shown
-    assert "cannot be resumed" not in shown
+    assert "Build to retrieve from them" in shown
+    assert "goes on with the version" not in shown
     assert services.corpora.list_corpora()[0]["has_changes"]
     assert post(own.client, f"/corpora/{copy['id']}/build").status_code == 202
     run_waiting_jobs(services)
@@ -259,7 +259,7 @@ def test_a_copy_shares_files_where_it_can_and_never_changes_the_original(
 
 
 @pytest.mark.slow
-def test_unfinished_training_is_named_before_and_refused_after_a_change(
+def test_unfinished_training_is_named_and_goes_on_after_a_change(
     services: Services, client: TestClient
 ) -> None:
     corpus_id = make_rivers(services, chunk_size=16)
@@ -277,25 +277,32 @@ def test_unfinished_training_is_named_before_and_refused_after_a_change(
     run_job(services.store, services.home, job.id, job.lease_token)
     assert services.runs.get(paused["id"])["state"] == "paused"
     shown = corpora.render_top(services, {"corpus": corpus_id})
-    assert "cannot be resumed" not in shown
+    assert "goes on with the version" not in shown
 
     files = [("files", ("new.txt", b"a new text about new things " * 30))]
-    answer = client.post(f"/api/v1/corpora/{corpus_id}/files", files=files).json()
+    client.post(f"/api/v1/corpora/{corpus_id}/files", files=files)
 
-    # A run that has not begun is not affected: it begins on the corpus as it will be.
-    assert "built from other documents: 'paused <b>'. Finish it first" in answer["note"]
     assert [run["name"] for run in services.corpora.get(corpus_id)["unfinished_runs"]] == [names[0]]
     shown = corpora.render_top(services, {"corpus": corpus_id})
-    assert shown.count("documents: &#x27;paused &lt;b&gt;&#x27;. Finish it first") == 2
+    assert "the version it began with: &#x27;paused &lt;b&gt;&#x27;." in shown
+    assert "changed since version 1: 1 added" in shown
     assert "<b>&#x27;" not in shown
     services.runs.stop(waiting["id"])
     services.corpora.build(corpus_id)
     run_waiting_jobs(services)
+    states = [item["state"] for item in services.corpora.versions(corpus_id)]
+    assert states == ["current", "kept"]
+    step = services.runs.get(paused["id"])["step"]
     services.runs.resume(paused["id"])
-    run_waiting_jobs(services)
-    failed = services.runs.get(paused["id"])
-    assert failed["state"] == "failed"
-    assert "was trained on corpus version" in failed["message"]
+    job = services.store.claim("test")
+    assert job is not None
+    assert job.lease_token is not None
+    services.runs.pause(paused["id"])
+    run_job(services.store, services.home, job.id, job.lease_token)
+    resumed = services.runs.get(paused["id"])
+    assert resumed["state"] == "paused"
+    assert resumed["step"] >= step
+    assert resumed["corpus_version"] == 1
 
 
 @pytest.mark.slow

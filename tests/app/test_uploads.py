@@ -63,8 +63,8 @@ def test_relative_paths_are_kept_and_recorded(services: Services, corpus_id: str
 
     assert answer["skipped"] == []
     assert answer["accepted"] == [
-        {"path": "a/same.txt", "bytes": 3},
-        {"path": "b/same.txt", "bytes": 12},
+        {"path": "a/same.txt", "bytes": 3, "encoding": "utf-8", "change": "added"},
+        {"path": "b/same.txt", "bytes": 12, "encoding": "utf-8", "change": "added"},
     ]
     listed = services.corpora.documents(corpus_id)
     assert [item["path"] for item in listed["documents"]] == ["a/same.txt", "b/same.txt"]
@@ -182,7 +182,9 @@ def test_a_zip_with_too_many_files_is_refused(services: Services, corpus_id: str
 
 def test_a_corpus_holds_no_more_than_its_limit(services: Services, corpus_id: str) -> None:
     for batch in range(2):
-        services.uploads.add(corpus_id, [file(f"{batch}-{i}.txt") for i in range(20)])
+        services.uploads.add(
+            corpus_id, [file(f"{batch}-{i}.txt", f"text {batch} {i}") for i in range(20)]
+        )
 
     assert services.store.count_documents(corpus_id) == 30
 
@@ -224,9 +226,9 @@ def test_the_route_takes_files_with_their_paths(client: TestClient, corpus_id: s
     )
 
     assert answer.status_code == 200
-    assert answer.json()["accepted"] == [
-        {"path": "a/x.txt", "bytes": 3},
-        {"path": "b/x.txt", "bytes": 3},
+    assert [(item["path"], item["bytes"]) for item in answer.json()["accepted"]] == [
+        ("a/x.txt", 3),
+        ("b/x.txt", 3),
     ]
 
 

@@ -1,0 +1,117 @@
+"""The list of a corpus's documents: found by part of the path, with chunks, removable."""
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from app.format import count, escape, size
+from app.services.services import Services
+from app.ui import Query, action, empty
+from jobs.errors import NotFoundError
+
+DOCUMENTS_PER_PAGE = 25
+LONGEST_FILTER = 200
+
+
+def render_documents(services: Services, query: Query) -> str:
+    """Return a page of the documents."""
+    corpus_id = query.get("corpus")
+    if corpus_id is None or "document" in query:
+        return ""
+    contains = query.get("contains", "")[:LONGEST_FILTER]
+    page = _page(query.get("page", "1"))
+    try:
+        corpus = services.corpora.get(corpus_id)
+        found = services.corpora.documents(
+            corpus_id, DOCUMENTS_PER_PAGE, (page - 1) * DOCUMENTS_PER_PAGE, contains
+        )
+    except NotFoundError:
+        return ""
+    if not corpus["num_documents"]:
+        return ""
+    if found["documents"]:
+        body = _table(corpus, found["documents"])
+    else:
+        body = empty("No path holds these letters. Look for a shorter part of it.")
+    return (
+        '<section class="panel"><div class="head"><h2 style="margin:0">Documents</h2>'
+        f"{_filter(corpus_id, contains)}{_pages(corpus_id, contains, page, found['total'])}</div>"
+        f"{body}</section>"
+    )
+
+
+def _page(text: str) -> int:
+    return max(1, int(text[:9])) if text.isdecimal() else 1
+
+
+def _filter(corpus_id: str, contains: str) -> str:
+    return (
+        '<form class="row inline-form" action="/corpora" method="get" role="search">'
+        f'<input type="hidden" name="corpus" value="{escape(corpus_id)}">'
+        f'<input type="search" name="contains" value="{escape(contains)}" maxlength="200" '
+        'id="documents-filter" placeholder="Part of the path" aria-label="Part of the path">'
+        '<button type="submit" class="btn tiny">Find</button></form>'
+    )
+
+
+def _pages(corpus_id: str, contains: str, page: int, total: int) -> str:
+    last = max(1, -(-total // DOCUMENTS_PER_PAGE))
+    chosen = {"contains": contains} if contains else {}
+    links = [
+        f'<a href="/corpora?{escape(urlencode({"corpus": corpus_id, **chosen, "page": target}))}">'
+        f"{label}</a>"
+        for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
+        if 1 <= target <= last
+    ]
+    shown = f"{count(total, 'document')}, page {page:,} of {last:,}"
+    return f'<span class="push row small"><span class="dim">{shown}</span>{"".join(links)}</span>'
+
+
+def _table(corpus: dict[str, Any], documents: list[dict[str, Any]]) -> str:
+    rows = "".join(_row(corpus, item) for item in documents)
+    return (
+        '<table class="list stack"><thead><tr><th>Path</th><th class="right">Chunks</th>'
+        '<th class="right">Size</th><th>Encoding</th><th></th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _row(corpus: dict[str, Any], item: dict[str, Any]) -> str:
+    address = document_page(corpus["id"], item["path"])
+    tags = [
+        word
+        for word, is_so in (
+            ("held out for validation", item["is_held_out"]),
+            ("changed since the build", item["is_changed"]),
+            ("not built yet", corpus["summary"] and item["num_chunks"] is None),
+        )
+        if is_so
+    ]
+    marks = "".join(f'<span class="tag">{escape(tag)}</span> ' for tag in tags)
+    note = f'<span class="dim small">{escape(item["note"])}</span>' if item["note"] else ""
+    below = f'<div class="small">{marks}{note}</div>' if marks or note else ""
+    chunks = "-" if item["num_chunks"] is None else f"{item['num_chunks']:,}"
+    remove = action(
+        "Remove",
+        f"DELETE {api_address(corpus['id'], item['path'])}",
+        kind="tiny danger",
+        confirm=f"Remove {item['path']!r}? It leaves the index with the next build.",
+        done="The document was removed.",
+    )
+    return (
+        f'<tr><td class="wide"><a class="path" href="{escape(address)}">{escape(item["path"])}</a>'
+        f'{below}</td><td class="num right">{chunks}</td>'
+        f'<td class="num right">{size(item["bytes"])}</td>'
+        f'<td class="dim">{escape(item["encoding"])}</td>'
+        f'<td class="right">{remove if corpus["state"] != "building" else ""}</td></tr>'
+    )
+
+
+def api_address(corpus_id: str, path: str) -> str:
+    """Return the REST address of a document."""
+    return f"/api/v1/corpora/{quote(corpus_id)}/documents/{quote(path)}"
+
+
+def document_page(corpus_id: str, path: str, **places: int) -> str:
+    """Return the address of the page of a document, or of a place in it; not escaped."""
+    values = {"corpus": corpus_id, "document": path, **places}
+    return f"/corpora?{urlencode(values, quote_via=quote, safe='')}"

@@ -1,0 +1,168 @@
+"""A document: its text by pages, its chunks, and the neighbors of the chunk in focus."""
+
+from typing import Any
+
+from app.errors import MissingError
+from app.format import count, escape, size
+from app.pages.corpus_documents import api_address, document_page
+from app.pages.neighbors import render_neighbor
+from app.services.services import Services
+from app.ui import Query, action, empty
+
+SPLIT_WORDS = {
+    "train": "can be retrieved",
+    "validation": "held out for validation",
+    "both": "its last chunks are held out for validation",
+}
+HELP = (
+    "A small number stands before each chunk. Point at it to see its id and tokens, press it to "
+    "see the neighbors that training reads with it."
+)
+
+
+def render_document(services: Services, corpus: dict[str, Any], query: Query) -> str:
+    """Return a page of the document in the address.
+
+    Raises:
+        MissingError: The place in the address is no number, or not of this document.
+    """
+    path = query["document"]
+    numbers = {name: _number(query, name) for name in ("page", "chunk", "start", "end")}
+    chunk_id = numbers["chunk"]
+    found = services.corpora.document(
+        corpus["id"], path, page=numbers["page"], chunk_id=chunk_id, start=numbers["start"]
+    )
+    marked = None
+    if chunk_id is None and numbers["start"] is not None and numbers["end"]:
+        marked = (numbers["start"], numbers["end"])
+    text = (
+        "".join(_chunk(corpus["id"], path, chunk, chunk_id, marked) for chunk in found["chunks"])
+        if found["chunks"]
+        else _plain(found, marked)
+    )
+    before = "... " if found["start"] > 0 and not found["chunks"] else ""
+    panel = (
+        f'<section class="panel"><div class="head"><h2 style="margin:0">Text</h2>'
+        f"{_pages(corpus['id'], found)}</div>"
+        + (f'<p class="dim small">{HELP}</p>' if found["chunks"] else "")
+        + f'<div class="text document-text">{before}{text}</div></section>'
+    )
+    if chunk_id is not None:
+        panel = (
+            f'<div class="document-columns">{panel}{_neighbors(services, corpus, chunk_id)}</div>'
+        )
+    return _head(corpus, found) + panel
+
+
+def _number(query: Query, name: str) -> int | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 15:
+        raise MissingError(f"A place in a document is a number, got {text[:40]!r}.")
+    return int(text)
+
+
+def _head(corpus: dict[str, Any], found: dict[str, Any]) -> str:
+    words = [f"{found['num_characters']:,} characters", size(found["bytes"])]
+    words += [found["encoding"]] if found["encoding"] else []
+    words += [found["note"]] if found["note"] else []
+    if found["num_chunks"] is not None:
+        words += [count(found["num_chunks"], "chunk"), SPLIT_WORDS[found["split"]]]
+    remove = ""
+    if found["is_stored"] and corpus["state"] != "building":
+        remove = action(
+            "Remove",
+            f"DELETE {api_address(corpus['id'], found['path'])}",
+            kind="danger",
+            confirm=f"Remove {found['path']!r}? It leaves the index with the next build.",
+            then=f"/corpora?corpus={corpus['id']}",
+        )
+    return (
+        f'<p class="small"><a href="/corpora?corpus={escape(corpus["id"])}">'
+        f'{escape(corpus["name"])}</a></p><div class="head"><h1 class="path">'
+        f'{escape(found["path"])}</h1><span class="push">{remove}</span></div>'
+        f'<p class="dim small">{escape(", ".join(words))}</p>{_state(found)}'
+    )
+
+
+def _state(found: dict[str, Any]) -> str:
+    if not found["is_stored"]:
+        words = "The document was removed. This is its text in the last build."
+    elif found["is_changed"] and found["chunks"]:
+        words = "The document was replaced since the last build. This is its text in that build."
+    elif found["is_changed"]:
+        words = "The document was replaced since the last build. Build to see its chunks."
+    elif found["num_chunks"] is None:
+        words = "The document is not built yet. Build the corpus to see its chunks."
+    else:
+        return ""
+    return f'<div class="callout calm">{escape(words)}</div>'
+
+
+def _chunk(
+    corpus_id: str,
+    path: str,
+    chunk: dict[str, Any],
+    chosen: int | None,
+    marked: tuple[int, int] | None,
+) -> str:
+    facts = [f"Chunk id {chunk['chunk_id']:,}", count(chunk["num_tokens"], "token")]
+    facts += ["held out for validation"] if chunk["is_held_out"] else []
+    tip = escape(", ".join(facts))
+    number = chunk["chunk_index"] + 1
+    address = escape(document_page(corpus_id, path, chunk=chunk["chunk_id"]))
+    is_chosen = chunk["chunk_id"] == chosen
+    classes = "chunk" + (" held" if chunk["is_held_out"] else "") + (" chosen" if is_chosen else "")
+    here = ' aria-current="true"' if is_chosen else ""
+    return (
+        f'<span class="{classes}"><a class="chunk-number" href="{address}#chunk" '
+        f'id="chunk-{chunk["chunk_id"]}" data-tip="{tip}" aria-label="Chunk {number}: {tip}"{here}>'
+        f"{number:,}</a>{_marked(chunk['text'], chunk['start'], marked)}</span>"
+    )
+
+
+def _plain(found: dict[str, Any], marked: tuple[int, int] | None) -> str:
+    return _marked(found["text"], found["start"], marked)
+
+
+def _marked(text: str, first: int, marked: tuple[int, int] | None) -> str:
+    """Return a text with the part of it that lies in a place."""
+    if marked is None:
+        return escape(text)
+    start = min(max(marked[0] - first, 0), len(text))
+    end = min(max(marked[1] - first, start), len(text))
+    if start == end:
+        return escape(text)
+    place = ' id="place"' if marked[0] >= first else ""
+    return (
+        f'{escape(text[:start])}<span class="run lcp3"{place}>{escape(text[start:end])}</span>'
+        f"{escape(text[end:])}"
+    )
+
+
+def _pages(corpus_id: str, found: dict[str, Any]) -> str:
+    page, last = found["page"], found["num_pages"]
+    links = [
+        f'<a href="{escape(document_page(corpus_id, found["path"], page=target))}">{label}</a>'
+        for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
+        if 1 <= target <= last
+    ]
+    return (
+        f'<span class="push row small"><span class="dim small">page {page:,} of {last:,}</span>'
+        f"{''.join(links)}</span>"
+    )
+
+
+def _neighbors(services: Services, corpus: dict[str, Any], chunk_id: int) -> str:
+    chunk = services.corpora.chunk(corpus["id"], chunk_id)
+    found = "".join(render_neighbor(item, corpus["id"]) for item in chunk["neighbors"])
+    place = f"{chunk['chunk_index'] + 1:,} of {chunk['num_chunks']:,}"
+    search = f"/corpora?corpus={escape(corpus['id'])}&amp;like={chunk_id}#search"
+    return (
+        '<aside class="panel" id="chunk"><div class="head"><h2 style="margin:0">'
+        f'Neighbors of chunk {place}</h2></div><p class="dim small">Id {chunk_id:,}, '
+        f"{count(chunk['num_tokens'], 'token')}. Squared L2 distance, lower is nearer. "
+        f'<a href="{search}">Search with this chunk</a></p>'
+        f"{found or empty('No neighbor is left under the exclusion rule.')}</aside>"
+    )

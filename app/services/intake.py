@@ -1,0 +1,308 @@
+"""One request's way into one corpus: every file is accepted or gets a reason."""
+
+import hashlib
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from app.format import size
+from app.services.json_lines import SUFFIXES, Line, read_json_lines
+from app.services.unpacking import (
+    UNREADABLE,
+    Budget,
+    Counted,
+    SwollenError,
+    UnreadableError,
+    num_bytes,
+    open_gzip,
+    read_at_most,
+    refuse_archive,
+    refuse_member,
+)
+from app.services.upload_limits import UploadLimits
+from jobs.home import Home
+from jobs.rows import DocumentEntry
+from jobs.store import Store
+from retro.data.document_batch import store_documents
+from retro.data.documents import DOCUMENTS_NAME, TextDocument, check_relative_path, decode_text
+from retro.errors import DiskFullError, InputError
+
+BATCH_FILES = 500
+BATCH_BYTES = 32 << 20
+MOST_LISTED = 10_000
+"""Entries of the lists of an answer; the counts tell of all."""
+MOST_LINE_REASONS = 200
+"""Lines of one file that are listed with their reason."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadedFile:
+    """One file of a request."""
+
+    path: str
+    """Relative path as the browser gave it."""
+
+    content: BinaryIO
+
+
+@dataclass(kw_only=True, slots=True)
+class UploadReport:
+    """What became of each file."""
+
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("added", "replaced", "unchanged", "skipped", "bytes"), 0
+        )
+    )
+
+    def accept(self, entry: DocumentEntry, change: str) -> None:
+        """Note that a document is in the corpus: ``added``, ``replaced`` or ``unchanged``."""
+        self.counts[change] += 1
+        self.counts["bytes"] += entry.bytes
+        if len(self.accepted) < MOST_LISTED:
+            values = {"path": entry.path, "bytes": entry.bytes, "encoding": entry.encoding}
+            note = {} if entry.note is None else {"note": entry.note}
+            self.accepted.append({**values, "change": change, **note})
+
+    def skip(self, path: str, reason: str, count: int = 1) -> None:
+        """Note that a file, or several, were not taken."""
+        self.counts["skipped"] += count
+        if len(self.skipped) < MOST_LISTED:
+            self.skipped.append({"path": path[:500], "reason": reason})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer of the REST route."""
+        return {"accepted": self.accepted, "skipped": self.skipped, "counts": self.counts}
+
+
+class Intake:
+    """Takes the files of one request.
+
+    Args:
+        home: The folder that holds everything.
+        store: The database.
+        limits: How much may be sent.
+        corpus_id: Where the files go.
+        text_field: Field of JSON lines that holds the text.
+        keep_duplicates: Store a text also where the corpus has it under another path.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        limits: UploadLimits,
+        corpus_id: str,
+        *,
+        text_field: str,
+        keep_duplicates: bool,
+    ) -> None:
+        self.report = UploadReport()
+        self._folder = home.corpus_dir(corpus_id)
+        self._store = store
+        self._limits = limits
+        self._corpus_id = corpus_id
+        self._text_field = text_field
+        self._keep_duplicates = keep_duplicates
+        self._batch: list[TextDocument] = []
+        self._batch_bytes = 0
+        self._num_documents = store.count_documents(corpus_id)
+        self._num_bytes = store.document_bytes(corpus_id)
+
+    def take(self, file: UploadedFile) -> None:
+        """Accept one file, unpack it, or note why not."""
+        try:
+            path = check_relative_path(file.path)
+        except InputError as error:
+            self.report.skip(file.path, str(error))
+            return
+        if path.lower().endswith(".zip"):
+            self._unpack(path, file.content)
+            return
+        budget = Budget(self._limits, num_bytes(file.content))
+        try:
+            self._take_content(path, file.content, budget)
+        except SwollenError:
+            self.report.skip(path, self._swollen("gzip"))
+        except UnreadableError as error:
+            reason = f"It is not a readable gzip file ({str(error)[:200]}). Pack it again."
+            self.report.skip(path, reason)
+
+    def finish(self) -> None:
+        """Store what is waiting, and record it."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            self._store_batch(batch)
+
+    def _take_content(self, path: str, content: Any, budget: Budget) -> None:
+        if path.lower().endswith(".gz"):
+            path, content = path[: -len(".gz")], Counted(open_gzip(content), budget)
+        if path.lower().endswith(SUFFIXES):
+            self._take_lines(path, content)
+            return
+        data = read_at_most(content, self._limits.file_bytes)
+        if data is None:
+            self.report.skip(
+                path, f"A file may have at most {size(self._limits.file_bytes)}. Split it."
+            )
+            return
+        try:
+            self._accept(decode_text(data, path))
+        except InputError as error:
+            self.report.skip(path, str(error))
+
+    def _take_lines(self, path: str, content: Any) -> None:
+        bad = taken = 0
+        for line in read_json_lines(content, path, self._text_field, self._limits.file_bytes):
+            if isinstance(line.outcome, str):
+                bad += 1
+                self._skip_line(path, line, line.outcome, bad)
+            else:
+                taken += 1
+                self._accept(line.outcome)
+        if bad > MOST_LINE_REASONS:
+            more = bad - MOST_LINE_REASONS
+            self.report.skip(path, f"{more:,} more lines hold no document either.", more)
+        if bad == taken == 0:
+            self.report.skip(path, "It holds no lines. Leave it out.")
+
+    def _skip_line(self, path: str, line: Line, reason: str, bad: int) -> None:
+        if bad <= MOST_LINE_REASONS:
+            self.report.skip(f"{path}: line {line.number:,}", reason)
+
+    def _unpack(self, path: str, content: BinaryIO) -> None:
+        try:
+            archive = zipfile.ZipFile(content)
+        except UNREADABLE as error:
+            self.report.skip(path, f"It is not a readable zip file ({error}). Pack it again.")
+            return
+        with archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            if reason := refuse_archive(members, self._limits):
+                self.report.skip(path, reason)
+                return
+            budget = Budget(self._limits)
+            try:
+                for info in members:
+                    self._take_member(path, archive, info, budget)
+            except SwollenError:
+                self.report.skip(path, self._swollen("zip"))
+
+    def _take_member(
+        self, archive_path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget
+    ) -> None:
+        shown = f"{archive_path}: {info.filename}"
+        if reason := refuse_member(info):
+            self.report.skip(shown, reason)
+            return
+        try:
+            path = check_relative_path(info.filename)
+        except InputError as error:
+            self.report.skip(shown, str(error))
+            return
+        budget.packed += info.compress_size
+        try:
+            member = archive.open(info)
+        except UNREADABLE:
+            self.report.skip(shown, DAMAGED)
+            return
+        with member:
+            try:
+                self._take_content(path, Counted(member, budget), budget)
+            except UnreadableError:
+                self.report.skip(shown, DAMAGED)
+
+    def _swollen(self, kind: str) -> str:
+        return (
+            f"The {kind} file unpacks to more than {self._limits.zip_ratio} times its size; "
+            f"the rest of it was not read."
+        )
+
+    def _accept(self, document: TextDocument) -> None:
+        self._batch.append(document)
+        self._batch_bytes += len(document.text)
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            self.finish()
+
+    def _store_batch(self, batch: list[TextDocument]) -> None:
+        chosen = self._choose([_entry(document) for document in batch])
+        documents = [document for document, keep in zip(batch, chosen, strict=True) if keep]
+        self._check_disk(sum(item[0].bytes for item in chosen if item))
+        outcomes = iter(store_documents(self._folder, documents))
+        stored: list[tuple[DocumentEntry, str]] = []
+        for item in chosen:
+            if item is None:
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, InputError):
+                self.report.skip(item[0].path, str(outcome))
+            else:
+                stored.append(item)
+        if stored:
+            self._store.add_documents(self._corpus_id, [entry for entry, _ in stored])
+        for entry, change in stored:
+            self.report.accept(entry, change)
+
+    def _choose(self, entries: list[DocumentEntry]) -> list[tuple[DocumentEntry, str] | None]:
+        """Return the documents to write with what they change, None for all others."""
+        paths, sums = [item.path for item in entries], [item.sha256 for item in entries]
+        wanted = [] if self._keep_duplicates else sums
+        known = self._store.document_sums(self._corpus_id, paths=paths, sha256s=wanted)
+        holders = {sha256: path for path, sha256 in sorted(known.items(), reverse=True)}
+        chosen: list[tuple[DocumentEntry, str] | None] = []
+        for entry in entries:
+            before = known.get(entry.path)
+            change = self._change(entry, before, holders)
+            chosen.append(None if change is None else (entry, change))
+            if change is not None:
+                known[entry.path] = entry.sha256
+                if before is not None and holders.get(before) == entry.path:
+                    del holders[before]
+                holders.setdefault(entry.sha256, entry.path)
+                self._num_documents += before is None
+                self._num_bytes += entry.bytes
+        return chosen
+
+    def _change(
+        self, entry: DocumentEntry, before: str | None, holders: dict[str, str]
+    ) -> str | None:
+        """Return what storing a document would change, None where it is not stored."""
+        if before == entry.sha256 and (self._folder / DOCUMENTS_NAME / entry.path).is_file():
+            self.report.accept(entry, "unchanged")
+            return None
+        same = holders.get(entry.sha256)
+        if before is None and same is not None and not self._keep_duplicates:
+            reason = f"It has the same text as {same}. Ask to keep duplicates to store it as well."
+        elif before is None and self._num_documents >= self._limits.corpus_files:
+            reason = f"A corpus may hold at most {self._limits.corpus_files:,} documents."
+        elif self._num_bytes + entry.bytes > self._limits.corpus_bytes:
+            reason = f"A corpus may hold at most {size(self._limits.corpus_bytes)} of text."
+        else:
+            return "added" if before is None else "replaced"
+        self.report.skip(entry.path, reason)
+        return None
+
+    def _check_disk(self, num_bytes: int) -> None:
+        free = shutil.disk_usage(self._folder.parent).free
+        if free - num_bytes < self._limits.free_disk:
+            raise DiskFullError(
+                f"At least {size(self._limits.free_disk)} of the disk must stay free, "
+                f"and {size(free)} are. Free some space and upload the rest again."
+            )
+
+
+DAMAGED = "It is damaged inside the zip file. Pack it again."
+
+
+def _entry(document: TextDocument) -> DocumentEntry:
+    data = document.text.encode()
+    return DocumentEntry(
+        path=document.path,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        encoding=document.encoding,
+        note=document.note,
+    )
