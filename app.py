@@ -39,7 +39,7 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         settings = read_settings(environment)
         services = open_services(settings)
-        app = make_app(services, token=settings.token)
+        app = make_app(services, token=settings.token, mcp=settings.mcp)
     except (RetroError, JobError) as error:
         print(error, file=sys.stderr)
         return 1

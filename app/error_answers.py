@@ -58,7 +58,8 @@ def describe_problems(problems: Sequence[Any]) -> str:
     if not problems:
         return "The request could not be read. The routes are at /api/v1/docs."
     first = problems[0]
-    place = [str(item) for item in first["loc"] if item not in ("body", "query", "path")]
+    # The first item says which part of the request it is in.
+    place = [str(item) for item in first["loc"][1:]]
     name = ".".join(place) or "The body"
     match first["type"]:
         case "extra_forbidden":

@@ -12,6 +12,7 @@ from app.services.following import follow
 from app.services.live import variants_of
 from app.services.services import Services
 from jobs.errors import JobError
+from jobs.redaction import redact
 from jobs.states import GenerationState
 from retro.config import SamplingConfig, shown
 from retro.errors import ConfigError, RetroError
@@ -28,7 +29,7 @@ def errors_for_people() -> Iterator[None]:
     try:
         yield
     except (RetroError, JobError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(redact(str(error)), print_exception=False) from error
 
 
 def build(services: Services) -> None:
@@ -174,7 +175,7 @@ def _add_writing(services: Services) -> None:
 
         def start() -> Json:
             return services.generations.branch(
-                _text("generation_id", generation_id),
+                text_of("generation_id", generation_id),
                 chunk_index=chunk_index,
                 variant=variant,
                 retrieval=retrieval,
@@ -206,7 +207,7 @@ def _add_reading(services: Services) -> None:
             The generation; state tells whether it is still being written.
         """
         with errors_for_people():
-            return services.generations.get(_text("generation_id", generation_id))
+            return services.generations.get(text_of("generation_id", generation_id))
 
     def search(corpus_id: str, text: str, k: int = 5) -> list[Json]:
         """Find the chunks of a corpus that are nearest to a text.
@@ -220,9 +221,9 @@ def _add_reading(services: Services) -> None:
             Chunks, the nearest first, each with document, place, distance and text.
         """
         with errors_for_people():
-            if isinstance(k, bool) or not isinstance(k, int):
-                raise ConfigError(f"k must be a whole number, got {shown(k)}.")
-            return services.corpora.search(_text("corpus_id", corpus_id), _text("text", text), k)
+            return services.corpora.search(
+                text_of("corpus_id", corpus_id), text_of("text", text), whole_of("k", k)
+            )
 
     def list_runs() -> list[Json]:
         """Return all training runs, the newest first.
@@ -257,15 +258,13 @@ def _order(
     """Return what makes the arguments of ``start``; calling it checks their types."""
 
     def make() -> Json:
-        if checkpoint_step is not None and type(checkpoint_step) is not int:
-            raise ConfigError(
-                f"checkpoint_step must be a whole number, got {shown(checkpoint_step)}."
-            )
+        if checkpoint_step is not None:
+            whole_of("checkpoint_step", checkpoint_step)
         return {
-            "run_id": _text("run_id", run_id),
-            "prompt": _text("prompt", prompt),
+            "run_id": text_of("run_id", run_id),
+            "prompt": text_of("prompt", prompt),
             "retrieval": retrieval,
-            "corpus_id": None if corpus_id is None else _text("corpus_id", corpus_id),
+            "corpus_id": None if corpus_id is None else text_of("corpus_id", corpus_id),
             "checkpoint_step": checkpoint_step,
             "sampling": sampling,
         }
@@ -273,10 +272,18 @@ def _order(
     return make
 
 
-def _text(name: str, value: object) -> str:
+def text_of(name: str, value: object) -> str:
+    """Return an argument that must be a text."""
     # Gradio does not check what a client sends against the type hints.
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be a text, got {shown(value)}.")
+    return value
+
+
+def whole_of(name: str, value: object) -> int:
+    """Return an argument that must be a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be a whole number, got {shown(value)}.")
     return value
 
 

@@ -1,5 +1,7 @@
 """The page at ``/api/v1/docs``: the routes, without files from other hosts."""
 
+import json
+import shlex
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -8,15 +10,26 @@ from fastapi.responses import HTMLResponse
 from app.format import escape
 from app.ui import STATIC_DIR
 
+Json = dict[str, Any]
+Rows = list[tuple[str, str, str]]
+
+JSON_TYPE = "application/json"
+LIMITS = {"minimum": "at least", "maximum": "at most"}
 FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>API - RETRO</title>
 <script src="/assets-retro/theme.js"></script><style>{css}
 body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}#page{{max-width:900px}}
-pre{{overflow:auto;font:12.5px/1.5 var(--r-mono)}}</style></head>
+pre{{overflow:auto;font:12.5px/1.5 var(--r-mono);white-space:pre-wrap;overflow-wrap:anywhere}}
+.route{{border-top:1px solid var(--r-line);padding:7px 0}}.route summary code{{color:var(--r-ink);
+overflow-wrap:anywhere}}.route p{{margin:6px 0}}h4{{margin:12px 0 4px;font-size:13px}}
+.route table{{border-collapse:collapse;width:100%;font-size:13.5px}}
+.route th,.route td{{text-align:left;vertical-align:top;padding:2px 12px 2px 0;font-weight:400;
+overflow-wrap:anywhere}}</style></head>
 <body><header class="topbar"><a class="brand" href="/">RETRO</a><span class="dim">REST API</span>
 </header><main id="page"><h1>REST API</h1>
 <p class="dim">JSON in and out. Errors are <code>{{"detail": "..."}}</code>. With an access token
-set, send <code>Authorization: Bearer &lt;token&gt;</code>. The same as a machine reads it:
+set, send <code>Authorization: Bearer &lt;token&gt;</code>; in a browser, <a href="/logout">log
+out</a> ends the session. The same as a machine reads it:
 <a href="/api/v1/openapi.json">openapi.json</a>.</p>{routes}</main></body></html>"""
 
 
@@ -32,53 +45,121 @@ def make_router(app: FastAPI) -> APIRouter:
     return router
 
 
-def render_routes(schema: dict[str, Any]) -> str:
-    """Return all routes with their parameters and bodies."""
+def render_routes(schema: Json) -> str:
+    """Return all routes, grouped, with their parameters, bodies, answers and errors."""
     groups: dict[str, list[str]] = {}
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             tag = operation.get("tags", ["other"])[0]
             groups.setdefault(tag, []).append(_route(schema, path, method, operation))
+    about = {tag["name"]: tag["description"] for tag in schema.get("tags", [])}
     return "".join(
-        f'<section class="panel"><h2>{escape(tag)}</h2>{"".join(items)}</section>'
+        f'<section class="panel" id="{escape(tag)}"><h2>{escape(tag)}</h2>'
+        f'<p class="dim">{escape(about.get(tag, ""))}</p>{"".join(items)}</section>'
         for tag, items in groups.items()
     )
 
 
-def _route(schema: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> str:
-    lines = [
-        f"{item['name']} ({item['in']}): {_type(schema, item['schema'])}"
-        for item in operation.get("parameters", [])
-    ]
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    if content:
-        lines += _fields(schema, content["schema"])
-    details = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+def _route(schema: Json, path: str, method: str, operation: Json) -> str:
+    first, *more = operation["description"].split("\n\n")
+    words = "".join(f"<p>{escape(text)}</p>" for text in more)
+    good, errors = _answers(operation)
     return (
-        f'<div style="margin-bottom:14px"><code><b>{method.upper()}</b> {escape(path)}</code>'
-        f'<div class="dim small">{escape(operation.get("description", ""))}</div>{details}</div>'
+        f'<details class="route" id="{escape(operation["operationId"])}"><summary>'
+        f"<code><b>{method.upper()}</b> {escape(path)}</code> <span>{escape(first)}</span>"
+        f"</summary>{words}"
+        f"{_table('Parameters', _parameters(schema, operation))}"
+        f"{_body(schema, operation)}"
+        f"<h4>Try with curl</h4><pre>{escape(curl_line(path, method, operation))}</pre>"
+        f"{good}{_table('Errors', errors)}</details>"
     )
 
 
-def _fields(schema: dict[str, Any], body: dict[str, Any]) -> list[str]:
-    resolved = _resolve(schema, body)
-    needed = resolved.get("required", [])
+def curl_line(path: str, method: str, operation: Json) -> str:
+    """Return a command that calls the route."""
+    words = ["curl"] if method == "get" else ["curl", "-X", method.upper()]
+    words += ['-H "Authorization: Bearer $RETRO_TOKEN"']
+    content = operation.get("requestBody", {}).get("content", {})
+    if JSON_TYPE in content:
+        body = json.dumps(content[JSON_TYPE].get("example", {}), ensure_ascii=False)
+        words += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(body)}"]
+    elif content:
+        words += ["-F files=@notes/a.txt", "-F paths=notes/a.txt"]
+    address = f"127.0.0.1:7860{path}".replace("{", "").replace("}", "")
+    return " ".join([*words, shlex.quote(address)])
+
+
+def _parameters(schema: Json, operation: Json) -> Rows:
     return [
-        f"{name}: {_type(schema, field)}{'' if name in needed else ' (optional)'}"
-        for name, field in resolved.get("properties", {}).items()
+        (
+            item["name"],
+            _type(schema, item["schema"]),
+            f"{item.get('description', '')} {_limits(item['schema'])}".strip(),
+        )
+        for item in operation.get("parameters", [])
     ]
 
 
-def _resolve(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+def _body(schema: Json, operation: Json) -> str:
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        body = _resolve(schema, content["schema"])
+        needed = body.get("required", [])
+        rows = [
+            (
+                name,
+                _type(schema, field),
+                ("" if name in needed else "Optional. ") + field.get("description", ""),
+            )
+            for name, field in body.get("properties", {}).items()
+        ]
+        about = " ".join(body.get("description", "").split())
+        note = f'<p class="dim">{escape(about)}</p>' if about else ""
+        return f"{note}{_table(f'Body: {kind}', rows)}"
+    return ""
+
+
+def _answers(operation: Json) -> tuple[str, Rows]:
+    shown, errors = "", []
+    for status, answer in operation["responses"].items():
+        if not status.startswith("2"):
+            errors.append((status, "", answer["description"]))
+            continue
+        shown += f"<h4>Answer {escape(status)}</h4><p>{escape(answer['description'])}</p>"
+        example = answer.get("content", {}).get(JSON_TYPE, {}).get("example")
+        if example is not None:
+            text = json.dumps(example, indent=2, ensure_ascii=False)
+            shown += f"<pre>{escape(text)}</pre>"
+    return shown, errors
+
+
+def _table(title: str, rows: Rows) -> str:
+    if not rows:
+        return ""
+    cells = "".join(
+        f"<tr><th scope=row><code>{escape(name)}</code></th><td>{escape(kind)}</td>"
+        f"<td>{escape(text)}</td></tr>"
+        for name, kind, text in rows
+    )
+    return f"<h4>{escape(title)}</h4><table>{cells}</table>"
+
+
+def _limits(value: Json) -> str:
+    parts = [f"{word} {value[name]}" for name, word in LIMITS.items() if name in value]
+    if value.get("default") is not None:
+        parts.append(f"{value['default']} if left out")
+    return f"({', '.join(parts)})" if parts else ""
+
+
+def _resolve(schema: Json, value: Json) -> Json:
     for option in (value, *value.get("anyOf", [])):
         if "$ref" in option:
             name = option["$ref"].rsplit("/", 1)[-1]
-            found: dict[str, Any] = schema["components"]["schemas"][name]
+            found: Json = schema["components"]["schemas"][name]
             return found
     return value
 
 
-def _type(schema: dict[str, Any], value: dict[str, Any]) -> str:
+def _type(schema: Json, value: Json) -> str:
     options = value.get("anyOf", [value])
     names = [str(_resolve(schema, item).get("type", "any")) for item in options]
     if "enum" in value:

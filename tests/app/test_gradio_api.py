@@ -24,7 +24,8 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PATIENCE_S = 30.0
 FUNCTIONS = {
     "/generate", "/generate_stream", "/branch", "/get_generation", "/search", "/list_runs",
-    "/list_corpora",
+    "/list_corpora", "/create_corpus", "/build_corpus", "/start_run", "/get_corpus", "/get_run",
+    "/get_job", "/wait_for_job",
 }  # fmt: skip
 
 
@@ -137,15 +138,60 @@ def test_a_corpus_can_be_searched(client: Client, trained: Trained) -> None:
         ("/get_generation", [7], "generation_id must be a text, got 7"),
         ("/search", ["nothing", "x"], "There is no corpus nothing"),
         ("/search", ["nothing", "x", "many"], "k must be a whole number, got 'many'"),
+        ("/create_corpus", [" "], "name must have 1 to 200 printable characters"),
+        ("/create_corpus", ["x", "no-such"], "sample must be one of 'python-docs'"),
+        ("/build_corpus", ["nothing"], "There is no corpus nothing"),
+        ("/start_run", ["x", "nothing"], "There is no corpus nothing"),
+        ("/start_run", ["x", "CORPUS", "huge"], "huge"),
+        ("/start_run", ["x", "CORPUS", None, "10"], "max_steps must be a whole number, got '10'"),
+        ("/get_corpus", ["nothing"], "There is no corpus nothing"),
+        ("/get_run", ["nothing"], "There is no run nothing"),
+        ("/get_job", ["nothing"], "There is no job nothing"),
+        ("/wait_for_job", ["nothing"], "There is no job nothing"),
+        ("/wait_for_job", ["nothing", 601], "timeout_s must be between 0 and 600, got 601"),
     ],
 )
 def test_an_error_reaches_the_client_as_its_sentence(
     client: Client, trained: Trained, name: str, arguments: list[Any], words: str
 ) -> None:
-    given = [trained.run_id if value == "RUN" else value for value in arguments]
+    known = {"RUN": trained.run_id, "CORPUS": trained.corpus_id}
+    given = [known.get(value, value) if isinstance(value, str) else value for value in arguments]
 
     with pytest.raises(AppError, match=words):
         client.predict(*given, api_name=name)
+
+
+def test_a_model_is_made_step_by_step(client: Client, services: Services) -> None:
+    corpus = client.predict("docs", api_name="/create_corpus")
+    job = client.predict(corpus["id"], api_name="/build_corpus")
+    run = client.predict("r", corpus["id"], "tiny", 7, api_name="/start_run")
+
+    assert client.predict(corpus["id"], api_name="/get_corpus")["state"] == "building"
+    assert client.predict(job["id"], 0, api_name="/wait_for_job")["state"] == "queued"
+    assert client.predict(run["id"], api_name="/get_run")["total_steps"] == 7
+    waiting = client.submit(job["id"], 30, api_name="/wait_for_job")
+    services.jobs.cancel(run["job_id"])
+    services.jobs.cancel(job["id"])
+    assert waiting.result()["state"] == "canceled"
+    assert client.predict(job["id"], api_name="/get_job")["state"] == "canceled"
+    services.runs.delete(run["id"])
+    services.corpora.delete(corpus["id"])
+
+
+def test_the_pages_are_wired_privately(url: str) -> None:
+    info = httpx.get(f"{url}/gradio_api/info", headers=HEADERS).json()
+    config = httpx.get(f"{url}/config", headers=HEADERS).json()
+
+    assert set(info["named_endpoints"]) == FUNCTIONS
+    assert info["unnamed_endpoints"] == {}
+    public = {
+        f"/{item['api_name']}"
+        for item in config["dependencies"]
+        if item["api_visibility"] == "public"
+    }
+    assert public == FUNCTIONS
+    for function in info["named_endpoints"].values():
+        assert function["description"]
 
 
 def test_a_client_that_goes_away_does_not_stop_the_text(

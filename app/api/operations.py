@@ -1,0 +1,199 @@
+"""What the OpenAPI description says of each REST route beside its signature and docstring."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.api import answers
+from app.api.answer_examples import CORPUS_ID, RUN_ID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """Adds to one operation."""
+
+    answer: type[answers.Answer] | None = None
+    """Shape of the answer, None where another one is described by the route."""
+    body: Any = None
+    """An example of the body."""
+    form: dict[str, Any] | None = None
+    """Properties of a multipart form, where that is the body."""
+    text: str = ""
+    """What a caller should know beyond the first line of the docstring."""
+
+
+TAGS = {
+    "system": "What the app runs on, how it was set up, and what its files take up.",
+    "corpora": "Text that is chunked, embedded and indexed, so that models can be trained on it "
+    "and retrieve from it.",
+    "jobs": "The queue: builds and training runs in processes of their own.",
+    "runs": "Training runs with their checkpoints and measured values.",
+    "generations": "Texts, and for each of their chunks the neighbors that it was written from.",
+}
+
+PARAMETERS = {
+    "corpus_id": "Id of the corpus.",
+    "chunk_id": "Id of the chunk, counted from 0.",
+    "run_id": "Id of the run.",
+    "job_id": "Id of the job.",
+    "generation_id": "Id of the text.",
+    "step": "Step of the checkpoint.",
+    "action": "What the run is to do.",
+    "limit": "At most so many.",
+    "offset": "So many are left out first.",
+    "lines": "At most so many lines, from the end.",
+    "state": "Only those in this state.",
+    "tag": "Only those with this tag.",
+    "name": "Name of the measured value; none gives all of them.",
+    "names": "Names of measured values, with commas between.",
+    "ids": "Ids of runs, with commas between.",
+    "since_step": "Only what was measured at this step or later.",
+    "max_points": "Most points per name; the rest is thinned on the server.",
+    "format": "json, markdown or html.",
+    "document": "Path of the document.",
+    "path": "Path of the document.",
+    "query": "Only those whose path has this text.",
+    "version": "Version of the corpus.",
+}
+UPLOAD_FORM: dict[str, Any] = {
+    "files": {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "The files, one part each.",
+    },
+    "paths": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "The relative path of each file, in the same order; the names of the files "
+        "where it is left out.",
+    },
+}
+
+OPERATIONS = {
+    "system": Operation(
+        answer=answers.System, text="Times are UTC seconds, sizes are bytes, ages are seconds."
+    ),
+    "system_presets": Operation(
+        answer=answers.Presets, text="Every field of a preset can be replaced when a run is made."
+    ),
+    "system_clean": Operation(body={"what": "logs"}),
+    "corpora_list": Operation(answer=answers.Corpora),
+    "corpora_create": Operation(
+        answer=answers.Corpus,
+        body={"name": "Notes", "settings": {"chunk_size": 64}},
+        text='The sample is called "python-docs". Add files, then build.',
+    ),
+    "corpora_get": Operation(
+        answer=answers.Corpus,
+        text="The state is empty, uploaded, building, ready or failed. With has_changes, "
+        "documents were added after the last build.",
+    ),
+    "corpora_delete": Operation(text="Refused while a run or an unfinished job needs it."),
+    "corpora_add_files": Operation(
+        answer=answers.UploadReport,
+        form=UPLOAD_FORM,
+        text="Zip files are unpacked. Every file is either accepted or skipped with a reason.",
+    ),
+    "corpora_build": Operation(
+        answer=answers.Job,
+        body={"settings": {"chunk_size": 64}},
+        text="Answers at once with the job; ask for /api/v1/jobs/{job_id} until it has ended. "
+        "What is finished already is not done again.",
+    ),
+    "corpora_copy": Operation(
+        answer=answers.Corpus, body={"name": "Notes for the first model", "run_id": RUN_ID}
+    ),
+    "corpora_build_and_train": Operation(answer=answers.Run),
+    "corpora_documents": Operation(
+        answer=answers.DocumentPage, text="In the order of their paths, page by page."
+    ),
+    "corpora_chunk": Operation(
+        answer=answers.CorpusChunk,
+        text="start and end are characters of the document; distances are squared L2, lower is "
+        "nearer.",
+    ),
+    "corpora_search": Operation(
+        answer=answers.Neighbors,
+        body={"text": "how to iterate over a sequence", "k": 3},
+        text="Distances are squared L2, lower is nearer.",
+    ),
+    "jobs_list": Operation(
+        answer=answers.Jobs,
+        text="States: queued, starting, running, succeeded, failed, canceled, timed_out, "
+        "interrupted, dead.",
+    ),
+    "jobs_get": Operation(
+        answer=answers.Job, text="done and total count the present stage; error says why it failed."
+    ),
+    "jobs_log": Operation(answer=answers.JobLog, text="Empty as long as nothing was written."),
+    "jobs_events": Operation(answer=answers.JobEvents),
+    "jobs_change": Operation(
+        answer=answers.Job, body={"priority": 5}, text="Only a job that waits can be changed."
+    ),
+    "jobs_run_next": Operation(answer=answers.Job, text="Only a job that waits can be moved."),
+    "jobs_cancel": Operation(
+        answer=answers.Job,
+        text="A training run writes a checkpoint first; a job that does not react is ended by "
+        "force after 30 seconds.",
+    ),
+    "jobs_retry": Operation(
+        answer=answers.Job,
+        text="Makes a new job that names this one as its parent and goes on from what is finished.",
+    ),
+    "runs_list": Operation(answer=answers.Runs),
+    "runs_create": Operation(
+        answer=answers.Run,
+        body={
+            "name": "First model",
+            "corpus_id": CORPUS_ID,
+            "preset": "tiny",
+            "training": {"max_steps": 2000, "batch_size": 16},
+        },
+        text="The presets are at /api/v1/presets; model and training replace their fields by name. "
+        "With after, it waits until that run has succeeded.",
+    ),
+    "runs_get": Operation(
+        answer=answers.Run,
+        text="States: queued, running, paused, succeeded, failed, canceled, interrupted, dead.",
+    ),
+    "runs_change": Operation(answer=answers.Run, body={"name": "Larger batches"}),
+    "runs_delete": Operation(text="Refused while it waits or trains. Texts it wrote are kept."),
+    "runs_write": Operation(answer=answers.Generation),
+    "runs_duplicate": Operation(answer=answers.Run, body={"training": {"learning_rate": 0.0003}}),
+    "runs_extend": Operation(answer=answers.Run, body={"max_steps": 4000}),
+    "runs_change_checkpoint": Operation(answer=answers.Run, body={"pinned": True}),
+    "runs_act": Operation(
+        answer=answers.Run,
+        text="Pausing and stopping write a checkpoint first; resuming goes on from the newest one.",
+    ),
+    "runs_metrics": Operation(
+        answer=answers.Points,
+        text="Names: train_loss, val_loss_on, val_loss_off, learning_rate, tokens_per_second and "
+        "others. At most max_points per name.",
+    ),
+    "generations_list": Operation(answer=answers.Generations),
+    "generations_create": Operation(
+        answer=answers.Generation,
+        body={
+            "run_id": RUN_ID,
+            "prompt": "The for statement",
+            "max_new_tokens": 128,
+            "temperature": 0.8,
+            "retrieval": "on",
+        },
+        text='With retrieval "both", one text is under "on" and one under "off", from the same '
+        "seed.",
+    ),
+    "generations_branch": Operation(
+        answer=answers.Generation, body={"chunk_index": 2, "exclude_chunks": [17]}
+    ),
+    "generations_go_on": Operation(answer=answers.Generation, body={"max_new_tokens": 64}),
+    "generations_stop": Operation(answer=answers.Generation),
+    "generations_get": Operation(
+        answer=answers.Generation,
+        text="States: running, succeeded, failed, canceled, interrupted. A chunk's neighbors are "
+        "those that conditioned it: they were retrieved with the chunk before. The first has none.",
+    ),
+    "generations_events": Operation(text="The text goes on when nobody reads its events."),
+    "generations_export": Operation(text="The answer is a file to be saved."),
+    "generations_delete": Operation(text="Refused while it is being written."),
+}
