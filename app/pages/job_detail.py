@@ -10,6 +10,8 @@ from app.services.services import Services
 from app.ui import Query, badge, callout, describe_job, facts, job_address, missing
 from jobs.errors import NotFoundError
 
+LOG_LINES = 200
+
 
 def render_chosen(services: Services, query: Query) -> str:
     """Return the job that the address names, if it names one."""
@@ -37,7 +39,7 @@ def render_job(services: Services, job: dict[str, Any]) -> str:
         "Priority": str(job["priority"]),
         "Works on": f'<a href="{job_address(job)}">open</a>',
     }
-    log = services.jobs.log(job["id"], 200)
+    log = services.jobs.log(job["id"], LOG_LINES)
     reason = outcome(job)
     note = callout(reason) if job["state"] in ("failed", "dead") and reason else ""
     if again := restart_note(job):
@@ -45,7 +47,10 @@ def render_job(services: Services, job: dict[str, Any]) -> str:
     download = ""
     if log:
         address = f"/api/v1/jobs/{escape(job['id'])}/log.txt"
-        download = f'<a class="push" href="{address}" download>Download the whole log</a>'
+        download = (
+            f'<span class="dim small">the last {LOG_LINES} lines, newest below</span>'
+            f'<a class="push small" href="{address}" download>Download the whole log</a>'
+        )
     shown = (
         f'<pre class="log" tabindex="0" aria-label="Log">{escape(log) or "No output yet."}</pre>'
     )
@@ -54,8 +59,7 @@ def render_job(services: Services, job: dict[str, Any]) -> str:
         f'{job["number"]}</h2><span class="push">{buttons(services, job)}</span></div>'
         f"{note}{facts(values)}{_bar(services, job)}"
         f"{_events(services, job)}"
-        f'<div class="head log-head"><h3>Log</h3><span class="dim small">its last 200 lines, '
-        f"newest below</span>{download}</div>{shown}</section>"
+        f'<div class="head log-head"><h3>Log</h3>{download}</div>{shown}</section>'
     )
 
 

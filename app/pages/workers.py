@@ -33,7 +33,7 @@ def _worker_row(worker: dict[str, Any]) -> str:
     return (
         f'<tr><td>{escape(worker["host"])}<div class="dim small num">process {worker["pid"]}'
         f'</div>{other}</td><td>{state}</td><td class="wide">{slots}</td>'
-        f'<td class="num dim">reported {duration(worker["heartbeat_age"])} ago</td></tr>'
+        f'<td class="num dim wide">reported {duration(worker["heartbeat_age"])} ago</td></tr>'
     )
 
 
