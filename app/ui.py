@@ -129,7 +129,7 @@ def render_header(services: Services, title: str, path: str) -> str:
         for name, address in PAGES
     )
     return (
-        f'<a class="skip" href="#page">Skip to the content</a>'
+        f'<a class="skip" href="{path}#page">Skip to the content</a>'
         f'<header class="topbar" data-title="{escape(title)}">'
         f'<a class="brand" href="/">RETRO</a><nav aria-label="Pages">{links}</nav>'
         f'<div class="strip" id="strip" role="group" aria-label="State of the app">'

@@ -137,6 +137,15 @@
     if (LEAVING.includes(event.key) && event.target.matches?.("input[role=combobox]")) event.stopPropagation();
   }, true);
 
+  /* Not by its address: that would lose what the page's own address says. */
+  document.addEventListener("click", (event) => {
+    if (!event.target.matches?.("a.skip")) return;
+    event.preventDefault();
+    const page = find("#page");
+    page.tabIndex = -1;
+    page.focus();
+  });
+
   /* Light or dark, see theme.js. */
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("input[data-theme]")) window.retroTheme.choose(event.target.value);

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,25 +51,48 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environ = {
-        **os.environ,
-        "RETRO_HOME": str(tmp_path / "home"),
-        "RETRO_PORT": str(port),
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_OFFLINE": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env=environ, start_new_session=True
-    )
+    with serving(tmp_path / "home") as made:
+        yield made
+
+
+@contextmanager
+def serving(home: Path, **environ: str) -> Iterator[Server]:
+    """Run the app with a home folder until the block ends."""
+    made = Server(f"http://127.0.0.1:{free_port()}", home)
+    process = start_app(made, **environ)
     try:
-        made = Server(f"http://127.0.0.1:{port}", tmp_path / "home")
-        wait_for_server(made, process)
         yield made
     finally:
-        stop(process, tmp_path / "home")
+        stop(process, home)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start_app(server: Server, **environ: str) -> subprocess.Popen[bytes]:
+    """Start the app where ``server`` says, and return when it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "RETRO_HOME": str(server.home),
+            "RETRO_PORT": server.address.rpartition(":")[2],
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_OFFLINE": "1",
+            **environ,
+        },
+        start_new_session=True,
+    )
+    try:
+        wait_for_server(server, process)
+    except BaseException:
+        stop(process, server.home)
+        raise
+    return process
 
 
 def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
@@ -118,6 +142,13 @@ def problems() -> list[str]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server, problems: list[str]) -> Iterator[Page]:
+    with opened(browser, server, problems) as page:
+        yield page
+
+
+@contextmanager
+def opened(browser: Browser, server: Server, problems: list[str]) -> Iterator[Page]:
+    """Open a browser of its own, as another person has one, and note what goes wrong in it."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
     page = context.new_page()
     page.set_default_timeout(30_000)
@@ -139,5 +170,7 @@ def page(browser: Browser, server: Server, problems: list[str]) -> Iterator[Page
             else None
         ),
     )
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()

@@ -28,11 +28,11 @@ def picture(page: Page, name: str) -> None:
     cut_off = page.evaluate(CUT_OFF)
     page.screenshot(path=ARTIFACTS / f"{name}-phone.png", full_page=True)
     page.set_viewport_size(DESK)  # type: ignore[arg-type]  # playwright's own TypedDict
-    page.evaluate("document.body.classList.add('dark')")
+    page.emulate_media(color_scheme="dark")
     # Colors change over a moment.
     page.wait_for_timeout(600)
     page.screenshot(path=ARTIFACTS / f"{name}-dark.png", full_page=True)
-    page.evaluate("document.body.classList.remove('dark')")
+    page.emulate_media(color_scheme="light")
     assert width <= PHONE["width"], f"{name} is {width} pixels wide on a phone"
     assert cut_off == [], f"{name} cuts off what could be pressed on a phone"
     assert page.evaluate(UNLABELLED) == [], f"{name} has fields without a label"
