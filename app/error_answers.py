@@ -14,6 +14,8 @@ from jobs.errors import JobError
 from jobs.redaction import redact
 from retro.errors import RetroError
 
+MOST_CHARACTERS = 1_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -21,7 +23,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer every error as ``{"detail": "<sentence>"}``, never with a stack trace."""
 
     async def for_people(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": redact(str(error))}, status_of(error))
+        return JSONResponse({"detail": shorten(redact(str(error)))}, status_of(error))
 
     async def invalid(_request: Request, error: Exception) -> JSONResponse:
         problems = error.errors() if isinstance(error, RequestValidationError) else []
@@ -51,6 +53,11 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, fault)
+
+
+def shorten(detail: str) -> str:
+    """Return a sentence that does not repeat thousands of characters that were sent."""
+    return detail if len(detail) <= MOST_CHARACTERS else f"{detail[: MOST_CHARACTERS - 3]}..."
 
 
 def describe_problems(problems: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.error_answers import describe_problems
+from app.error_answers import describe_problems, shorten
 from app.mcp_tools import Tool, choose_tools
 from app.services.services import Services
 from jobs.errors import JobError
@@ -104,7 +104,7 @@ class McpServer:
             problems = [{**item, "loc": ("arguments", *item["loc"])} for item in error.errors()]
             raise ToolError(describe_problems(problems)) from None
         except (RetroError, JobError) as error:
-            raise ToolError(redact(str(error))) from None
+            raise ToolError(shorten(redact(str(error)))) from None
         except Exception:
             logger.exception("tool %s failed", name[:80])
             raise ToolError(FAULT) from None

@@ -81,9 +81,9 @@ def complete(schema: Json) -> Json:
     }
     # The second, empty choice: a server on loopback may have no token.
     schema["security"] = [{SCHEME: []}, {}]
-    for path, methods in schema["paths"].items():
+    for methods in schema["paths"].values():
         for method, operation in methods.items():
-            _complete_operation(schema, path, method, operation)
+            _complete_operation(schema, method, operation)
     return schema
 
 
@@ -97,7 +97,7 @@ def _answer_schemas() -> Json:
     return found
 
 
-def _complete_operation(schema: Json, path: str, method: str, operation: Json) -> None:
+def _complete_operation(schema: Json, method: str, operation: Json) -> None:
     made = OPERATIONS.get(operation["operationId"], Operation())
     _add_words(operation, made)
     for parameter in operation.get("parameters", []):
@@ -112,7 +112,7 @@ def _complete_operation(schema: Json, path: str, method: str, operation: Json) -
     operation["responses"].pop("422", None)
     for status, answer in operation["responses"].items():
         _add_answer(schema, answer, made.answer if status.startswith("2") else None)
-    for status in _possible_errors(path, method, operation):
+    for status in _possible_errors(method, operation):
         operation["responses"][str(status)] = _error(status)
 
 
@@ -141,14 +141,14 @@ def _add_answer(schema: Json, answer: Json, model: type[Answer] | None) -> None:
         described["example"] = example_of(schema, described.get("schema", {}))
 
 
-def _possible_errors(path: str, method: str, operation: Json) -> list[int]:
+def _possible_errors(method: str, operation: Json) -> list[int]:
     has_body = method in ("post", "patch", "put")
     has_input = has_body or bool(operation.get("parameters"))
     chosen = {
         400: has_body,
         401: True,
         403: True,
-        404: "{" in path or has_body,
+        404: has_input,
         409: True,
         413: has_body,
         422: has_input,
