@@ -158,7 +158,7 @@ class CorpusDocuments(CorpusReader):
         self, corpus_id: str, path: str, page: int | None, start: int | None
     ) -> dict[str, Any]:
         text = read_stored(self._home.corpus_dir(corpus_id), path)
-        wanted = page or (start or 0) // CHARACTERS_PER_PAGE + 1
+        wanted = (start or 0) // CHARACTERS_PER_PAGE + 1 if page is None else page
         number, last = _check_page(wanted, len(text), CHARACTERS_PER_PAGE, path)
         first = (number - 1) * CHARACTERS_PER_PAGE
         return {
@@ -226,7 +226,7 @@ def _chunk_page(
     elif start is not None:
         ends = database.spans_C2[ids.start : ids.stop, 1]
         index = min(int(np.searchsorted(ends, start, side="right")), len(ids) - 1)
-    wanted = page or index // CHUNKS_PER_PAGE + 1
+    wanted = index // CHUNKS_PER_PAGE + 1 if page is None else page
     number, last = _check_page(wanted, len(ids), CHUNKS_PER_PAGE, path)
     chosen = ids[(number - 1) * CHUNKS_PER_PAGE : number * CHUNKS_PER_PAGE]
     spans = database.spans_C2[chosen.start : chosen.stop].tolist()
