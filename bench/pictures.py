@@ -42,6 +42,8 @@ def main() -> None:
         with serving(home) as server:
             if not get(server, "/runs")["runs"]:
                 fill(server, arguments.folder, arguments.documents, arguments.steps)
+            if not get(server, "/generations")["generations"]:
+                write_texts(server)
             take_all(server)
 
 
@@ -55,7 +57,7 @@ def post(server: Server, path: str, **options: Any) -> Any:
 
 
 def fill(server: Server, folder: Path, num_documents: int, num_steps: int) -> None:
-    """Build a corpus, train on it, and write a text with each side of retrieval."""
+    """Build a corpus and train two models on it."""
     corpus = post(server, "/corpora", json={"name": "World Factbook 1990"})["id"]
     paths = sorted(folder.glob("*.txt"))[:num_documents]
     files = [("files", (path.name, path.read_bytes())) for path in paths]
@@ -68,9 +70,14 @@ def fill(server: Server, folder: Path, num_documents: int, num_steps: int) -> No
         body = {"name": name, "corpus_id": corpus, "preset": "tiny", "training": training}
         runs.append(post(server, "/runs", json=body)["id"])
     for run in runs:
-        wait_until(server, f"/runs/{run}", {"succeeded", "finished"})
+        wait_until(server, f"/runs/{run}", {"succeeded", "canceled"})
+
+
+def write_texts(server: Server) -> None:
+    """Write a text with retrieval on and off, then the one that is shown."""
+    run = get(server, "/runs")["runs"][-1]["id"]
     for retrieval in ("both", "on"):
-        body = {"run_id": runs[0], "prompt": PROMPT, "retrieval": retrieval}
+        body = {"run_id": run, "prompt": PROMPT, "retrieval": retrieval}
         text = post(server, "/generations", json={**body, "max_new_tokens": 192, "top_p": 0.9})
         wait_until(server, f"/generations/{text['id']}", {"succeeded"})
 

@@ -30,7 +30,7 @@ ARGUMENTS = [
     "--no-first-run",
     "--no-default-browser-check",
 ]
-START_S = 60.0
+START_S = 120.0
 NOISE = ("AbortError", "Connection errored out", "BodyStreamBuffer was aborted")
 """What Gradio's client logs when a page is left."""
 

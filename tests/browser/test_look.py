@@ -31,6 +31,14 @@ PAGES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """A page that waits for a large part of Gradio for the first time takes its time."""
+    expect.set_options(timeout=30_000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 @pytest.fixture(scope="module")
 def ids() -> dict[str, str]:
     """Ids of what is shown; filled by the server."""
@@ -63,7 +71,7 @@ def write(server: Server, run_id: str) -> str:
 def open_page(page: Page, server: Server, ids: dict[str, str], name: str) -> None:
     address, selector = PAGES[name]
     page.goto(server.address + address.format(**ids))
-    expect(page.locator(selector).first).to_be_visible(timeout=30_000)
+    expect(page.locator(selector).first).to_be_visible()
 
 
 def findings(page: Page, name: str) -> list[str]:

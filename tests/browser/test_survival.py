@@ -32,6 +32,14 @@ TRAINING = {
 }
 
 
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """The device is at work all the time."""
+    expect.set_options(timeout=30_000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("survival") / "home") as made:
@@ -110,7 +118,7 @@ def test_work_goes_on_whatever_happens(
 def reloaded_while_building(page: Page, server: Server, corpus_id: str) -> None:
     job_id = call(server, "POST", f"/corpora/{corpus_id}/build", json={}).json()["id"]
     page.goto(f"{server.address}/jobs?job={job_id}")
-    expect(page.locator("#job .state")).to_be_visible()
+    expect(page.locator("#job .state").first).to_be_visible()
     page.reload()
     expect(page.locator("#job h2")).to_contain_text("build")
     jobs = server.get("/jobs")["jobs"]
