@@ -149,8 +149,8 @@ def _names(session: Session, run_id: str) -> list[str]:
     """Return the names that were measured, without reading every value."""
     names: list[str] = []
     while True:
-        query = select(func.min(Metric.name)).where(
-            Metric.run_id == run_id, Metric.name > (names[-1] if names else "")
+        query = select(func.min(VALUES.c.name)).where(
+            VALUES.c.run_id == run_id, VALUES.c.name > (names[-1] if names else "")
         )
         following = session.scalar(query)
         if following is None:

@@ -40,10 +40,9 @@ def render_results(services: Services, text: str) -> str:
             "press Compare."
         )
     try:
-        answer = services.comparison.compare(ids)
+        runs = services.comparison.results(ids)
     except MissingError as error:
         return head + empty(escape(error))
-    runs = answer["runs"]
     stamp = render_stamp([{**run, "job_id": run["id"]} for run in runs])
     return f"{head}{stamp}{_results_table(runs)}"
 
@@ -114,10 +113,10 @@ def render_settings(services: Services, text: str) -> str:
     if len(ids) < 2:
         return ""
     try:
-        answer = services.comparison.compare(ids)
+        runs = [{"id": run_id, "name": services.runs.name_of(run_id) or run_id} for run_id in ids]
+        settings = services.comparison.settings(ids)
     except MissingError:
         return ""
-    runs, settings = answer["runs"], answer["settings"]
     differing = [entry for entry in settings if entry["differs"]]
     shown = _table("Settings that differ", runs, _setting_rows(differing))
     if not differing:

@@ -27,12 +27,19 @@ class ComparisonService:
             ConfigError: There are none or too many.
             MissingError: There is no such run.
         """
-        rows = self._curves.rows(run_ids)
         return {
-            "runs": [self._results(row) for row in rows],
-            "settings": _settings(rows),
-            "metrics": self._curves.measured([row.id for row in rows]),
+            "runs": self.results(run_ids),
+            "settings": self.settings(run_ids),
+            "metrics": self._curves.measured(run_ids),
         }
+
+    def results(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what came of each run; see ``compare``."""
+        return [self._results(row) for row in self._curves.rows(run_ids)]
+
+    def settings(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return one entry per setting with its value in each run; see ``compare``."""
+        return _settings(self._curves.rows(run_ids))
 
     def _results(self, row: RunRow) -> dict[str, Any]:
         newest = self._store.newest_metrics(

@@ -80,6 +80,9 @@
 
   function show() {
     const nothing = { steps: [], values: [] };
+    const none = ![...page.runs.values()].some((run) => Object.keys(run.curves).length);
+    page.empty.hidden = !none;
+    page.area.hidden = none;
     for (const plot of plotsOf()) {
       const { about } = plot;
       plot.setLines(page.compare
@@ -89,9 +92,6 @@
         })
         : about.curves.map(({ name, label, color }) => ({ key: name, label, color, ...(page.runs.get(page.ids[0])?.curves[name] ?? nothing) })));
     }
-    const none = ![...page.runs.values()].some((run) => Object.keys(run.curves).length);
-    page.empty.hidden = !none;
-    page.area.hidden = none;
   }
 
   const lastStep = (run) => Math.max(0, ...Object.values(run.curves).map((curve) => curve.steps.at(-1) ?? 0));

@@ -1,0 +1,197 @@
+"""Estimates of runs, where they come from, and the form that shows them."""
+
+import socket
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import update
+
+from app.pages.new_run import _estimate, fill_form
+from app.pages.run_fields import FIELDS, read_model, read_training, write_model
+from app.services import estimates
+from app.services.services import Services
+from jobs.models import Job
+from retro.config import TrainingConfig
+from retro.errors import ConfigError
+from tests.app.test_run_curves import measure
+from tests.browser.run_rows import add_corpus, add_run
+
+
+@pytest.fixture
+def corpus_id(services: Services) -> str:
+    return add_corpus(services.store)
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    device = {"kind": "cpu", "name": "CPU, 2 threads", "memory_bytes": 16_000_000_000}
+    monkeypatch.setattr(estimates, "list_devices", lambda: [device])
+    return device
+
+
+def estimate(client: TestClient, corpus_id: str, **body: Any) -> Any:
+    return client.post("/api/v1/runs/estimate", json={"corpus_id": corpus_id, **body})
+
+
+def add_measured(services: Services, corpus_id: str, speed: float, *, host: str = "") -> str:
+    """Add a run that measured a speed on a host, this one if none is named."""
+    run_id = add_run(services.store, corpus_id, f"at {speed}", step=10)
+    job = services.store.submit("train", run_id=run_id, settings={})
+    measure(services, run_id, "tokens_per_second", {5: speed, 10: speed})
+    with services.store.write() as session:
+        where = {"worker": host or socket.gethostname(), "slot": "cpu"}
+        session.execute(update(Job).where(Job.id == job.id).values(**where))
+    return run_id
+
+
+def test_without_any_run_the_figure_is_rough_and_said_to_be(
+    client: TestClient, services: Services, corpus_id: str
+) -> None:
+    add_measured(services, corpus_id, 1000.0, host="elsewhere")
+
+    found = estimate(client, corpus_id).json()
+
+    assert found["basis"]["kind"] == "rough"
+    assert "20 GFLOP/s for each CPU thread" in found["basis"]["text"]
+    assert found["seconds"] > 0
+    assert services.runs.list_runs()[0]["name"] == "at 1000.0"
+
+
+def test_a_run_as_before_takes_the_time_that_was_measured(
+    client: TestClient, services: Services, corpus_id: str
+) -> None:
+    add_measured(services, corpus_id, 1000.0)
+
+    found = estimate(client, corpus_id, training={"max_steps": 500}).json()
+
+    assert found["basis"]["kind"] == "measured"
+    assert "'at 1000.0'" in found["basis"]["text"]
+    assert found["tokens_per_second"] == pytest.approx(1000)
+    assert found["seconds"] == pytest.approx(500 * 4 * 256 / 1000)
+
+
+def test_the_time_follows_the_settings(
+    client: TestClient, services: Services, corpus_id: str
+) -> None:
+    add_measured(services, corpus_id, 1000.0)
+    base = estimate(client, corpus_id).json()
+
+    twice = estimate(client, corpus_id, training={"accumulation": 2}).json()
+    again = estimate(client, corpus_id, training={"gradient_checkpointing": True}).json()
+    small = estimate(client, corpus_id, preset="small").json()
+
+    assert twice["seconds"] == pytest.approx(2 * base["seconds"])
+    assert twice["needed_bytes"] == base["needed_bytes"]
+    assert again["seconds"] == pytest.approx(4 / 3 * base["seconds"])
+    assert again["needed_bytes"] == again["memory_checkpointed"]["total"] < base["needed_bytes"]
+    assert small["tokens_per_second"] < base["tokens_per_second"]
+    assert small["parameters"] > base["parameters"]
+
+
+def test_what_does_not_fit_the_device_is_told(
+    client: TestClient, services: Services, corpus_id: str, device: dict[str, Any]
+) -> None:
+    assert estimate(client, corpus_id).json()["fits"] is True
+    assert estimate(client, corpus_id, preset="retro-7.5b").json()["fits"] is False
+    shown = _estimate(services, corpus_id, "retro-7.5b", "", [None] * len(FIELDS))
+    assert "more than this device has (16 GB)" in shown
+
+    device["memory_bytes"] = None
+
+    assert estimate(client, corpus_id, preset="retro-7.5b").json()["fits"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("NVIDIA H100 80GB", "25% of the GPU's peak"), ("Odd card", "40 TFLOP/s")]
+)
+def test_a_gpu_has_a_rough_figure_of_its_own(
+    client: TestClient, corpus_id: str, device: dict[str, Any], name: str, words: str
+) -> None:
+    slow = estimate(client, corpus_id).json()
+    device.update(kind="cuda", name=name)
+
+    found = estimate(client, corpus_id).json()
+
+    assert words in found["basis"]["text"]
+    assert found["seconds"] < slow["seconds"] / 10
+    assert found["memory"]["activations"] < slow["memory"]["activations"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"training": {"batch_size": 0}}, 422, "batch_size must be a whole number"),
+        ({"training": {"batchsize": 1}}, 422, "Did you mean 'batch_size'"),
+        ({"preset": "huge"}, 422, "preset must be one of"),
+        ({"corpus_id": "nothing"}, 404, "There is no corpus nothing"),
+        ({"model": [1]}, 422, "model"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(
+    client: TestClient, corpus_id: str, body: dict[str, Any], status: int, words: str
+) -> None:
+    answer = estimate(client, **{"corpus_id": corpus_id, **body})
+
+    assert (answer.status_code, words in answer.json()["detail"]) == (status, True), answer.text
+
+
+def test_the_form_has_every_setting_of_the_training() -> None:
+    assert sorted(FIELDS) == sorted(TrainingConfig.__dataclass_fields__)
+
+
+def test_only_what_was_changed_is_kept_from_the_form() -> None:
+    defaults = {name: getattr(TrainingConfig(), name) for name in FIELDS}
+    values = {**defaults, "batch_size": 3, "packing": False, "seed": None, "precision": "float32"}
+
+    changed = read_training([values[name] for name in FIELDS], defaults)
+
+    assert changed == {"batch_size": 3, "packing": False, "precision": "float32"}
+
+
+def test_model_settings_are_lines_and_come_back_as_they_were() -> None:
+    model = {"dec_depth": 6, "dec_cross_attn_layers": [2, 4], "use_deepnet": True}
+
+    assert read_model(write_model(model)) == model
+    assert read_model("\n dec_dim = 64 \n\n") == {"dec_dim": 64}
+    with pytest.raises(ConfigError, match="NAME=VALUE, got 'dec_dim 64'"):
+        read_model("dec_dim 64")
+
+
+def test_a_duplicate_fills_the_form_with_the_settings_of_its_run(
+    services: Services, corpus_id: str
+) -> None:
+    run_id = add_run(services.store, corpus_id, "first", step=10, seed=7, packing=False)
+
+    box, _, preset, name, model, _, parent, shown, *values = fill_form(
+        services, {"duplicate": run_id}
+    )
+    filled = dict(zip(FIELDS, values, strict=True))
+
+    assert (box["visible"], preset["value"], name, model) == (True, "tiny", "first (2)", "")
+    assert (parent, filled["seed"], filled["packing"], filled["max_steps"]) == (
+        run_id, 7, False, 600,
+    )  # fmt: skip
+    assert "Parameters" in shown
+
+
+@pytest.mark.parametrize("query", [{"run": "x"}, {"compare": "a,b"}, {"duplicate": "nothing"}])
+def test_the_form_is_on_the_list_only(
+    services: Services, corpus_id: str, query: dict[str, str]
+) -> None:
+    assert fill_form(services, {})[0]["visible"] is True
+    assert fill_form(services, query)[0]["visible"] is False
+    assert len(fill_form(services, query)) == 8 + len(FIELDS)
+    assert corpus_id
+
+
+def test_a_wrong_value_is_told_in_the_form_while_typing(services: Services, corpus_id: str) -> None:
+    values: list[Any] = [None] * len(FIELDS)
+    values[FIELDS.index("batch_size")] = -1
+
+    wrong = _estimate(services, corpus_id, "tiny", "", values)
+    hostile = _estimate(services, corpus_id, "tiny", "<b>=1", [None] * len(FIELDS))
+
+    assert "batch_size must be a whole number between 1 and 65536, got -1." in wrong
+    assert "&lt;b&gt;" in hostile
+    assert "<b>" not in hostile
