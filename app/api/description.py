@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from app.api.answers import Answer, Problem
-from app.api.operations import OPERATIONS, PARAMETERS, TAGS, Operation
+from app.api.operations import FIELDS, OPERATIONS, PARAMETERS, TAGS, Operation
 
 Json = dict[str, Any]
 
@@ -71,6 +71,10 @@ def complete(schema: Json) -> Json:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for body in schemas.values():
+        for name, field in body.get("properties", {}).items():
+            if name in FIELDS:
+                field.setdefault("description", FIELDS[name])
     schemas.update(_answer_schemas())
     components["securitySchemes"] = {
         SCHEME: {

@@ -22,9 +22,10 @@ body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}#page{{max-width
 pre{{overflow:auto;font:12.5px/1.5 var(--r-mono);white-space:pre-wrap;overflow-wrap:anywhere}}
 .route{{border-top:1px solid var(--r-line);padding:7px 0}}.route summary code{{color:var(--r-ink);
 overflow-wrap:anywhere}}.route p{{margin:6px 0}}h4{{margin:12px 0 4px;font-size:13px}}
-.route table{{border-collapse:collapse;width:100%;font-size:13.5px}}
-.route th,.route td{{text-align:left;vertical-align:top;padding:2px 12px 2px 0;font-weight:400;
-overflow-wrap:anywhere}}</style></head>
+.route table{{display:block;overflow-x:auto;border-collapse:collapse;font-size:13.5px}}
+.route th{{white-space:nowrap}}
+.route th,.route td{{text-align:left;vertical-align:top;padding:2px 12px 2px 0;font-weight:400}}
+</style></head>
 <body><header class="topbar"><a class="brand" href="/">RETRO</a><span class="dim">REST API</span>
 </header><main id="page"><h1>REST API</h1>
 <p class="dim">JSON in and out. Errors are <code>{{"detail": "..."}}</code>. With an access token
@@ -136,7 +137,8 @@ def _table(title: str, rows: Rows) -> str:
     if not rows:
         return ""
     cells = "".join(
-        f"<tr><th scope=row><code>{escape(name)}</code></th><td>{escape(kind)}</td>"
+        f"<tr><th scope=row><code>{escape(name)}</code></th>"
+        f"{f'<td>{escape(kind)}</td>' if kind else ''}"
         f"<td>{escape(text)}</td></tr>"
         for name, kind, text in rows
     )

@@ -84,6 +84,28 @@ def test_bodies_and_answers_have_examples_that_fit(schema: Any) -> None:
                 assert not errors, f"{method} {path}: {errors}"
 
 
+def test_the_fields_of_bodies_say_what_they_are(schema: Any) -> None:
+    bodies = [
+        item["schema"]
+        for _, _, operation in operations(schema)
+        for item in operation.get("requestBody", {}).get("content", {}).values()
+    ]
+    names = {
+        option["$ref"].rsplit("/", 1)[-1]
+        for body in bodies
+        for option in (body, *body.get("anyOf", []))
+        if "$ref" in option
+    }
+    fields = {
+        f"{name}.{field}": value
+        for name in names
+        for field, value in schema["components"]["schemas"][name]["properties"].items()
+    }
+
+    assert len(fields) > 40
+    assert [name for name, value in fields.items() if not value.get("description")] == []
+
+
 def test_every_operation_names_its_errors_and_the_token(schema: Any) -> None:
     assert schema["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     assert {"token": []} in schema["security"]

@@ -36,8 +36,19 @@ def test_loopback_needs_none(host: str) -> None:
         ("RETRO_PORT", "http"),
         ("RETRO_PORT", "70000"),
         ("RETRO_TOKEN", "short"),
+        ("RETRO_MCP", "on"),
+        ("RETRO_MCP", "READ"),
+        ("RETRO_MCP", "read,write"),
     ],
 )
 def test_wrong_values_are_named(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         read_settings({name: value})
+
+
+def test_mcp_is_off_unless_it_is_switched_on() -> None:
+    assert read_settings({}).mcp == "off"
+    assert read_settings({"RETRO_MCP": ""}).mcp == "off"
+    assert read_settings({"RETRO_MCP": "read"}).mcp == "read"
+    with pytest.raises(ConfigError, match="RETRO_MCP must be one of off, read, write, got 'all'"):
+        read_settings({"RETRO_MCP": "all"})
