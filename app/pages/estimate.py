@@ -10,6 +10,8 @@ from app.ui import facts
 from jobs.errors import JobError
 from retro.errors import RetroError
 
+YEAR_S = 365 * 86_400
+
 
 def render_estimate(
     services: Services,
@@ -45,7 +47,7 @@ def render_estimate(
         "Memory": f'<span id="estimate-memory">{_gigabytes(answer["needed_bytes"])}</span>'
         f'<div class="dim small">{_gigabytes(other["total"])} {checkpointing} gradient '
         "checkpointing</div>",
-        "Time": f'<span id="estimate-time">about {duration(answer["seconds"])}</span>'
+        "Time": f'<span id="estimate-time">about {_time(answer["seconds"])}</span>'
         f'<div class="dim small">{answer["tokens_per_second"]:,.0f} tokens per second</div>',
         "Checkpoints": f"{size(answer['checkpoint_bytes'])} on the disk",
     }
@@ -87,7 +89,7 @@ def _presets(services: Services, corpus_id: str, chosen: str) -> str:
             f'<td class="num">{parameters(item["parameters"])}</td>'
             f'<td class="num">{_gigabytes(item["needed_bytes"])}{more}</td>'
             f'<td class="num">{_gigabytes(item["memory_checkpointed"]["total"])}</td>'
-            f'<td class="num">{duration(item["seconds"])}</td></tr>'
+            f'<td class="num">{_time(item["seconds"])}</td></tr>'
         )
     return (
         '<details id="preset-table"><summary>All presets on this corpus</summary>'
@@ -95,6 +97,11 @@ def _presets(services: Services, corpus_id: str, chosen: str) -> str:
         "<th>Parameters</th><th>Memory</th><th>With checkpointing</th><th>Time</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>"
     )
+
+
+def _time(seconds: float) -> str:
+    years = seconds / YEAR_S
+    return f"{years:,.0f} years" if years > 2 else duration(seconds)
 
 
 def _gigabytes(num_bytes: int) -> str:

@@ -17,19 +17,19 @@ BASIC = {
 }
 ADVANCED = {
     "num_neighbors": "Neighbors",
-    "accumulation": "Accumulation",
+    "accumulation": "Batches per step",
     "warmup_steps": "Warm-up steps",
-    "final_learning_rate_fraction": "Final learning rate, share",
+    "final_learning_rate_fraction": "Final learning rate (share)",
     "weight_decay": "Weight decay",
     "gradient_clip": "Largest gradient norm",
     "beta1": "AdamW beta 1",
     "beta2": "AdamW beta 2",
-    "eval_every": "Measure every",
+    "eval_every": "Measure every (steps)",
     "eval_sequences": "Sequences measured",
-    "checkpoint_every": "Checkpoint every",
+    "checkpoint_every": "Checkpoint every (steps)",
     "keep_checkpoints": "Checkpoints kept",
-    "log_every": "Report every",
-    "plateau_evaluations": "Plateau after",
+    "log_every": "Report every (steps)",
+    "plateau_evaluations": "Plateau after (measures)",
     "num_workers": "Batch processes",
     "seed": "Seed",
 }
@@ -37,14 +37,6 @@ FLAGS = {
     "gradient_checkpointing": ("Gradient checkpointing", "less memory, a third more time"),
     "packing": ("Packing", "several short texts in one row"),
     "compile": ("Compile", "torch.compile; needs a C++ compiler"),
-}
-INFO = {
-    "accumulation": "batches per step",
-    "eval_every": "steps",
-    "checkpoint_every": "steps",
-    "log_every": "steps",
-    "plateau_evaluations": "measurements; 0 is never",
-    "num_workers": "0 prepares between steps",
 }
 PRECISION = "precision"
 FIELDS = (*BASIC, *ADVANCED, PRECISION, *FLAGS)
@@ -60,7 +52,7 @@ def basic_fields() -> list[Any]:
 def advanced_fields() -> list[Any]:
     """Add the others, in the order of ``FIELDS``."""
     fields = _numbers(ADVANCED)
-    with gr.Row():
+    with gr.Row(elem_id="run-choices"):
         fields.append(
             gr.Dropdown(
                 [item.value for item in Precision], label="Precision",
@@ -81,7 +73,7 @@ def _numbers(names: Mapping[str, str]) -> list[Any]:
     for first in range(0, len(rows), PER_ROW):
         with gr.Row():
             fields += [
-                gr.Number(label=label, info=INFO.get(name), elem_id=f"run-{name}", min_width=120)
+                gr.Number(label=label, elem_id=f"run-{name}", min_width=120)
                 for name, label in rows[first : first + PER_ROW]
             ]
     return fields

@@ -16,6 +16,7 @@ class ComparisonService:
     def __init__(self, store: Store, curves: CurveService) -> None:
         self._store = store
         self._curves = curves
+        self._newest: tuple[list[RunRow], list[dict[str, Any]]] = ([], [])
 
     def compare(self, run_ids: Sequence[str]) -> dict[str, Any]:
         """Return results and settings of some runs.
@@ -35,7 +36,13 @@ class ComparisonService:
 
     def results(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return what came of each run; see ``compare``."""
-        return [self._results(row) for row in self._curves.rows(run_ids)]
+        rows = self._curves.rows(run_ids)
+        known, found = self._newest
+        # A page asks again every moment, and most of the time nothing has changed.
+        if rows != known:
+            found = [self._results(row) for row in rows]
+            self._newest = (rows, found)
+        return found
 
     def settings(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return one entry per setting with its value in each run; see ``compare``."""
