@@ -18,7 +18,7 @@ PEER = {
     f"peer-{name}": f"bench.peer.{name}"
     for name in ("training", "memory", "encoding", "generation")
 }
-LONG = {name: f"bench.{name}" for name in ("retrieval", "build", "curves", "gpu")}
+LONG = {name: f"bench.{name}" for name in ("retrieval", "build", "growth", "curves", "gpu")}
 BENCHMARKS = {**OWN, **PEER, **LONG}
 GROUPS = {"peer": tuple(PEER)}
 
