@@ -178,6 +178,7 @@
     if (!stored || place.dataset.shown === stored) return;
     place.dataset.shown = stored;
     const report = JSON.parse(stored);
+    if (!report.counts) return; // of an earlier version of this page
     const { added, replaced, unchanged, skipped, bytes } = report.counts;
     place.replaceChildren();
     const head = make("p", "report-head");
