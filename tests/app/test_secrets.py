@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOKEN = "the-token-of-this-test-0123456789"
 HUB_TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWx"
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 pytestmark = pytest.mark.slow
 
