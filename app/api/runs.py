@@ -12,7 +12,12 @@ from app.services.services import Services
 Json = dict[str, Any]
 StepNumber = Annotated[int, Path(ge=0, le=2**53)]
 SinceStep = Annotated[int, Query(ge=0, le=2**53, description="Only points of this step and later.")]
-RunIds = Annotated[str, Query(max_length=400, description="Ids of runs, with commas between.")]
+WITHOUT_NUL = r"^[^\x00]*$"
+"""PostgreSQL cannot compare text with NUL in it."""
+RunIds = Annotated[
+    str,
+    Query(max_length=400, pattern=WITHOUT_NUL, description="Ids of runs, with commas between."),
+]
 RunAction = Literal["pause", "resume", "stop"]
 SETTINGS_EXAMPLE = {
     "corpus_id": "k3v9x2m1q8zt",
@@ -96,7 +101,9 @@ def make_router(services: Services) -> APIRouter:
 
     @router.get("", summary="List the runs")
     def list_runs(
-        tag: Annotated[str | None, Query(description="Only runs with this tag.")] = None,
+        tag: Annotated[
+            str | None, Query(pattern=WITHOUT_NUL, description="Only runs with this tag.")
+        ] = None,
     ) -> Json:
         """All runs, or those with a tag, the newest first, without checkpoints and notes."""
         return {"runs": services.runs.list_runs(tag)}
@@ -135,7 +142,7 @@ def make_router(services: Services) -> APIRouter:
         ids: RunIds,
         names: Annotated[
             str | None,
-            Query(max_length=400, description="Names with commas between; all without."),
+            Query(max_length=400, pattern=WITHOUT_NUL, description="Names with commas between."),
         ] = None,
         since_step: SinceStep = 0,
         max_points: Annotated[int, Query(ge=2, le=1500)] = 1500,
@@ -222,7 +229,9 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/{run_id}/metrics", summary="Read what a run measured")
     def metrics(
         run_id: str,
-        name: Annotated[str | None, Query(description="Only this measurement.")] = None,
+        name: Annotated[
+            str | None, Query(pattern=WITHOUT_NUL, description="Only this measurement.")
+        ] = None,
         since_step: SinceStep = 0,
         max_points: Annotated[int, Query(ge=2, le=10_000)] = 1500,
     ) -> Response:

@@ -1,5 +1,6 @@
 """One run: its state and what can be done, its checkpoints, its settings, its log."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.chart import render_stamp
@@ -28,7 +29,7 @@ def render_state(services: Services, run: dict[str, Any]) -> str:
         f'{render_stamp([run])}<section class="panel"><div class="row">{badge(run["state"])}'
         f'<span class="num small">{escape(_progress(services, run, job))}</span>'
         f'<span class="push row">{_buttons(run, job)}</span></div>{meter(share)}'
-        f"{_gain(services, run)}</section>{note}{_alerts(run)}"
+        f"{gain_words(services.runs.newest_values(run['id'], VALIDATION))}</section>{note}{_alerts(run)}"
     )
 
 
@@ -91,9 +92,12 @@ def _alerts(run: dict[str, Any]) -> str:
     )
 
 
-def _gain(services: Services, run: dict[str, Any]) -> str:
-    """Return in words what retrieval did for the newest validation loss."""
-    newest = services.runs.newest_values(run["id"], VALIDATION)
+def gain_words(newest: Mapping[str, tuple[int, float]]) -> str:
+    """Return what retrieval did for the validation loss.
+
+    Args:
+        newest: Step and value of the last measurement of each of ``VALIDATION`` there is.
+    """
     if "val_loss_on" not in newest or "val_loss_off" not in newest:
         return ""
     step, on = newest["val_loss_on"]

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from app.pages import corpora, job_detail, jobs, output, runs, start
+from app.pages import corpora, job_detail, jobs, output, run_view, runs, start
 from app.services.jobs import restart_note
 from app.services.services import Services
 from app.services.uploads import UploadedFile
@@ -122,7 +122,7 @@ def test_an_unknown_run_is_said_on_the_writing_page(services: Services) -> None:
 def test_a_difference_that_noise_makes_is_not_called_use() -> None:
     def words(on: float, off: float, others: float) -> str:
         values = {"val_loss_on": on, "val_loss_off": off, "val_loss_shuffled": others}
-        return runs._gap({name: [(10.0, value)] for name, value in values.items()})
+        return run_view.gain_words({name: (10, value) for name, value in values.items()})
 
     assert "does not lower" in words(3.746, 3.748, 3.748)
     assert "hardly uses yet" in words(3.746, 3.748, 3.748)

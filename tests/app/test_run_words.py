@@ -74,3 +74,16 @@ def test_runs_are_listed_by_tag_without_their_notes(client: TestClient, run_id: 
     assert [run["tags"] for run in found] == [["a b"]]
     assert "notes" not in found[0]
     assert client.get("/api/v1/runs", params={"tag": "a"}).json() == {"runs": []}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs?tag=%00",
+        "runs/curves?ids=a%00",
+        "runs/curves?ids=a&names=%00",
+        "runs/x/metrics?name=%00",
+    ],
+)
+def test_text_that_no_database_compares_is_refused(client: TestClient, path: str) -> None:
+    assert client.get(f"/api/v1/{path}").status_code == 422
