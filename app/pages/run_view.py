@@ -25,11 +25,12 @@ def render_state(services: Services, run: dict[str, Any]) -> str:
     elif job is not None and (again := restart_note(job)):
         note = callout(again, calm=True)
     share = min(1.0, run["step"] / run["total_steps"]) if run["total_steps"] else 0.0
+    newest = services.runs.newest_values(run["id"], VALIDATION)
     return (
         f'{render_stamp([run])}<section class="panel"><div class="row">{badge(run["state"])}'
         f'<span class="num small">{escape(_progress(services, run, job))}</span>'
         f'<span class="push row">{_buttons(run, job)}</span></div>{meter(share)}'
-        f"{gain_words(services.runs.newest_values(run['id'], VALIDATION))}</section>{note}{_alerts(run)}"
+        f"{gain_words(newest)}</section>{note}{_alerts(run)}"
     )
 
 
