@@ -15,6 +15,7 @@ from jobs.transitions import MAX_ATTEMPTS
 from retro.errors import ConfigError
 
 MOST_LOG_LINES = 2000
+MOST_LINE_CHARACTERS = 2000
 READ_BYTES = 1 << 16
 UNUSUAL_SILENCE_S = 600.0
 """A job that runs reports far more often than this, seconds."""
@@ -125,7 +126,7 @@ class JobService:
         self._store.get_job(job_id)
         lines = self._home.read_job_log(job_id, min(last_lines, MOST_LOG_LINES)).splitlines()
         # Of a progress bar that was redrawn in place, only the last state is of interest.
-        return "\n".join(line.rsplit("\r", 1)[-1] for line in lines)
+        return "\n".join(_cut(line.rsplit("\r", 1)[-1]) for line in lines)
 
     def whole_log(self, job_id: str) -> Iterator[bytes]:
         """Return the whole log of a job in pieces; the file is closed after the last.
@@ -162,6 +163,13 @@ class JobService:
     def retry(self, job_id: str) -> dict[str, Any]:
         """Submit a finished job again, as a new job that names its parent."""
         return job_to_dict(self._store.retry_job(job_id))
+
+
+def _cut(line: str) -> str:
+    """Shorten a line that would keep a browser busy; the whole log has all of it."""
+    if len(line) <= MOST_LINE_CHARACTERS:
+        return line
+    return f"{line[:MOST_LINE_CHARACTERS]} ... {len(line) - MOST_LINE_CHARACTERS:,} more characters"
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

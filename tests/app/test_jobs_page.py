@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from app.pages import job_detail, jobs
 from app.pages.job_filters import PAGE_SIZE
+from app.services.jobs import MOST_LINE_CHARACTERS
 from app.services.pace import SHORTEST_S, WINDOW_S, Pace
 from app.services.services import Services
 from jobs.states import JobState
@@ -102,6 +103,15 @@ def test_the_whole_log_can_be_downloaded(services: Services, client: TestClient)
     assert f'href="{address}"' in shown
     assert "line 2999 &lt;b&gt;" in shown
     assert "line 2799 " not in shown
+
+
+def test_a_line_without_end_is_cut_on_the_page(services: Services) -> None:
+    job = services.store.submit("build", settings={})
+    services.home.job_log(job.id).write_text("x" * 500_000)
+
+    shown = services.jobs.log(job.id)
+
+    assert shown == "x" * MOST_LINE_CHARACTERS + " ... 498,000 more characters"
 
 
 def test_times_say_what_they_mean(services: Services) -> None:
