@@ -202,6 +202,8 @@ def test_a_corpus_is_renamed_set_up_and_loses_a_document(
     page.locator("#rename-form input").fill("  other   letters ")
     page.get_by_role("button", name="Rename").click()
     expect(page.locator("#corpus h1")).to_have_text("other letters")
+    # The forms come anew with the name.
+    expect(page.locator("#rename-form input")).to_have_value("other letters")
 
     settings = page.locator("#settings-form")
     settings.locator("[name=chunk_size]").fill("1")
