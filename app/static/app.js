@@ -193,9 +193,18 @@
     if (box && event.clientX >= box.left && event.clientX <= box.right
       && event.clientY >= box.top && event.clientY <= box.bottom) now.click();
   });
+  let chosen = null;
+  document.addEventListener("click", (event) => {
+    chosen = event.target.closest?.("summary")?.parentElement ?? chosen;
+  }, true);
   document.addEventListener("toggle", (event) => {
-    const key = event.target.tagName === "DETAILS" && keyOf(event.target);
-    if (key) opened.set(key, event.target.open);
+    const details = event.target;
+    const key = details.tagName === "DETAILS" && keyOf(details);
+    if (!key) return;
+    // A part that comes anew may close what a person has opened.
+    if (!details.open && chosen !== details && opened.get(key)) details.open = true;
+    else opened.set(key, details.open);
+    chosen = null;
   }, true);
   document.addEventListener("scroll", (event) => {
     const box = event.target;

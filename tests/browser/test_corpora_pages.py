@@ -198,6 +198,8 @@ def test_a_corpus_is_renamed_set_up_and_loses_a_document(
     page: Page, server: Server, folder: Path, problems: list[str]
 ) -> None:
     corpus_id = upload(page, server, folder)
+    # Drawn by the script, which then remembers what is open when a part comes anew.
+    expect(page.locator("#upload-report .report-head")).to_be_visible()
     page.locator("#corpus-settings summary").click()
     page.locator("#rename-form input").fill("  other   letters ")
     page.get_by_role("button", name="Rename").click()
