@@ -52,4 +52,4 @@ def test_other_answers_are_passed_on_as_they_are(pages: TestClient) -> None:
     assert LINK.findall(docs.text) == []
     assert pages.get("/healthz").json() == {"status": "ok"}
     assert pages.get("/api/v1/jobs", headers=headers).json() == {"jobs": []}
-    assert pages.head("/jobs", headers={**headers, "accept": "text/html"}).status_code == 200
+    assert pages.head("/", headers={**headers, "accept": "text/html"}).status_code == 200
