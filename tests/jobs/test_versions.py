@@ -230,6 +230,8 @@ def test_versions_are_removed_with_their_last_run(built: Built) -> None:
     runs.append(built.add_run(second))
     built.add_and_build("newer.txt")
     assert kept_versions(built.folder) == [1, 2]
+    second_dir = version_dir(built.folder, 2)
+    assert corpus_to_train_on(built.home.run_dir(runs[-1]), built.folder) == second_dir
 
     left = []
     for run_id in runs:
