@@ -18,7 +18,8 @@ LIMITS = {"minimum": "at least", "maximum": "at most"}
 FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>API - RETRO</title>
 <script src="/assets-retro/theme.js"></script><style>{css}
-body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}#page{{max-width:900px;box-sizing:border-box}}
+body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}
+#page{{max-width:900px;box-sizing:border-box}}
 pre{{overflow:auto;font:12.5px/1.5 var(--r-mono);white-space:pre-wrap;overflow-wrap:anywhere}}
 .route{{border-top:1px solid var(--r-line);padding:7px 0}}.route summary code{{color:var(--r-ink);
 overflow-wrap:anywhere}}.route p{{margin:6px 0}}h4{{margin:12px 0 4px;font-size:13px}}
