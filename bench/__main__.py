@@ -18,7 +18,9 @@ PEER = {
     f"peer-{name}": f"bench.peer.{name}"
     for name in ("training", "memory", "encoding", "generation")
 }
-LONG = {name: f"bench.{name}" for name in ("retrieval", "build", "growth", "curves", "gpu")}
+LONG = {
+    name: f"bench.{name}" for name in ("retrieval", "build", "growth", "large", "curves", "gpu")
+}
 BENCHMARKS = {**OWN, **PEER, **LONG}
 GROUPS = {"peer": tuple(PEER)}
 
