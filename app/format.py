@@ -71,7 +71,8 @@ def number(value: float | None, digits: int = 2) -> str:
     """Return a measured value, or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:,.{digits}f}"
+    # Adding zero takes the sign from a zero, which rounding can make of a small number.
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def percent(share: float | None) -> str:
