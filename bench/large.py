@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from playwright.sync_api import Page, Request, sync_playwright
 
 from bench.pages import get, wait_for
+from bench.soak.building import TokenSums
 from bench.timing import is_quick, print_table
 from jobs.home import Home
 from jobs.rows import DocumentEntry, MetricPoint
@@ -27,29 +27,14 @@ from jobs.store import Store
 from retro.config import CorpusConfig
 from retro.data.document_batch import store_documents
 from retro.data.documents import TextDocument
-from retro.data.tokenizer import ByteLevelTokenizer
 from retro.retrieval.corpus import build_corpus
 
 CHUNKS, DOCUMENTS, POINTS, FILES = 100_000, 10_000, 50_000, 1_500
-CHUNK_SIZE, KEY_WIDTH = 16, 16
+CHUNK_SIZE = 16
 GOAL_S, UPLOAD_GOAL_S = 0.3, 8.0
 LOOK_S = 6.0
 CURVES = ("train_loss", "learning_rate", "tokens_per_second", "gradient_norm")
 CHROMIUM = "/usr/bin/chromium"
-
-
-class TokenSums:
-    """Keys from the tokens of a chunk: the pages show them like any others."""
-
-    width = KEY_WIDTH
-    fingerprint = "token sums"
-
-    def __init__(self, tokenizer: ByteLevelTokenizer) -> None:
-        shape = (tokenizer.vocab_size, KEY_WIDTH)
-        self._vectors_VZ = np.random.default_rng(0).standard_normal(shape)
-
-    def embed(self, chunks_NM: NDArray[np.int32]) -> NDArray[np.float32]:
-        return self._vectors_VZ[chunks_NM].sum(axis=1).astype(np.float32)
 
 
 def main() -> None:
