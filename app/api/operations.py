@@ -71,6 +71,7 @@ FIELDS = {
     "model": "Fields of the model that replace those of the preset.",
     "training": "Fields of the training that replace those of the preset.",
     "after": "Id of a run that must succeed first.",
+    "parent_id": "Id of the run whose settings it takes over.",
     "priority": "A higher one starts first.",
     "max_steps": "The last step.",
     "pinned": "Whether it is kept when newer ones come.",

@@ -28,6 +28,8 @@ CHUNK_ROW_BYTES = 4 + 2 * 8
 """Document id and span."""
 NEIGHBOR_BYTES = 4 + 4
 KEY_BYTES = 4
+DIGEST_BYTES = 32
+"""A chunk in the list of what keys were made from, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +73,9 @@ def estimate_build_bytes(
     else:
         size = size_of(database.settings["num_chunks"], config, width)
         found = _bytes_in(corpus / INDEX_PARTIAL_NAME)
-    keys = max(0, size.keys - _bytes_in(corpus / KEYS_NAME))
+    # Keys of other chunks are set aside until those of the new ones are written.
+    kept = 0 if database is None else _bytes_in(corpus / KEYS_NAME)
+    keys = max(0, size.keys - kept)
     is_done = database is not None and _has_index(corpus, database, config)
     return replace(size, keys=keys, index=0 if is_done else max(0, size.index - found)).needed
 
@@ -101,7 +105,7 @@ def size_of(num_chunks: int, config: CorpusConfig, width: int) -> BuildSize:
     return BuildSize(
         tokenizer=0,
         database=0,
-        keys=num_chunks * width * KEY_BYTES,
+        keys=num_chunks * (width * KEY_BYTES + DIGEST_BYTES),
         index=plan.index_bytes + 2 * neighbors,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.format import ago, duration, escape, parameters, size
-from app.pages import corpora, generate, jobs, output, runs, start
+from app.pages import corpora, corpus_documents, generate, jobs, output, runs, start
 from app.pages.neighbors import render_neighbor, render_segments
 from app.services.services import Services
 from tests.app.real_app import Trained
@@ -49,13 +49,21 @@ def test_an_id_that_leads_nowhere_is_said_and_escaped(
 def test_hostile_names_are_text_on_every_page(services: Services) -> None:
     name = HOSTILE.replace("\u202e", "")
     corpus = services.corpora.create(name)
-    entry = {"path": "x", "bytes": 1, "encoding": "utf-8", "note": HOSTILE}
+    entry = {
+        "path": HOSTILE,
+        "bytes": 1,
+        "encoding": "utf-8",
+        "note": HOSTILE,
+        "num_chunks": None,
+        "is_held_out": False,
+        "is_changed": False,
+    }
 
     shown = (
         corpora.render_top(services, {})
         + corpora.render_top(services, {"corpus": corpus["id"]})
         + start.render_steps(services, {})
-        + corpora._document_row(corpus["id"], {**entry, "path": HOSTILE})
+        + corpus_documents._row(services.corpora.get(corpus["id"]), entry)
     )
 
     assert shown.count("&lt;img") >= 4
