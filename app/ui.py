@@ -1,20 +1,11 @@
-"""The frame of every page: header, status strip, live parts, theme.
+"""What every page shows and uses: header, status strip, buttons, badges, callouts."""
 
-A page is made of parts that are rendered on the server from the database and the address
-(``?run=...``). One timer per page asks for them; a part that did not change is not sent
-again. Nothing else is kept in the browser, so a reload shows the same page.
-"""
-
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
-from app.errors import shows_errors
 from app.format import count, escape, number, percent, size
 from app.services.jobs import share_done
 from app.services.services import Services
@@ -28,7 +19,6 @@ PAGES = (
     ("Jobs", "/jobs"),
     ("Settings", "/settings"),
 )
-TICK_S = 1.5
 MOST_IN_STRIP = 2
 LITTLE_DISK = 5
 """The disk is said to be nearly full below this many times what uploads leave free."""
@@ -42,84 +32,6 @@ PRIVATE: dict[str, Any] = {
 
 Query = Mapping[str, str]
 """Parameters of the page's address."""
-Render = Callable[[Query], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A live part of a page."""
-
-    component: gr.HTML
-    render: Render
-
-
-class Page:
-    """Collects the live parts of one page and wires its timer.
-
-    Args:
-        services: What the parts are rendered from.
-        demo: The Gradio app.
-        title: Shown in the browser's tab.
-        path: Address of the page.
-        tick_s: Seconds between updates.
-    """
-
-    def __init__(
-        self, services: Services, demo: gr.Blocks, title: str, path: str, tick_s: float = TICK_S
-    ) -> None:
-        self._demo = demo
-        self._parts: list[Part] = []
-        self._tick_s = tick_s
-        self.query = gr.Textbox(value="{}", visible=False, elem_id="query")
-        self.part("header", lambda _query: render_header(services, title, path))
-
-    def part(self, elem_id: str, render: Render) -> gr.HTML:
-        """Add a part at this place of the page."""
-        component = gr.HTML(elem_id=elem_id, apply_default_css=False, js_on_load=None)
-        self._parts.append(Part(component, render))
-        return component
-
-    def wire(self) -> None:
-        """Connect the parts; call it when the page has all of them."""
-        seen = gr.State({})
-        components = [part.component for part in self._parts]
-        renders = [(part.component.elem_id or "", part.render) for part in self._parts]
-
-        @shows_errors
-        def load(request: gr.Request) -> list[Any]:
-            query = dict(request.query_params)
-            html = [render(query) for _, render in renders]
-            hashes = {name: _hash(value) for (name, _), value in zip(renders, html, strict=True)}
-            return [json.dumps(query), hashes, *html]
-
-        @shows_errors
-        def tick(query_text: str, hashes: dict[str, str]) -> list[Any]:
-            query = read_query(query_text)
-            updates: list[Any] = []
-            fresh = dict(hashes)
-            for name, render in renders:
-                value = render(query)
-                fresh[name] = _hash(value)
-                updates.append(gr.skip() if hashes.get(name) == fresh[name] else value)
-            return [fresh if fresh != hashes else gr.skip(), *updates]
-
-        quiet: dict[str, Any] = {**PRIVATE, "queue": False}
-        self._demo.load(load, None, [self.query, seen, *components], **quiet)
-        timer = gr.Timer(self._tick_s)
-        timer.tick(tick, [self.query, seen], [seen, *components], **quiet)
-
-
-def read_query(text: str) -> Query:
-    """Return the parameters of the page's address from the hidden field that keeps them."""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return {}
-    return {str(k): str(v) for k, v in values.items()} if isinstance(values, dict) else {}
-
-
-def _hash(html: str) -> str:
-    return hashlib.sha256(html.encode()).hexdigest()[:16]
 
 
 def render_header(services: Services, title: str, path: str) -> str:

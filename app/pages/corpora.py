@@ -7,6 +7,7 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.format import ago, count, escape, percent
+from app.live_page import TICK_S, Page, read_query
 from app.pages.corpus_changes import render_changes, render_copy, render_rebuild
 from app.pages.corpus_documents import render_documents
 from app.pages.corpus_facts import render_facts
@@ -18,8 +19,6 @@ from app.pages.upload import render_report, render_upload
 from app.services.jobs import outcome, share_done
 from app.services.services import Services
 from app.ui import (
-    TICK_S,
-    Page,
     Query,
     action,
     badge,
@@ -27,7 +26,6 @@ from app.ui import (
     empty,
     meter,
     missing,
-    read_query,
 )
 from jobs.errors import NotFoundError
 from retro.errors import RetroError

@@ -6,12 +6,13 @@ from typing import Any
 import gradio as gr
 
 from app.format import escape
+from app.live_page import Page
 from app.pages.job_detail import render_chosen
 from app.pages.job_filters import Filter, find_jobs, render_filters, render_pages
 from app.pages.job_parts import buttons, progress, time_words
 from app.pages.workers import render_workers
 from app.services.services import Services
-from app.ui import Page, Query, action, badge, empty, job_address
+from app.ui import Query, action, badge, empty, job_address
 
 
 def build(services: Services, demo: gr.Blocks) -> None:

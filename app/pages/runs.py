@@ -9,10 +9,11 @@ import gradio as gr
 
 from app.chart import render_run_plots
 from app.format import ago, escape, parameters
+from app.live_page import Page
 from app.pages import compare, run_about, run_view
 from app.pages.new_run import NewRunForm
 from app.services.services import Services
-from app.ui import Page, Query, badge, empty, meter, missing
+from app.ui import Query, badge, empty, meter, missing
 from jobs.errors import NotFoundError
 
 RunPart = Callable[[Services, dict[str, Any]], str]

@@ -7,10 +7,11 @@ from typing import Any
 import gradio as gr
 
 from app.format import ago, count, escape, percent, size
+from app.live_page import Page
 from app.services.leftovers import OLD_LOG_S
 from app.services.services import Services
 from app.services.system import list_devices, list_versions
-from app.ui import Page, action, badge, callout, facts
+from app.ui import action, badge, callout, facts
 
 PART_WORDS = {
     "corpora": "Corpora",

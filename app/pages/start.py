@@ -6,10 +6,11 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.format import count, duration, escape, percent
+from app.live_page import Page
 from app.pages.upload import render_upload
 from app.services.jobs import outcome, share_done
 from app.services.services import Services
-from app.ui import Page, Query, action, badge, callout, describe_job, meter, write_button
+from app.ui import Query, action, badge, callout, describe_job, meter, write_button
 
 ENDED_EARLY = ("failed", "interrupted", "canceled")
 SAMPLE_BUTTON = "Try with sample text"

@@ -240,10 +240,27 @@
     if (document.title !== wanted) document.title = wanted;
   }
 
+  /* What the page shows, for the server, which sends what is new: see app/live_page.py. */
+  let turn = 0;
+  function look() {
+    const stamps = {};
+    for (const mark of document.querySelectorAll("template[data-stamp]")) {
+      stamps[mark.closest(".block[id]").id] = mark.dataset.stamp;
+    }
+    const query = Object.fromEntries(new URLSearchParams(location.search));
+    return JSON.stringify({ turn, query, stamps });
+  }
+
+  /* The address has changed: asks for its parts without loading the page again. */
+  function showNow() {
+    turn += 1;
+    find("#show-now").click();
+  }
+
   /* Called after every change of the page. */
   const listeners = [];
   Object.assign(window.retro, {
-    find, make, notice, call, ask, copy,
+    find, make, notice, call, ask, copy, look, showNow,
     go: (address) => { location.href = address; },
     onChange: (listener) => { listeners.push(listener); listener(); },
   });

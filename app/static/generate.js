@@ -4,17 +4,17 @@
  */
 (() => {
   "use strict";
-  const { find, make, notice, call, copy, onChange } = window.retro;
+  const { find, make, notice, call, copy, onChange, showNow } = window.retro;
   const load = window.retro.go;
 
-  /* Another text on the same page: the server is asked through a hidden button. */
+  const isHere = () => Boolean(find("#generate"));
+
+  /* Another text on the same page. */
   function show(query, push = true) {
-    const follow = find("#gen-follow");
     const address = `/generate?${new URLSearchParams(query)}`;
-    if (!follow) { load(address); return; }
+    if (!isHere()) { load(address); return; }
     if (push) history.pushState(null, "", address);
-    window.retro.wanted = JSON.stringify(query);
-    follow.click();
+    showNow();
     bringIntoView();
   }
 
@@ -22,16 +22,8 @@
 
   window.retro.go = (address) => {
     const url = new URL(address, location.href);
-    if (find("#gen-follow") && url.pathname === "/generate" && url.searchParams.has("gen")) show(queryOf(url));
+    if (isHere() && url.pathname === "/generate" && url.searchParams.has("gen")) show(queryOf(url));
     else load(address);
-  };
-
-  /* Called when the Generate button has started a text. */
-  window.retro.showAddress = (text) => {
-    const query = JSON.parse(text || "{}");
-    if (!query.gen || query.gen === new URL(location.href).searchParams.get("gen")) return;
-    history.pushState(null, "", `/generate?${new URLSearchParams(query)}`);
-    bringIntoView();
   };
 
   function bringIntoView() {
@@ -44,7 +36,7 @@
   }
 
   window.addEventListener("popstate", () => {
-    if (find("#gen-follow")) show(queryOf(new URL(location.href)), false);
+    if (isHere()) show(queryOf(new URL(location.href)), false);
   });
 
   /* The card in focus: its neighbors stand beside the text. */

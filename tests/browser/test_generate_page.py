@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from app.services.uploads import UploadedFile
 from tests.app.real_app import MODEL, TRAINING, WORDS, make_services, run_waiting_jobs
@@ -21,6 +21,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=window.hacked=1>${window.hacked=1}{{x}}"
 PROMPT = f"the cat sat on a mat and saw dogs run far over green hills {HOSTILE}"
 LONG = 100_000
+LEARNED = {
+    **TRAINING,
+    "max_steps": 60,
+    "eval_every": 60,
+    "checkpoint_every": 60,
+    "learning_rate": 0.003,
+}
+"""Enough to know that a text hardly ever ends: by itself it goes on for ever."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +54,7 @@ def trained_home(tmp_path: Path) -> None:
         files.append(UploadedFile(path=name, content=io.BytesIO(text.encode())))
     services.uploads.add(corpus["id"], files)
     services.corpora.build(corpus["id"])
-    services.runs.create("first", corpus["id"], model=MODEL, training=TRAINING)
+    services.runs.create("first", corpus["id"], model=MODEL, training=LEARNED)
     run_waiting_jobs(services)
     services.store.close()
 
@@ -124,7 +132,7 @@ def test_a_text_is_written_looked_at_and_steered(
 def written_live_and_stopped(page: Page) -> str:
     page.get_by_role("radio", name="Precise").check()
     expect(page.locator("#gen-temperature input")).to_have_value("0.2")
-    # Always the likeliest token of a model that knows nothing: it does not end by itself.
+    # The likeliest token is never the end.
     generation_id = write(page, max_new_tokens=str(LONG), temperature="0")
     expect(page.get_by_role("radio", name="Precise")).not_to_be_checked()
 
@@ -290,7 +298,31 @@ def retrieval_switched_off(page: Page, server: Server, before: str) -> None:
     assert child["settings"]["retrieval"] == "off"
     assert child["seed"] == server.get(f"/generations/{before}")["seed"]
     assert child["chunks"][index]["neighbors"] == []
+    a_late_answer_is_put_right(page)
+
+
+def a_late_answer_is_put_right(page: Page) -> None:
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if held or "stamps" not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    late = gen_of(page)
+    page.evaluate("document.querySelector('#result [data-card]').remove()")
+    page.evaluate("document.querySelector('#output template').dataset.stamp = ''")
+    page.route("**/gradio_api/**", hold)
+    while not held:
+        page.wait_for_timeout(100)
     page.go_back()
+    ended(page)
+    route, answer = held[0]
+    assert late in answer.text()
+    route.fulfill(response=answer)
+    page.unroute("**/gradio_api/**")
+    page.wait_for_timeout(1500)
     ended(page)
 
 

@@ -90,7 +90,7 @@ def every_other_page_shows_the_work(page: Page, server: Server) -> None:
         ("corpus", f"/corpora?corpus={run['corpus_id']}", "#search-button"),
         ("runs", "/runs", "#new-run"),
         ("run", f"/runs?run={run['id']}", "#loss-chart"),
-        ("jobs", f"/jobs?job={run['job_id']}", "#jobs .log"),
+        ("jobs", f"/jobs?job={run['job_id']}", "#job .log"),
     ):
         page.goto(server.address + path)
         expect(page.locator(selector).first).to_be_visible()
