@@ -17,6 +17,7 @@ from jobs.queue import check_priority
 from jobs.rows import CheckpointRow, CorpusRow, RunRow
 from jobs.states import CorpusState, RunState
 from jobs.store import Store
+from jobs.version_files import corpus_to_train_on
 from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
 from retro.data.tokenizer import choose_vocab_size
 from retro.disk import require_free
@@ -396,7 +397,9 @@ class RunService:
         row = self._store.get_run(run_id)
         recipe = Recipe(
             name=row.name,
-            corpus_dir=self._home.corpus_dir(row.corpus_id),
+            corpus_dir=corpus_to_train_on(
+                self._home.run_dir(run_id), self._home.corpus_dir(row.corpus_id)
+            ),
             preset=row.settings.get("preset") or DEFAULT_PRESET,
             model=row.settings.get("model") or {},
             training={**(row.settings.get("training") or {}), "max_steps": row.total_steps},

@@ -14,6 +14,7 @@ from app.pages import corpora
 from app.services.services import Services
 from app.services.uploads import UploadedFile
 from jobs.child import run_job
+from jobs.version_files import built_fingerprint, version_dir
 from retro.artifacts import read_manifest
 from tests.app.real_app import MODEL, TRAINING, Trained, run_waiting_jobs
 
@@ -303,6 +304,10 @@ def test_unfinished_training_is_named_and_goes_on_after_a_change(
     assert resumed["state"] == "paused"
     assert resumed["step"] >= step
     assert resumed["corpus_version"] == 1
+    kept_dir = version_dir(services.home.corpus_dir(corpus_id), 1)
+    assert f"train {kept_dir} " in services.runs.recipe(paused["id"])["command"]
+    first = services.store.list_versions(corpus_id)[-1]
+    assert built_fingerprint(kept_dir) == first.fingerprint
 
 
 @pytest.mark.slow
