@@ -4,9 +4,11 @@ The worker is a process of its own and every job is one of the worker's: ending 
 server ends neither a build nor a training run, and the next start finds them at work.
 """
 
+import argparse
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +27,7 @@ from jobs.errors import PASSING_FAULTS, JobError
 from jobs.home import Home
 from jobs.redaction import RedactingFormatter
 from jobs.store import Store
-from retro.errors import RetroError
+from retro.errors import ConfigError, RetroError
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def main(environment: Mapping[str, str]) -> int:
     """Run until interrupted and return the exit status."""
     try:
         settings = read_settings(environment)
+        listener = listen(settings.host, settings.port)
         services = open_services(settings)
         app = make_app(services, token=settings.token, mcp=settings.mcp)
     except (RetroError, JobError) as error:
@@ -47,25 +50,61 @@ def main(environment: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     keeper = WorkerKeeper(settings, environment, services.system)
     keeper.start()
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=STOP_REQUESTS_S,
+        server_header=False,
+        # Otherwise anyone on this host could choose the address that is throttled.
+        proxy_headers=False,
+        # Its lines go through our own handler, which blots out secrets.
+        log_config=None,
+    )
     try:
         print(f"RETRO is at http://{settings.host}:{settings.port}", flush=True)
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_level="warning",
-            timeout_graceful_shutdown=STOP_REQUESTS_S,
-            server_header=False,
-            # Otherwise anyone on this host could choose the address that is throttled.
-            proxy_headers=False,
-            # Its lines go through our own handler, which blots out secrets.
-            log_config=None,
-        )
+        uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
         keeper.stop()
     return 0
+
+
+def read_arguments(arguments: list[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with what was said on the command line in its place."""
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Starts the web app and, beside it, the worker that runs the jobs.",
+        epilog="Environment: RETRO_HOME, RETRO_HOST, RETRO_PORT, RETRO_TOKEN (access token), "
+        "RETRO_DATABASE_URL (PostgreSQL), RETRO_ENCODER, RETRO_MCP (off, read or write); see "
+        "README.md.",
+    )
+    parser.add_argument("--home", help="folder that holds everything (default: ~/.retro)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", help="port to listen on (default: 7860)")
+    given = vars(parser.parse_args(arguments))
+    said = {f"RETRO_{name.upper()}": value for name, value in given.items() if value is not None}
+    return {**environment, **said}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens: whether that is possible is known before anything starts.
+
+    Raises:
+        ConfigError: The address is not one of this host, or the port is taken.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
+    except OSError as error:
+        # Those of a name that is not known are negative.
+        is_of_system = (error.errno or 0) > 0
+        reason = os.strerror(error.errno) if is_of_system else error.strerror
+        raise ConfigError(
+            f"RETRO_HOST and RETRO_PORT must be an address that is free, got {host}:{port} "
+            f"({reason}). Stop the program that uses it, or choose another port "
+            f"with --port or RETRO_PORT."
+        ) from error
 
 
 def start_logging(token: str | None) -> None:
@@ -153,4 +192,4 @@ class WorkerKeeper:
 if __name__ == "__main__":
     start_logging(os.environ.get("RETRO_TOKEN"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    sys.exit(main(os.environ))
+    sys.exit(main(read_arguments(sys.argv[1:], os.environ)))

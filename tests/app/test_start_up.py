@@ -16,6 +16,7 @@ import pytest
 
 from jobs.home import Home
 from jobs.store import Store
+from tests.app.real_app import TOKEN
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -41,18 +42,54 @@ def test_the_web_process_starts_without_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_network_address_without_a_token_ends_with_the_reason(tmp_path: Path) -> None:
-    environ = {**os.environ, "RETRO_HOME": str(tmp_path), "RETRO_HOST": "0.0.0.0"}
-    environ.pop("RETRO_TOKEN", None)
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1", "Address already in use"),
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no-such-host.invalid", "not known"),
+    ],
+)
+def test_an_address_that_cannot_be_used_ends_with_the_reason(
+    tmp_path: Path, host: str, reason: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = start_in_vain(
+            "--home", str(tmp_path / "home"), "--host", host, "--port", str(port),
+            RETRO_TOKEN=TOKEN,
+        )  # fmt: skip
 
-    done = subprocess.run(
-        [sys.executable, "app.py"],
+    assert done.returncode == 1
+    assert done.stderr.startswith("RETRO_HOST and RETRO_PORT must be an address that is free")
+    assert f"got {host}:{port} (" in done.stderr
+    assert reason in done.stderr or "resolution" in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "home").exists()
+
+
+def test_words_it_does_not_know_are_refused() -> None:
+    done = start_in_vain("--prot", "80")
+
+    assert (done.returncode, "--prot" in done.stderr) == (2, True)
+    assert "RETRO_TOKEN" in start_in_vain("--help").stdout
+
+
+def start_in_vain(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end, which comes at once."""
+    return subprocess.run(
+        [sys.executable, "app.py", *arguments],
         cwd=ROOT,
-        env=environ,
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE_S,
     )
+
+
+def test_a_network_address_without_a_token_ends_with_the_reason(tmp_path: Path) -> None:
+    done = start_in_vain(RETRO_HOME=str(tmp_path), RETRO_HOST="0.0.0.0", RETRO_TOKEN="")
 
     assert done.returncode == 1
     assert done.stderr.startswith("RETRO_TOKEN must be set to listen on '0.0.0.0'")
