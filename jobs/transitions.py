@@ -194,9 +194,12 @@ class Transitions(Database):
         if pid is not None:
             values["pid"] = pid
         if not to_state.is_held:
-            values |= {"lease_token": None, "lease_expires_at": None, "pid": None, "slot": None}
+            values |= {"lease_token": None, "lease_expires_at": None, "pid": None}
         if to_state.is_finished:
+            # Where it ran stays known: that is what its speed is worth.
             values["finished_at"] = now
+        elif not to_state.is_held:
+            values["slot"] = None
         if not counts:
             values["attempt"] = Job.attempt - 1
         # "IS NOT DISTINCT FROM": None must match a row without a token.

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
 
 from app.pages.new_run import _estimate, fill_form
 from app.pages.run_fields import FIELDS, read_model, read_training, write_model
 from app.services import estimates
 from app.services.services import Services
-from jobs.models import Job
+from jobs.states import JobState
 from retro.config import TrainingConfig
 from retro.errors import ConfigError
 from tests.app.test_run_curves import measure
@@ -36,12 +35,14 @@ def estimate(client: TestClient, corpus_id: str, **body: Any) -> Any:
 
 def add_measured(services: Services, corpus_id: str, speed: float, *, host: str = "") -> str:
     """Add a run that measured a speed on a host, this one if none is named."""
-    run_id = add_run(services.store, corpus_id, f"at {speed}", step=10)
-    job = services.store.submit("train", run_id=run_id, settings={})
+    store = services.store
+    run_id = add_run(store, corpus_id, f"at {speed}", step=10)
+    store.submit("train", run_id=run_id, settings={})
+    job = store.claim(host or socket.gethostname(), "cpu")
+    assert job is not None
     measure(services, run_id, "tokens_per_second", {5: speed, 10: speed})
-    with services.store.write() as session:
-        where = {"worker": host or socket.gethostname(), "slot": "cpu"}
-        session.execute(update(Job).where(Job.id == job.id).values(**where))
+    store.transition(job.id, job.lease_token, JobState.STARTING, JobState.RUNNING)
+    store.transition(job.id, job.lease_token, JobState.RUNNING, JobState.SUCCEEDED)
     return run_id
 
 

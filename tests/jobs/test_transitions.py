@@ -77,6 +77,19 @@ def test_a_waiting_job_does_not_hold_up_the_queue(store: Store) -> None:
     assert store.claim("host").id == free.id
 
 
+def test_where_a_job_ran_stays_known_when_it_has_ended(store: Store) -> None:
+    ended, lost = (store.submit("count", settings={}) for _ in range(2))
+    token = store.claim("host", "cuda:1").lease_token
+    store.transition(ended.id, token, JobState.STARTING, JobState.RUNNING)
+    assert store.transition(ended.id, token, JobState.RUNNING, JobState.SUCCEEDED).slot == "cuda:1"
+    token = store.claim("host", "cuda:0").lease_token
+
+    gone = store.transition(lost.id, token, JobState.STARTING, JobState.INTERRUPTED)
+
+    assert gone.slot is None
+    assert store.held_jobs() == []
+
+
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_every_pair_of_states(store: Store, put_state, before: JobState, after: JobState) -> None:
     token = "mine" if before.is_held else None
