@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
+DEMO_STEPS ?=
 CHOSEN := "not gpu and not network and not full_size"
 SOAK ?= --cycles 1000
 PROCESSES ?= 2
@@ -14,7 +15,7 @@ PROCESSES ?= 2
 
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
-	@echo "make demo   build, train and generate on the built-in sample, in the terminal"
+	@echo "make demo   build, train and generate on the built-in sample, in the terminal (DEMO_STEPS=60)"
 	@echo "make test   lint, types and all tests"
 	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
@@ -46,7 +47,8 @@ run: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m retro build --sample python-docs --out $(DEMO_DIR)/corpus
-	$(BIN)/python -m retro train $(DEMO_DIR)/corpus --out $(DEMO_DIR)/run
+	$(BIN)/python -m retro train $(DEMO_DIR)/corpus --out $(DEMO_DIR)/run \
+		$(if $(DEMO_STEPS),--max-steps $(DEMO_STEPS))
 	$(BIN)/python -m retro generate $(DEMO_DIR)/run --max-new-tokens 128 \
 		--prompt "The for statement is used to iterate over the elements of a sequence"
 
