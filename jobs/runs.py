@@ -282,8 +282,13 @@ class RunRecords(JobQueue):
         """
         with self.write() as session:
             require_lease(session, run_id, token)
-            session.execute(delete(Checkpoint).where(Checkpoint.run_id == run_id))
-            session.add_all(self._checkpoint(run_id, entry) for entry in entries)
+            of_run = Checkpoint.run_id == run_id
+            query = select(Checkpoint.step, Checkpoint.created_at).where(of_run)
+            written_at = {row.step: row.created_at for row in session.execute(query)}
+            session.execute(delete(Checkpoint).where(of_run))
+            session.add_all(
+                self._checkpoint(run_id, entry, written_at.get(entry.step)) for entry in entries
+            )
 
     def remove_checkpoint(self, run_id: str, step: int, token: str) -> None:
         """Remove the row of a checkpoint whose files are gone.
@@ -323,7 +328,9 @@ class RunRecords(JobQueue):
             get_run_record(session, run_id)
             return [copy_row(CheckpointRow, row) for row in session.scalars(query)]
 
-    def _checkpoint(self, run_id: str, entry: CheckpointEntry) -> Checkpoint:
+    def _checkpoint(
+        self, run_id: str, entry: CheckpointEntry, written_at: float | None = None
+    ) -> Checkpoint:
         return Checkpoint(
             run_id=run_id,
             step=entry.step,
@@ -332,7 +339,7 @@ class RunRecords(JobQueue):
             bytes=entry.bytes,
             is_best=entry.is_best,
             is_pinned=entry.is_pinned,
-            created_at=self.now(),
+            created_at=self.now() if written_at is None else written_at,
         )
 
 

@@ -17,26 +17,6 @@ Json = dict[str, Any]
 ChunkId = Annotated[int, Path(description="Row of the retrieval database.")]
 Page = Annotated[int | None, Query(ge=1, le=2**31, description="Counted from 1.")]
 DocumentPath = Annotated[str, Path(description="Relative path of the document, with its slashes.")]
-UPLOAD_BODY: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "paths": {"type": "array", "items": {"type": "string"}},
-                        "text_field": {"type": "string", "default": "text"},
-                        "keep_duplicates": {"type": "boolean", "default": False},
-                    },
-                },
-                "example": {"files": ["(a file)"], "paths": ["notes/first.txt"]},
-            }
-        },
-    }
-}
 
 
 def _example(value: Json) -> ConfigDict:
@@ -139,7 +119,7 @@ def make_router(services: Services) -> APIRouter:
         """Bytes by part: documents, tokenizer, database, keys, index, kept versions."""
         return {"bytes": services.corpora.sizes(corpus_id)}
 
-    @router.post("/{corpus_id}/files", summary="Upload files", openapi_extra=UPLOAD_BODY)
+    @router.post("/{corpus_id}/files", summary="Upload files")
     async def add_files(corpus_id: str, request: Request) -> Json:
         """Take files: parts `files`, and a part `paths` for each with its relative path.
 

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from app.api.answers import Answer, Problem
+from app.api.answers.base import Answer, Problem
+from app.api.answers.docstrings import DocstringSchemas
 from app.api.operations import FIELDS, OPERATIONS, PARAMETERS, TAGS, Operation
 
 Json = dict[str, Any]
@@ -75,7 +76,9 @@ def complete(schema: Json) -> Json:
         for name, field in body.get("properties", {}).items():
             if name in FIELDS:
                 field.setdefault("description", FIELDS[name])
-    schemas.update(_answer_schemas())
+    answers = _answer_schemas()
+    assert not schemas.keys() & answers.keys(), "a body and an answer have the same name"
+    schemas.update(answers)
     components["securitySchemes"] = {
         SCHEME: {
             "type": "http",
@@ -95,7 +98,9 @@ def _answer_schemas() -> Json:
     models = {made.answer for made in OPERATIONS.values() if made.answer is not None}
     wanted: list[type[Answer]] = [Problem, *sorted(models, key=lambda model: model.__name__)]
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in wanted], ref_template=REFERENCE
+        [(model, "serialization") for model in wanted],
+        ref_template=REFERENCE,
+        schema_generator=DocstringSchemas,
     )
     found: Json = definitions["$defs"]
     return found
@@ -107,7 +112,7 @@ def _complete_operation(schema: Json, method: str, operation: Json) -> None:
     for parameter in operation.get("parameters", []):
         parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
     if made.form is not None:
-        operation.setdefault("requestBody", _form(made.form))
+        operation["requestBody"] = _form(made.form, made.body)
     if JSON_TYPE in (content := operation.get("requestBody", {}).get("content", {})):
         body = content[JSON_TYPE]
         if "example" not in body and "examples" not in body:
@@ -128,9 +133,10 @@ def _add_words(operation: Json, made: Operation) -> None:
     operation["description"] = "\n\n".join(text for text in paragraphs if text)
 
 
-def _form(properties: Json) -> Json:
+def _form(properties: Json, example: Any) -> Json:
     schema = {"type": "object", "properties": properties, "required": ["files"]}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    content = {"schema": schema, "example": example}
+    return {"required": True, "content": {"multipart/form-data": content}}
 
 
 def _add_answer(schema: Json, answer: Json, model: type[Answer] | None) -> None:
@@ -140,7 +146,7 @@ def _add_answer(schema: Json, answer: Json, model: type[Answer] | None) -> None:
     described = content[JSON_TYPE]
     if model is not None:
         described["schema"] = {"$ref": REFERENCE.format(model=model.__name__)}
-        answer["description"] = (model.__doc__ or "").strip()
+        answer["description"] = " ".join((model.__doc__ or "").split())
     if "example" not in described and "examples" not in described:
         described["example"] = example_of(schema, described.get("schema", {}))
 

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.api import answers
 from app.api.answer_examples import CORPUS_ID, RUN_ID
+from app.api.answers import corpora, curves, documents, generations, jobs, runs, system
+from app.api.answers.base import Answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """Adds to one operation."""
 
-    answer: type[answers.Answer] | None = None
+    answer: type[Answer] | None = None
     """Shape of the answer, None where another one is described by the route."""
     body: Any = None
     """An example of the body."""
@@ -111,82 +112,106 @@ UPLOAD_FORM: dict[str, Any] = {
         "description": "The relative path of each file, in the same order; the names of the files "
         "where it is left out.",
     },
+    "text_field": {
+        "type": "string",
+        "default": "text",
+        "description": "The field of .jsonl lines that holds their text.",
+    },
+    "keep_duplicates": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether a text that is there already is stored again under its other path.",
+    },
 }
+UPLOAD_EXAMPLE = {"files": ["(a file)"], "paths": ["notes/first.txt"]}
 
 OPERATIONS = {
     "system": Operation(
-        answer=answers.System, text="Times are UTC seconds, sizes are bytes, ages are seconds."
+        answer=system.System, text="Times are UTC seconds, sizes are bytes, ages are seconds."
     ),
     "system_presets": Operation(
-        answer=answers.Presets, text="Every field of a preset can be replaced when a run is made."
+        answer=system.Presets, text="Every field of a preset can be replaced when a run is made."
     ),
-    "system_clean": Operation(body={"what": "logs"}),
-    "corpora_list": Operation(answer=answers.Corpora),
+    "system_settings": Operation(answer=system.Installation),
+    "system_storage": Operation(
+        answer=system.Storage,
+        text="Sizes are bytes. What is among the leftovers can be removed, see "
+        "/api/v1/storage/clean.",
+    ),
+    "system_clean": Operation(answer=system.Cleaned, body={"what": "logs"}),
+    "corpora_list": Operation(answer=corpora.Corpora),
     "corpora_create": Operation(
-        answer=answers.Corpus,
+        answer=corpora.Corpus,
         body={"name": "Notes", "settings": {"chunk_size": 64}},
         text='The sample is called "python-docs". Add files, then build.',
     ),
     "corpora_get": Operation(
-        answer=answers.Corpus,
-        text="The state is empty, uploaded, building, ready or failed. With has_changes, "
-        "documents were added after the last build.",
+        answer=corpora.Corpus,
+        text="With has_changes, documents were added, replaced or removed after the last build.",
     ),
+    "corpora_change": Operation(answer=corpora.Corpus),
+    "corpora_versions": Operation(answer=corpora.CorpusVersions),
+    "corpora_sizes": Operation(answer=corpora.CorpusSizes),
     "corpora_delete": Operation(text="Refused while a run or an unfinished job needs it."),
     "corpora_add_files": Operation(
-        answer=answers.UploadReport,
+        answer=documents.UploadReport,
         form=UPLOAD_FORM,
+        body=UPLOAD_EXAMPLE,
         text="Zip files are unpacked. Every file is either accepted or skipped with a reason.",
     ),
     "corpora_build": Operation(
-        answer=answers.Job,
+        answer=jobs.Job,
         body={"settings": {"chunk_size": 64}},
         text="Answers at once with the job; ask for /api/v1/jobs/{job_id} until it has ended. "
         "What is finished already is not done again.",
     ),
     "corpora_copy": Operation(
-        answer=answers.Corpus, body={"name": "Notes for the first model", "run_id": RUN_ID}
+        answer=corpora.Corpus, body={"name": "Notes for the first model", "run_id": RUN_ID}
     ),
-    "corpora_build_and_train": Operation(answer=answers.Run),
+    "corpora_build_and_train": Operation(answer=runs.Run),
     "corpora_documents": Operation(
-        answer=answers.DocumentPage, text="In the order of their paths, page by page."
+        answer=documents.DocumentPage, text="In the order of their paths, page by page."
+    ),
+    "corpora_document": Operation(
+        answer=documents.DocumentText,
+        text="Positions are characters of the document, counted from 0.",
     ),
     "corpora_chunk": Operation(
-        answer=answers.CorpusChunk,
+        answer=documents.CorpusChunk,
         text="start and end are characters of the document; distances are squared L2, lower is "
         "nearer.",
     ),
     "corpora_search": Operation(
-        answer=answers.Neighbors,
+        answer=documents.Neighbors,
         body={"text": "how to iterate over a sequence", "k": 3},
         text="Distances are squared L2, lower is nearer.",
     ),
     "jobs_list": Operation(
-        answer=answers.Jobs,
+        answer=jobs.Jobs,
         text="States: queued, starting, running, succeeded, failed, canceled, timed_out, "
         "interrupted, dead.",
     ),
     "jobs_get": Operation(
-        answer=answers.Job, text="done and total count the present stage; error says why it failed."
+        answer=jobs.Job, text="done and total count the present stage; error says why it failed."
     ),
-    "jobs_log": Operation(answer=answers.JobLog, text="Empty as long as nothing was written."),
-    "jobs_events": Operation(answer=answers.JobEvents),
+    "jobs_log": Operation(answer=jobs.JobLog, text="Empty as long as nothing was written."),
+    "jobs_events": Operation(answer=jobs.JobEvents),
     "jobs_change": Operation(
-        answer=answers.Job, body={"priority": 5}, text="Only a job that waits can be changed."
+        answer=jobs.Job, body={"priority": 5}, text="Only a job that waits can be changed."
     ),
-    "jobs_run_next": Operation(answer=answers.Job, text="Only a job that waits can be moved."),
+    "jobs_run_next": Operation(answer=jobs.Job, text="Only a job that waits can be moved."),
     "jobs_cancel": Operation(
-        answer=answers.Job,
+        answer=jobs.Job,
         text="A training run writes a checkpoint first; a job that does not react is ended by "
         "force after 30 seconds.",
     ),
     "jobs_retry": Operation(
-        answer=answers.Job,
+        answer=jobs.Job,
         text="Makes a new job that names this one as its parent and goes on from what is finished.",
     ),
-    "runs_list": Operation(answer=answers.Runs),
+    "runs_list": Operation(answer=runs.Runs),
     "runs_create": Operation(
-        answer=answers.Run,
+        answer=runs.Run,
         body={
             "name": "First model",
             "corpus_id": CORPUS_ID,
@@ -196,28 +221,32 @@ OPERATIONS = {
         text="The presets are at /api/v1/presets; model and training replace their fields by name. "
         "With after, it waits until that run has succeeded.",
     ),
+    "runs_estimate": Operation(answer=runs.Estimate),
+    "runs_curves": Operation(answer=curves.Curves),
+    "runs_compare": Operation(answer=curves.Comparison),
+    "runs_recipe": Operation(answer=runs.Recipe),
     "runs_get": Operation(
-        answer=answers.Run,
-        text="States: queued, running, paused, succeeded, failed, canceled, interrupted, dead.",
+        answer=runs.Run,
+        text="States: queued, starting, running, paused, succeeded, failed, canceled, interrupted.",
     ),
-    "runs_change": Operation(answer=answers.Run, body={"name": "Larger batches"}),
+    "runs_change": Operation(answer=runs.Run, body={"name": "Larger batches"}),
     "runs_delete": Operation(text="Refused while it waits or trains. Texts it wrote are kept."),
-    "runs_write": Operation(answer=answers.Generation),
-    "runs_duplicate": Operation(answer=answers.Run, body={"training": {"learning_rate": 0.0003}}),
-    "runs_extend": Operation(answer=answers.Run, body={"max_steps": 4000}),
-    "runs_change_checkpoint": Operation(answer=answers.Run, body={"pinned": True}),
+    "runs_write": Operation(answer=generations.Generation),
+    "runs_duplicate": Operation(answer=runs.Run, body={"training": {"learning_rate": 0.0003}}),
+    "runs_extend": Operation(answer=runs.Run, body={"max_steps": 4000}),
+    "runs_change_checkpoint": Operation(answer=runs.Run, body={"pinned": True}),
     "runs_act": Operation(
-        answer=answers.Run,
+        answer=runs.Run,
         text="Pausing and stopping write a checkpoint first; resuming goes on from the newest one.",
     ),
     "runs_metrics": Operation(
-        answer=answers.Points,
+        answer=runs.Points,
         text="Names: train_loss, val_loss_on, val_loss_off, learning_rate, tokens_per_second and "
         "others. At most max_points per name.",
     ),
-    "generations_list": Operation(answer=answers.Generations),
+    "generations_list": Operation(answer=generations.Generations),
     "generations_create": Operation(
-        answer=answers.Generation,
+        answer=generations.Generation,
         body={
             "run_id": RUN_ID,
             "prompt": "The for statement",
@@ -229,16 +258,23 @@ OPERATIONS = {
         "seed.",
     ),
     "generations_branch": Operation(
-        answer=answers.Generation, body={"chunk_index": 2, "exclude_chunks": [17]}
+        answer=generations.Generation, body={"chunk_index": 2, "exclude_chunks": [17]}
     ),
-    "generations_go_on": Operation(answer=answers.Generation, body={"max_new_tokens": 64}),
-    "generations_stop": Operation(answer=answers.Generation),
+    "generations_go_on": Operation(answer=generations.Generation, body={"max_new_tokens": 64}),
+    "generations_stop": Operation(answer=generations.Generation),
     "generations_get": Operation(
-        answer=answers.Generation,
+        answer=generations.Generation,
         text="States: running, succeeded, failed, canceled, interrupted. A chunk's neighbors are "
         "those that conditioned it: they were retrieved with the chunk before. The first has none.",
     ),
-    "generations_events": Operation(text="The text goes on when nobody reads its events."),
+    "generations_events": Operation(
+        text="The data of each is JSON: start has id; chunk_start has variant, index and "
+        "is_prompt; neighbors has variant, index and neighbors; token has variant, chunk_index, "
+        "token_id, text, logprob and run; chunk_end has variant and the fields of a chunk; error "
+        "has detail; done is the text as it is read by its id. The variant is on or off, or on:1 "
+        "and so on for more samples. Neighbors and tokens are told while a text is being written, "
+        "not once it has ended. The text goes on when nobody reads its events.",
+    ),
     "generations_export": Operation(text="The answer is a file to be saved."),
     "generations_delete": Operation(text="Refused while it is being written."),
 }

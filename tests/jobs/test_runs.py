@@ -6,6 +6,7 @@ from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.rows import CheckpointEntry, JobRow, RunRow
 from jobs.states import JobState, RunState
 from jobs.store import Store
+from tests.jobs.conftest import Clock
 
 
 @pytest.fixture
@@ -151,17 +152,22 @@ def test_a_checkpoint_written_again_has_one_row(store: Store, run: RunRow, job: 
 
 
 def test_rows_of_checkpoints_are_made_to_agree_with_the_files(
-    store: Store, run: RunRow, job: JobRow
+    store: Store, run: RunRow, job: JobRow, clock: Clock
 ) -> None:
     entries = [
         CheckpointEntry(step=step, val_loss_on=None, val_loss_off=None, bytes=1)
         for step in (1, 2, 3)
     ]
-    store.add_checkpoint(run.id, entries[0], job.lease_token)
+    for entry in entries[:2]:
+        store.add_checkpoint(run.id, entry, job.lease_token)
+    before = clock()
+    clock.advance(60)
 
     store.replace_checkpoints(run.id, entries[1:], job.lease_token)
 
-    assert [row.step for row in store.list_checkpoints(run.id)] == [2, 3]
+    second, third = store.list_checkpoints(run.id)
+    assert (second.step, third.step) == (2, 3)
+    assert (second.created_at, third.created_at) == (before, before + 60)
 
 
 def test_a_run_can_be_renamed(store: Store, run: RunRow) -> None:

@@ -1,0 +1,46 @@
+"""What all answers have in common, and the answer of every error."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from app.api.answers.docstrings import DocstringSchemas
+
+Json = dict[str, Any]
+
+
+class Answer(BaseModel):
+    """Base of all answers: more fields may come."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+
+class Problem(Answer):
+    """Every error: one sentence with the rule, the value found and the next step."""
+
+    detail: str
+    """The sentence, for people."""
+
+
+def left_out() -> Any:
+    """Return a field that some answers do not have; its docstring tells which."""
+
+    def without_default(schema: Json) -> None:
+        del schema["default"]
+
+    return Field(default=None, json_schema_extra=without_default)
+
+
+def with_fields_of(kind: type) -> ConfigDict:
+    """Return the config of an answer that also has the fields of a dataclass.
+
+    None of them is required: what an earlier version stored may lack some.
+    """
+
+    def add_fields(schema: Json) -> None:
+        holder = create_model("Holder", __base__=Answer, value=(kind, ...))
+        made = holder.model_json_schema(mode="serialization", schema_generator=DocstringSchemas)
+        found = made["$defs"][kind.__name__]
+        schema["properties"] = {**found["properties"], **schema.get("properties", {})}
+
+    return ConfigDict(json_schema_extra=add_fields)
