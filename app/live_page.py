@@ -23,7 +23,9 @@ from app.ui import PRIVATE, Query, render_header
 
 TICK_S = 1.5
 LOOK = "() => [window.retro ? window.retro.look() : '', null]"
-"""What the page shows, see app.js."""
+"""Inputs of an event that asks for parts: what the page shows, see app.js."""
+WITH_ADDRESS = "(_address, ...inputs) => [window.retro ? window.retro.address() : '', ...inputs]"
+"""Puts the address into the first input of an event, for :func:`read_query`."""
 
 Render = Callable[[Query], str]
 
@@ -78,8 +80,6 @@ class Page:
         self._demo = demo
         self._parts: list[Part] = []
         self._tick_s = tick_s
-        self.query = gr.Textbox(value="{}", visible=False)
-        """The address with which the page was loaded, for :func:`read_query`."""
         self.part("header", lambda _query: render_header(services, title, path))
 
     def part(self, elem_id: str, render: Render) -> gr.HTML:
@@ -98,14 +98,14 @@ class Page:
         @shows_errors
         def load(request: gr.Request) -> list[Any]:
             query = dict(request.query_params)
-            return [json.dumps(query), *(_stamped(part.render(query)) for part in parts)]
+            return [_stamped(part.render(query)) for part in parts]
 
         @shows_errors
         def tick(asked: str, view: View) -> list[Any]:
             return answer(parts, read_look(asked), view)
 
         quiet: dict[str, Any] = {**PRIVATE, "queue": False}
-        self._demo.load(load, None, [self.query, *components], **quiet)
+        self._demo.load(load, None, components, **quiet)
         timer = gr.Timer(self._tick_s)
         timer.tick(tick, [look, view], components, js=LOOK, **quiet)
         # Pressed by the script that goes to another address without loading the page again.
@@ -144,7 +144,7 @@ def read_look(text: str) -> Look | None:
 
 
 def read_query(text: str) -> Query:
-    """Return the parameters of the page's address from the hidden field that keeps them."""
+    """Return the parameters of the page's address, none if this is no such text."""
     try:
         return _texts(json.loads(text))
     except (ValueError, AttributeError, RecursionError):

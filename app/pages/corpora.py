@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.format import ago, count, escape, percent
-from app.live_page import TICK_S, Page, read_query
+from app.live_page import TICK_S, WITH_ADDRESS, Page, read_query
 from app.pages.corpus_changes import render_changes, render_copy, render_rebuild
 from app.pages.corpus_documents import render_documents
 from app.pages.corpus_facts import render_facts
@@ -57,6 +57,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
         page.part("documents", lambda query: render_documents(services, query))
         page.part("versions", lambda query: render_versions(services, query))
     page.wire()
+    address = gr.Textbox(visible=False)
 
     def show_search(query: Query) -> Any:
         try:
@@ -82,9 +83,14 @@ def build(services: Services, demo: gr.Blocks) -> None:
     silent: dict[str, Any] = {**quiet, "queue": False, "show_progress": "hidden"}
     demo.load(load_search, None, [search_box, chunk], **silent)
     # A build may end while its page is open.
-    gr.Timer(TICK_S).tick(follow_search, page.query, search_box, concurrency_limit=None, **silent)
+    gr.Timer(TICK_S).tick(
+        follow_search, address, search_box, js=WITH_ADDRESS, concurrency_limit=None, **silent
+    )
     for trigger in (button.click, text.submit, chunk.submit):
-        trigger(search, [page.query, text, chunk, k], found, concurrency_id="search", **quiet)
+        trigger(
+            search, [address, text, chunk, k], found,
+            js=WITH_ADDRESS, concurrency_id="search", **quiet,
+        )  # fmt: skip
 
 
 SEARCH_HEAD = """<h2>Search</h2><p class="dim small">The same search that the model uses: the

@@ -242,13 +242,13 @@
 
   /* What the page shows, for the server, which sends what is new: see app/live_page.py. */
   let turn = 0;
+  const query = () => Object.fromEntries(new URLSearchParams(location.search));
   function look() {
     const stamps = {};
     for (const mark of document.querySelectorAll("template[data-stamp]")) {
       stamps[mark.closest(".block[id]").id] = mark.dataset.stamp;
     }
-    const query = Object.fromEntries(new URLSearchParams(location.search));
-    return JSON.stringify({ turn, query, stamps });
+    return JSON.stringify({ turn, query: query(), stamps });
   }
 
   /* The address has changed: asks for its parts without loading the page again. */
@@ -261,6 +261,7 @@
   const listeners = [];
   Object.assign(window.retro, {
     find, make, notice, call, ask, copy, look, showNow,
+    address: () => JSON.stringify(query()),
     go: (address) => { location.href = address; },
     onChange: (listener) => { listeners.push(listener); listener(); },
   });
