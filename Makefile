@@ -67,7 +67,8 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/python -m coverage run -m pytest -n $(PROCESSES) -m $(CHOSEN) tests/jobs
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
-	$(BIN)/python -m pytest -n $(PROCESSES) -m $(CHOSEN) --ignore=tests/jobs --ignore=tests/browser
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m $(CHOSEN) --ignore=tests/jobs \
+		--ignore=tests/browser
 	@# A browser and an app need the machine for themselves.
 	$(BIN)/python -m pytest -m $(CHOSEN) tests/browser
 
