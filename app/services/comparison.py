@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.services.curves import CurveService
-from jobs.rows import RunRow
+from jobs.rows import JobRow, RunRow
 from jobs.store import Store
 
 GROUPS = ("training", "model")
@@ -82,11 +82,18 @@ class ComparisonService:
         """Return how long jobs worked on a run, None before the first started."""
         now = self._store.now()
         spans = [
-            (job.finished_at or now) - job.started_at
+            _end(job, now) - job.started_at
             for job in self._store.list_run_jobs(run_id)
             if job.started_at is not None
         ]
         return sum(spans) if spans else None
+
+
+def _end(job: JobRow, now: float) -> float:
+    """Return until when a job worked: one that was lost does not work while it waits again."""
+    if job.finished_at is not None or job.state.is_held:
+        return job.finished_at or now
+    return job.progress_at or job.started_at or now
 
 
 def _value(point: Any) -> float | None:

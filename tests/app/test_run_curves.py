@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from app.services.curves import GAP
 from app.services.services import Services
-from jobs.models import Metric
+from jobs.models import Job, Metric, Run
 from jobs.rows import RunRow
+from jobs.states import JobState
 
 CORPUS = {"chunk_size": 16, "num_neighbors": 2}
 
@@ -52,6 +53,28 @@ def test_the_gap_is_off_minus_on_where_both_were_measured(
         GAP: {"steps": [4], "values": [-0.5]},
         "val_loss_on": {"steps": [2, 4], "values": [1.5, 1.0]},
     }
+
+
+def test_a_lost_job_does_not_work_while_it_waits(services: Services) -> None:
+    run, store = make_run(services), services.store
+    store.submit("train", run_id=run.id, settings={})
+    [before] = services.comparison.results([run.id])
+    job = store.claim("host")
+    assert job is not None
+    store.transition(job.id, job.lease_token, JobState.STARTING, JobState.RUNNING)
+    with store.write() as session:
+        began = {"started_at": store.now() - 100, "progress_at": store.now() - 90}
+        session.execute(update(Job).where(Job.id == job.id).values(**began))
+        session.execute(update(Run).where(Run.id == run.id).values(step=1))
+    [at_work] = services.comparison.results([run.id])
+    store.give_up(store.get_job(job.id), "Its process is gone.")
+    assert store.get_job(job.id).state is JobState.QUEUED
+
+    [waiting] = services.comparison.results([run.id])
+
+    assert before["seconds"] is None
+    assert at_work["seconds"] == pytest.approx(100, abs=5)
+    assert waiting["seconds"] == pytest.approx(10, abs=1)
 
 
 def test_long_curves_are_thinned_and_keep_spikes(client: TestClient, services: Services) -> None:
