@@ -46,9 +46,9 @@ class GenerationSettings(Answer):
 
     retrieval: Literal["on", "off", "both"]
     """Whether neighbors are read; ``both`` writes two texts from one seed."""
-    checkpoint_step: int
+    checkpoint_step: int = left_out()
     """Step of the checkpoint that writes."""
-    corpus_fingerprint: str | None
+    corpus_fingerprint: str | None = left_out()
     """Version of the corpus, the ``fingerprint`` of its summary; null with retrieval off."""
     steering: Steering = left_out()
     """What retrieval leaves out, and neighbors given by hand."""
