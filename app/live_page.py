@@ -155,7 +155,7 @@ def _texts(values: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in values.items()}
 
 
-STAMP = '<template data-stamp="{}"></template>'
+STAMP = '<template data-seen="{}"></template>'
 STAMP_LENGTH = 16
 
 

@@ -245,8 +245,8 @@
   const query = () => Object.fromEntries(new URLSearchParams(location.search));
   function look() {
     const stamps = {};
-    for (const mark of document.querySelectorAll("template[data-stamp]")) {
-      stamps[mark.closest(".block[id]").id] = mark.dataset.stamp;
+    for (const mark of document.querySelectorAll("template[data-seen]")) {
+      stamps[mark.closest(".block[id]").id] = mark.dataset.seen;
     }
     return JSON.stringify({ turn, query: query(), stamps });
   }

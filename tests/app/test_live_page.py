@@ -25,7 +25,7 @@ def parts_of(texts: dict[str, str]) -> list[Part]:
 def stamps_of(parts: list[Part], shown: list[Any]) -> dict[str, str]:
     """What a page that shows this would tell."""
     found = {
-        part.name: re.search(r'data-stamp="(\w+)"', html) if isinstance(html, str) else None
+        part.name: re.search(r'data-seen="(\w+)"', html) if isinstance(html, str) else None
         for part, html in zip(parts, shown, strict=True)
     }
     return {name: match[1] for name, match in found.items() if match}

@@ -312,7 +312,7 @@ def a_late_answer_is_put_right(page: Page) -> None:
 
     late = gen_of(page)
     page.evaluate("document.querySelector('#result [data-card]').remove()")
-    page.evaluate("document.querySelector('#output template').dataset.stamp = ''")
+    page.evaluate("document.querySelector('#output template').dataset.seen = ''")
     page.route("**/gradio_api/**", hold)
     while not held:
         page.wait_for_timeout(100)
