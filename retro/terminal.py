@@ -91,6 +91,9 @@ class MetricsFile:
                 f"{values['tokens_per_second']:.0f} tokens/s"
             )
 
+    def on_saving(self, step: int) -> None:
+        """Nothing is left to store: each measurement is written at once."""
+
     def on_checkpoint(self, record: CheckpointRecord) -> None:
         """Print where a checkpoint is."""
         tqdm.write(f"checkpoint {record.path.name}, {record.size_bytes / 2**20:.0f} MB")

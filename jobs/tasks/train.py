@@ -124,9 +124,12 @@ class RunRecorder:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("step %d: %s", step, listed)
 
-    def on_checkpoint(self, record: CheckpointRecord) -> None:
-        """Record a finished checkpoint, after everything measured until then."""
+    def on_saving(self, _step: int) -> None:
+        """Write everything measured until now: after the checkpoint it is not measured again."""
         self.flush()
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        """Record a finished checkpoint."""
         entry = checkpoint_entry(record)
         self._context.store.add_checkpoint(self._run_id, entry, self._context.token)
         logger.info("checkpoint of step %d, %d bytes", entry.step, entry.bytes)

@@ -18,6 +18,13 @@ class TrainingListener(Protocol):
                 (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
         """
 
+    def on_saving(self, step: int) -> None:
+        """Store what was measured up to ``step``: a checkpoint of it is written next.
+
+        Training may go on from that checkpoint at once, also when the process ends right after
+        it was written, and does not measure those steps again.
+        """
+
     def on_checkpoint(self, record: CheckpointRecord) -> None:
         """Take note of a finished checkpoint; older ones are deleted only afterwards."""
 
@@ -39,6 +46,9 @@ class SilentListener:
 
     def on_metrics(self, step: int, values: dict[str, float]) -> None:
         """Ignore measurements."""
+
+    def on_saving(self, step: int) -> None:
+        """Keep nothing."""
 
     def on_checkpoint(self, record: CheckpointRecord) -> None:
         """Ignore checkpoints."""

@@ -229,6 +229,7 @@ class Trainer:
         if not math.isfinite(largest):
             rate = self.config.learning_rate
             _fail(not_finite_after("largest weight", largest, self.state.step, rate), listener)
+        listener.on_saving(self.state.step)
         listener.on_checkpoint(save_checkpoint(self.run, self.model, self.optimizer, self.state))
         self._delete_old(listener)
 

@@ -1,5 +1,7 @@
 """What builds and trainings do as jobs, called without a process of their own."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
@@ -16,6 +18,8 @@ from jobs.tasks import train as train_task
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMissingError, TrainingError
 from retro.run import open_run
+from retro.training import trainer
+from retro.training.checkpoint import save_checkpoint
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 
 SETTINGS = {"preset": "tiny", "model": TINY_MODEL, "training": TINY_TRAINING}
@@ -113,6 +117,31 @@ def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home) -> N
         train_task.run(context)
 
     assert store.metrics(context.job.run_id, name="train_loss")[0].step == 1
+
+
+def test_a_checkpoint_comes_after_what_was_measured_before_it(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    build(store, home, corpus_id)
+    context = start_training(store, home, corpus_id, max_steps=4, checkpoint_every=2, log_every=1)
+    monkeypatch.setattr(train_task, "WRITE_EVERY_S", 1000.0)
+    stored: list[list[int]] = []
+
+    def kill_after(*arguments: Any) -> Any:
+        record = save_checkpoint(*arguments)
+        points = store.metrics(context.job.run_id, name="train_loss")
+        stored.append([point.step for point in points])
+        if len(stored) == 2:
+            # What a kill does: nothing comes after the checkpoint.
+            raise KeyboardInterrupt
+        return record
+
+    monkeypatch.setattr(trainer, "save_checkpoint", kill_after)
+    with pytest.raises(KeyboardInterrupt):
+        train_task.run(context)
+
+    assert stored == [[1, 2], [1, 2, 3, 4]]
 
 
 def test_a_database_that_cannot_be_written_does_not_end_the_training(
