@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from app.listening import listen
 from app.services.installation import SetUp
 from app.services.services import Services
 from app.services.system import SystemService
@@ -27,7 +27,7 @@ from jobs.errors import PASSING_FAULTS, JobError
 from jobs.home import Home
 from jobs.redaction import RedactingFormatter
 from jobs.store import Store
-from retro.errors import ConfigError, RetroError
+from retro.errors import RetroError
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def main(environment: Mapping[str, str]) -> int:
     """Run until interrupted and return the exit status."""
     try:
         settings = read_settings(environment)
-        listener = listen(settings.host, settings.port)
+        listeners = listen(settings.host, settings.port)
         services = open_services(settings)
         app = make_app(services, token=settings.token, mcp=settings.mcp)
     except (RetroError, JobError) as error:
@@ -62,7 +62,7 @@ def main(environment: Mapping[str, str]) -> int:
     )
     try:
         print(f"RETRO is at http://{settings.host}:{settings.port}", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=listeners)
     except KeyboardInterrupt:
         pass
     finally:
@@ -85,26 +85,6 @@ def read_arguments(arguments: list[str], environment: Mapping[str, str]) -> dict
     given = vars(parser.parse_args(arguments))
     said = {f"RETRO_{name.upper()}": value for name, value in given.items() if value is not None}
     return {**environment, **said}
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens: whether that is possible is known before anything starts.
-
-    Raises:
-        ConfigError: The address is not one of this host, or the port is taken.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family)
-    except OSError as error:
-        # Those of a name that is not known are negative.
-        is_of_system = (error.errno or 0) > 0
-        reason = os.strerror(error.errno) if is_of_system else error.strerror
-        raise ConfigError(
-            f"RETRO_HOST and RETRO_PORT must be an address that is free, got {host}:{port} "
-            f"({reason}). Stop the program that uses it, or choose another port "
-            f"with --port or RETRO_PORT."
-        ) from error
 
 
 def start_logging(token: str | None) -> None:

@@ -125,11 +125,15 @@ class RunRecorder:
         logger.info("step %d: %s", step, listed)
 
     def on_saving(self, _step: int) -> None:
-        """Write everything measured until now: after the checkpoint it is not measured again."""
-        self.flush()
+        """Write everything measured until now: after the checkpoint it is not measured again.
+
+        A database that does not answer must not keep the checkpoint from being written.
+        """
+        self._flush_if_possible()
 
     def on_checkpoint(self, record: CheckpointRecord) -> None:
-        """Record a finished checkpoint."""
+        """Record a finished checkpoint, after everything measured until then."""
+        self.flush()
         entry = checkpoint_entry(record)
         self._context.store.add_checkpoint(self._run_id, entry, self._context.token)
         logger.info("checkpoint of step %d, %d bytes", entry.step, entry.bytes)
@@ -154,8 +158,10 @@ class RunRecorder:
         """Report progress, and write what has been measured if that is due."""
         self._context.report(stage, done, total)
         self._step = done
-        if time.monotonic() - self._written_at < WRITE_EVERY_S:
-            return
+        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self._flush_if_possible()
+
+    def _flush_if_possible(self) -> None:
         try:
             self.flush()
         except PASSING_FAULTS as error:

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from app.listening import listen
 from jobs.home import Home
 from jobs.store import Store
 from tests.app.real_app import TOKEN
@@ -66,6 +67,19 @@ def test_an_address_that_cannot_be_used_ends_with_the_reason(
     assert reason in done.stderr or "resolution" in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "home").exists()
+
+
+def test_every_address_of_a_name_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ["127.0.0.1", "192.0.2.1", "127.0.0.2", "127.0.0.1"]
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    found = [(*stream, (address, 0)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    listeners = listen("localhost", 0)
+
+    assert [one.getsockname()[0] for one in listeners] == ["127.0.0.1", "127.0.0.2"]
+    for one in listeners:
+        one.close()
 
 
 def test_words_it_does_not_know_are_refused() -> None:

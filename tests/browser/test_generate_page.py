@@ -311,7 +311,6 @@ def a_late_answer_is_put_right(page: Page) -> None:
             held.append((route, route.fetch()))
 
     late = gen_of(page)
-    page.evaluate("document.querySelector('#result [data-card]').remove()")
     page.evaluate("document.querySelector('#output template').dataset.seen = ''")
     page.route("**/gradio_api/**", hold)
     while not held:

@@ -157,6 +157,7 @@ def test_a_database_that_cannot_be_written_does_not_end_the_training(
     event.listen(store.engine, "before_cursor_execute", fail_to_write)
 
     recorder.on_progress("train", 1, 10)
+    recorder.on_saving(1)
 
     event.remove(store.engine, "before_cursor_execute", fail_to_write)
     assert store.metrics(run.id) == []

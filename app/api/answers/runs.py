@@ -91,7 +91,7 @@ class Checkpoint(Answer):
     is_pinned: bool
     """Whether it is kept when newer ones come."""
     created_at: float
-    """When it was recorded, UTC seconds; a run that goes on records those that are there anew."""
+    """When it was recorded, UTC seconds."""
 
 
 class Alert(Answer):
