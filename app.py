@@ -17,7 +17,10 @@ from types import FrameType
 
 import uvicorn
 
-from app.listening import listen
+from app.edge.connections import guarded_protocol, limits_of_this_host
+from app.edge.environment import take_secrets
+from app.edge.listening import listen
+from app.edge.log_limits import RareLines
 from app.services.installation import SetUp
 from app.services.services import Services
 from app.services.system import SystemService
@@ -53,6 +56,8 @@ def main(environment: Mapping[str, str]) -> int:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        http=guarded_protocol(limits_of_this_host()),
+        ws="none",
         timeout_graceful_shutdown=STOP_REQUESTS_S,
         server_header=False,
         # Otherwise anyone on this host could choose the address that is throttled.
@@ -92,6 +97,7 @@ def start_logging(token: str | None) -> None:
     handler = logging.StreamHandler()
     pattern = "%(asctime)s %(levelname)s %(name)s %(message)s"
     handler.setFormatter(RedactingFormatter(pattern, token))
+    handler.addFilter(RareLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
@@ -170,6 +176,7 @@ class WorkerKeeper:
 
 
 if __name__ == "__main__":
-    start_logging(os.environ.get("RETRO_TOKEN"))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    sys.exit(main(read_arguments(sys.argv[1:], os.environ)))
+    given = take_secrets()
+    start_logging(given.get("RETRO_TOKEN"))
+    sys.exit(main(read_arguments(sys.argv[1:], given)))

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from app.errors import status_of
 from jobs.errors import JobError
 from jobs.redaction import redact
+from retro.config import shown
 from retro.errors import RetroError
 
 MOST_CHARACTERS = 1_000
@@ -77,9 +78,6 @@ def describe_problems(problems: Sequence[Any]) -> str:
             text = "The body must be JSON, and it could not be read as such."
         case _:
             rule = str(first["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-            shown = repr(first.get("input"))
-            text = (
-                f"{name} must be {rule}, got {shown if len(shown) <= 80 else shown[:77] + '...'}."
-            )
+            text = f"{name} must be {rule}, got {shown(first.get('input'))}."
     more = len(problems) - 1
     return text if not more else f"{text} There {'is' if more == 1 else 'are'} {more} more."

@@ -16,9 +16,11 @@ from starlette.types import ASGIApp
 from app import gradio_api, gradio_steps
 from app.api.description import DescribedApp, operation_id
 from app.api.routes import make_last_router, make_router
+from app.edge.bodies import BodyLimits
+from app.edge.gate import Gate
+from app.edge.gradio_routes import MCP_PATHS, OpenRoutes
 from app.error_answers import add_error_handlers
 from app.first_paint import FirstPaint
-from app.gate import Gate
 from app.pages import corpora, docs, generate, jobs, runs, settings, start
 from app.services.services import Services
 from app.theme import make_theme
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 GRADIO_UPLOAD_LIMIT = "1kb"
 """Gradio's own upload route is not used: files go through ``/api/v1``."""
-MCP_PATHS = ("/gradio_api/mcp", "/gradio_api/mcp/")
-"""Where Gradio has its own MCP server."""
 STYLES = ("styles.css", "generate.css", "charts.css", "corpora.css")
 SCRIPTS = (
     "app.js",
@@ -53,7 +53,12 @@ def make_app(services: Services, *, token: str | None, mcp: str = "off") -> ASGI
         token: Access token; None leaves the app open, for loopback only.
         mcp: What programs may do over MCP: ``off``, ``read`` or ``write``.
     """
-    return Gate(FirstPaint(make_ungated_app(services, mcp), STYLES, SCRIPTS), token)
+    return guard(FirstPaint(make_ungated_app(services, mcp), STYLES, SCRIPTS), token)
+
+
+def guard(app: ASGIApp, token: str | None) -> ASGIApp:
+    """Return an app that strangers and hostile requests may reach."""
+    return Gate(OpenRoutes(BodyLimits(app)), token)
 
 
 def make_ungated_app(services: Services, mcp: str = "off") -> FastAPI:
@@ -87,7 +92,7 @@ def make_rest_app(services: Services, mcp: str = "off") -> FastAPI:
     add_error_handlers(api)
 
     @api.get("/healthz", include_in_schema=False)
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     api.include_router(make_router(services))
@@ -116,9 +121,12 @@ async def mount_pages(api: FastAPI, services: Services) -> None:
     with warnings.catch_warnings():
         # Said of every app with several pages, also when server-side rendering is off.
         warnings.filterwarnings("ignore", message="SSR mode is not supported")
+        pages = make_pages(services)
+        # Only then does Gradio look at which files of the host it may read; mounting leaves it.
+        pages.has_launched = True
         gr.mount_gradio_app(
             api,
-            make_pages(services),
+            pages,
             path="/",
             theme=make_theme(),
             run_history=False,

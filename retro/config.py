@@ -476,5 +476,6 @@ def check_layers(config: object, name: str, depth: int, *, optional: bool = Fals
 
 def shown(value: object) -> str:
     """Return a value as it can stand in a message, shortened."""
-    text = repr(value)
+    # What was sent may have millions of characters or items.
+    text = repr(value[:80] if isinstance(value, str | bytes | list | tuple) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."

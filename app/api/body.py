@@ -1,8 +1,12 @@
 """What all bodies of REST requests have in common: unknown fields are refused."""
 
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+T = TypeVar("T")
+Items = Annotated[list[T], Field(fail_fast=True)]
+"""A list of which only the first wrong item is described."""
 
 
 class Body(BaseModel):

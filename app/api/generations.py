@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from app.api.body import Body
+from app.api.body import Body, Items
 from app.exports import export_generation
 from app.services.following import EventReader, follow, last_events
 from app.services.services import Services
@@ -36,7 +36,7 @@ class Sampling(Body):
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
-    stop: list[str] | None = None
+    stop: Items[str] | None = None
     seed: int | None = None
     num_samples: int | None = None
     num_neighbors: int | None = None
@@ -74,9 +74,9 @@ class NewBranch(Sampling):
     chunk_index: int
     variant: str | None = None
     retrieval: str | None = None
-    exclude_chunks: list[int] = Field(default_factory=list)
-    exclude_documents: list[str] = Field(default_factory=list)
-    neighbors: list[dict[str, Any]] | None = None
+    exclude_chunks: Items[int] = Field(default_factory=list)
+    exclude_documents: Items[str] = Field(default_factory=list)
+    neighbors: Items[dict[str, Any]] | None = None
     stream: bool = False
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict
 
-from app.api.body import Body
+from app.api.body import Body, Items
 from app.services.services import Services
 
 Json = dict[str, Any]
@@ -91,7 +91,7 @@ class RunChange(Body):
     )
 
     name: str | None = None
-    tags: list[str] | None = None
+    tags: Items[str] | None = None
     notes: str | None = None
 
 

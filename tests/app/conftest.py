@@ -8,10 +8,9 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.gate import Gate
 from app.services.services import Services
 from app.services.uploads import UploadedFile
-from app.web import make_app, make_rest_app
+from app.web import guard, make_app, make_rest_app
 from tests.app.real_app import (
     BASE,
     MODEL,
@@ -32,7 +31,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 @pytest.fixture
 def client(services: Services) -> Iterator[TestClient]:
-    app = Gate(make_rest_app(services), None)
+    app = guard(make_rest_app(services), None)
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 

@@ -12,9 +12,8 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from starlette.types import ASGIApp
 
-from app.gate import Gate
 from app.mcp_tools import TOOLS, choose_tools
-from app.web import make_rest_app, make_ungated_app
+from app.web import guard, make_rest_app, make_ungated_app
 from tests.app.real_app import BASE, TOKEN, Trained, make_services
 
 ADDRESS = "/gradio_api/mcp"
@@ -40,7 +39,7 @@ def app(trained: Trained, mode: str) -> ASGIApp:
 @pytest.fixture
 def client(app: ASGIApp) -> Iterator[TestClient]:
     # Its lifespan is not entered: the services belong to all tests.
-    with TestClient(Gate(_running(app), TOKEN), base_url="http://retro.example") as client:
+    with TestClient(guard(_running(app), TOKEN), base_url="http://retro.example") as client:
         client.headers.update({"authorization": f"Bearer {TOKEN}", **HEADERS})
         yield client
 
@@ -202,7 +201,7 @@ def test_a_client_of_the_protocol_reads_writes_and_branches(trained: Trained, mo
         assert wrong.isError
 
     async def main() -> None:
-        gated = Gate(app, TOKEN)
+        gated = guard(app, TOKEN)
         transport = httpx.ASGITransport(app=gated)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         [server] = {item.app for item in app.routes if getattr(item, "path", "") == ADDRESS}
@@ -220,7 +219,7 @@ def test_a_client_of_the_protocol_reads_writes_and_branches(trained: Trained, mo
 def test_writing_tools_start_work(tmp_path: Any) -> None:
     services = make_services(tmp_path / "home")
     app = make_rest_app(services, "write")
-    with TestClient(Gate(app, None), base_url=BASE, headers=HEADERS) as client:
+    with TestClient(guard(app, None), base_url=BASE, headers=HEADERS) as client:
         made = json.loads(call(client, "create_sample_corpus", name="docs")[1])
         job = json.loads(call(client, "build_corpus", corpus_id=made["id"])[1])
         run = json.loads(call(client, "start_run", corpus_id=made["id"], name="r", max_steps=3)[1])

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from app.listening import listen
+from app.edge.listening import listen
 from jobs.home import Home
 from jobs.store import Store
 from tests.app.real_app import TOKEN

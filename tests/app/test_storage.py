@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.gate import Gate
 from app.pages import settings
 from app.services.installation import SetUp
 from app.services.leftovers import OLD_LOG_S, UNTOUCHED_S
@@ -17,7 +16,7 @@ from app.services.sizes import measure, tree_bytes
 from app.services.system import read_gpus
 from app.services.uploads import UploadedFile, UploadLimits
 from app.ui import render_strip
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs.home import Home
 from jobs.sqlite import sqlite_warning
 from jobs.store import Store
@@ -145,7 +144,7 @@ def test_the_settings_tell_the_set_up_but_no_secret(tmp_path: Path) -> None:
     set_up = SetUp(host="0.0.0.0", has_token=True, encoder=str(tmp_path), mcp="read")
     services = Services(home, Store(home.database_url()), set_up=set_up, limits=LIMITS)
 
-    with TestClient(Gate(make_rest_app(services), None), base_url=BASE) as client:
+    with TestClient(guard(make_rest_app(services), None), base_url=BASE) as client:
         answer = client.get("/api/v1/settings").json()
     shown = settings.render_set_up(services)
 

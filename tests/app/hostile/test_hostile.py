@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.gate import Gate
 from app.services.services import Services
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs.home import Home
 from jobs.store import Store
 from tests.app.hostile.inputs import Hostile, hostile_files, hostile_requests
@@ -45,7 +44,7 @@ def services(folder: Path, trained: Trained) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def client(services: Services) -> Iterator[TestClient]:
-    app = Gate(make_rest_app(services), TOKEN)
+    app = guard(make_rest_app(services), TOKEN)
     with TestClient(app, base_url="http://retro.example", raise_server_exceptions=False) as client:
         client.headers["authorization"] = f"Bearer {TOKEN}"
         yield client

@@ -17,9 +17,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.gate import Gate
 from app.services.services import Services
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs.home import Home
 from jobs.store import Store
 from tests.app.real_app import LIMITS, TOKEN, Trained
@@ -47,7 +46,7 @@ def app(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Iterator[
     home = Home(tmp_path_factory.mktemp("schemathesis") / "home")
     shutil.copytree(trained.services.home.path, home.path)
     services = Services(home, Store(home.database_url()), limits=LIMITS)
-    gated = Gate(make_rest_app(services), TOKEN)
+    gated = guard(make_rest_app(services), TOKEN)
 
     async def without_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         # A client is made for each request, and the first to end would close the services.

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
-from app.gate import Gate
+from app.edge.gate import Gate
 from tests.app.real_app import BASE, Trained
 
 PAGE = "<script>\r\nlet a = 1;</script><p>text</p><script type='module' src='/x.js'></script>"

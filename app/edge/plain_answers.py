@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope, Send
 
-from app.page_policy import add_security_headers
+from app.edge.page_policy import add_security_headers
 
 URL_CHARACTERS = "/:?#[]@!$&'()*+,;=%~"
 

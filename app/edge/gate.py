@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.body_limit import check_declared, limited
-from app.errors import RequestTooLargeError
-from app.page_policy import secured, wants_page, without_encoding
+from app.edge.bodies import BodyTooLargeError, read_body
+from app.edge.page_policy import secured, wants_page, without_encoding
+from app.edge.plain_answers import send_elsewhere, send_page, send_refusal
+from app.edge.sessions import SESSION_AGE_S, FailedLogins, Sessions, is_same
 from app.pages.login import render_login, render_logout
-from app.plain_answers import send_elsewhere, send_page, send_refusal
-from app.sessions import SESSION_AGE_S, FailedLogins, Sessions, is_same
 from app.settings import is_loopback
 
 COOKIE = "retro_session"
@@ -30,6 +30,7 @@ FREE_PATHS = frozenset({"/healthz", "/assets-retro/theme.js"})
 """The login page is light or dark by a script that holds nothing secret."""
 PAGE_METHODS = frozenset({"GET", "HEAD"})
 LOGIN_BODY_BYTES = 4096
+LONG_LOGIN = f"A login may have at most {LOGIN_BODY_BYTES:,} bytes. Open /login and send the token."
 SHOWN_CHARACTERS = 80
 
 
@@ -81,13 +82,8 @@ class Gate:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        try:
-            check_declared(scope)
-        except RequestTooLargeError as error:
-            await send_refusal(scope, send, 413, str(error), {"connection": "close"})
-            return
         inner = without_encoding(scope) if wants_page(scope) else scope
-        await self._app(inner, limited(scope, receive), secured(send, scope))
+        await self._app(inner, receive, secured(send, scope))
 
     def _refuse_foreign(self, scope: Scope) -> str | None:
         hosts = _values(scope, b"host") or [""]
@@ -151,11 +147,19 @@ class Gate:
         if scope["method"] in PAGE_METHODS:
             await send_page(send, 200, render_login(target, None))
             return
+        try:
+            body = await read_body(receive, LOGIN_BODY_BYTES)
+        except BodyTooLargeError:
+            await send_refusal(scope, send, 413, LONG_LOGIN, {"connection": "close"})
+            return
+        except ClientDisconnect:
+            return
+        # From here on nothing is waited for: requests that come together are counted one by one.
         if wait_s := self._failed.wait_s(_address(scope)):
             page = render_login(target, _too_many(wait_s))
             await send_page(send, 429, page, {"retry-after": str(wait_s)})
             return
-        form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
+        form = parse_qs(body.decode("utf-8", "replace"))
         target = _safe_target(form.get("next", [target])[0])
         if not is_same(form.get("token", [""])[0].strip().encode(), token):
             self._failed.note(_address(scope))
@@ -218,13 +222,3 @@ def _safe_target(target: str) -> str:
     """Return where to go after the login, never another host."""
     is_path = target.startswith("/") and not target.startswith("//")
     return target if is_path and target.isprintable() and "\\" not in target else "/"
-
-
-async def _body(receive: Receive) -> bytes:
-    body = b""
-    while len(body) <= LOGIN_BODY_BYTES:
-        message = await receive()
-        body += message.get("body", b"")
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            break
-    return body[:LOGIN_BODY_BYTES]

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocketDisconnect
 
-from app.gate import COOKIE, Gate
-from app.sessions import SESSION_AGE_S
+from app.edge.gate import COOKIE, Gate
+from app.edge.sessions import SESSION_AGE_S
 from app.web import make_ungated_app
 from tests.app.real_app import BASE, TOKEN, make_services
 

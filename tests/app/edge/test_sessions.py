@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from app import gate, sessions
-from app.sessions import MOST_REMEMBERED, SESSION_AGE_S, FailedLogins, Sessions, is_same
+from app.edge import gate, sessions
+from app.edge.sessions import MOST_REMEMBERED, SESSION_AGE_S, FailedLogins, Sessions, is_same
 
 
 def test_the_throttle_forgets_and_keeps_addresses_apart() -> None:

@@ -28,7 +28,7 @@ class FailedLogins:
 
     def note(self, address: str) -> None:
         """Record one wrong token."""
-        key = _network(address)
+        key = network_of(address)
         times = self._failures.setdefault(key, deque(maxlen=self._limit))
         times.append(self._clock())
         self._failures.move_to_end(key)
@@ -37,7 +37,7 @@ class FailedLogins:
 
     def wait_s(self, address: str) -> int:
         """Return the seconds until another attempt is allowed, 0 if it is allowed now."""
-        times = self._failures.get(_network(address))
+        times = self._failures.get(network_of(address))
         if times is None or len(times) < self._limit:
             return 0
         left = times[0] + self._window_s - self._clock()
@@ -88,7 +88,8 @@ def is_same(given: bytes, expected: bytes) -> bool:
     return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(expected).digest())
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Return what counts as one address: for IPv6 the network that one customer holds."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
