@@ -30,13 +30,13 @@ from bench.writing import (
     with_whole_text,
 )
 from retro.config import CorpusConfig, SamplingConfig
+from retro.corpus.build import open_search
+from retro.corpus.corpus import Corpus
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import END_ID, ByteLevelTokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING
-from retro.retrieval.build import open_search
-from retro.retrieval.corpus import Corpus
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 
 GOAL = 0.15

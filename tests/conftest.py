@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retro.config import CorpusConfig
-from retro.retrieval.corpus import Corpus, build_corpus
+from retro.corpus.corpus import Corpus, build_corpus
 from retro.run import Run, create_run
 from tests.fakes import store_texts
 

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from retro.artifacts import sha256_file
 from retro.config import CorpusConfig, IndexKind
-from retro.data import chunk_shards
+from retro.corpus import chunk_shards, index_stage
+from retro.corpus.corpus import Corpus, build_corpus
 from retro.data.documents import DOCUMENTS_NAME, TextDocument, store_document
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import RetroError
-from retro.retrieval import index_stage, keys
-from retro.retrieval.corpus import Corpus, build_corpus
+from retro.retrieval import keys
 
 ROOT = Path(__file__).parents[2]
 ALONE = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import open_array, read_json, read_manifest
-from retro.data.chunking import DATABASE_KIND, DocumentRecord
+from retro.corpus.chunk_stage import DATABASE_KIND, DocumentRecord
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from retro.config import shown
+from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.errors import InputError
 from retro.generation.events import NeighborSource, Segments, ShownNeighbor
 from retro.generation.steering import GivenNeighbor, Steering
 from retro.generation.text import pieces
-from retro.retrieval.corpus import Corpus
 from retro.retrieval.retriever import Neighbor
 
 

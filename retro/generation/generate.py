@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from retro.config import SamplingConfig
+from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
@@ -23,7 +24,6 @@ from retro.generation.source import open_source
 from retro.generation.steering import NO_STEERING, Steering
 from retro.model.retro import RETRO
 from retro.model.token_step import TokenStep, suits_token_step
-from retro.retrieval.corpus import Corpus
 
 
 class Generator:

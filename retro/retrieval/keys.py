@@ -27,13 +27,13 @@ from retro.artifacts import (
     write_json,
     write_manifest,
 )
-from retro.data.chunking import DATABASE_NAME
+from retro.corpus.chunk_stage import DATABASE_NAME
+from retro.corpus.corpus import KEYS_NAME as KEYS_NAME
+from retro.corpus.key_reuse import EarlierKeys, chunk_digests, forget_earlier, set_aside
 from retro.data.database import RetrievalDatabase
 from retro.errors import ArtifactMismatchError
 from retro.progress import Progress, no_progress
-from retro.retrieval.corpus import KEYS_NAME as KEYS_NAME
 from retro.retrieval.embedder import Embedder
-from retro.retrieval.key_reuse import EarlierKeys, chunk_digests, forget_earlier, set_aside
 
 KEYS_KIND = "keys"
 ROWS_PER_SHARD = 4096

@@ -18,12 +18,12 @@ import torch
 
 from retro.artifacts import remove_staging
 from retro.config import Exclusion, TrainingConfig, config_to_dict
+from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory
 from retro.errors import TrainingError
 from retro.model.retro import RETRO
 from retro.progress import Progress, no_progress
-from retro.retrieval.corpus import Corpus
 from retro.run import CorpusFacts, Run, open_run, resolved_run, write_resolved
 from retro.run_space import require_room
 from retro.training.alerts import Alert, not_finite, not_finite_after, note_validation

@@ -29,6 +29,7 @@ from retro.config import (
     SamplingConfig,
     TrainingConfig,
 )
+from retro.corpus.corpus import Corpus, build_corpus
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, ShapeError
 from retro.generation.events import ChunkEvent, FinishEvent
@@ -37,7 +38,6 @@ from retro.generation.sampling import candidates
 from retro.model.cca import ChunkedCrossAttention
 from retro.model.layers import rotary_angles, rotate
 from retro.model.packing import Packing
-from retro.model.sampling import top_k, top_p
 from retro.retrieval import (
     bert_embed,
     chunks_to_index_and_embed,
@@ -45,11 +45,11 @@ from retro.retrieval import (
     text_folder_to_chunks_,
 )
 from retro.retrieval import keys as key_shards
-from retro.retrieval.bert import TokenEmbedder
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.retrieval.embedder import TextEncoder
 from retro.retrieval.index import Index, build_index
 from retro.retrieval.index_info import LARGEST_FLAT, KeyCode, plan_index
+from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.filters import top_k, top_p
 from retro.training.optimizer import make_optimizer
 from tests.conftest import TINY_MODEL
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, small_corpus, store_texts

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig
-from retro.data.chunking import build_database
+from retro.corpus.chunk_stage import build_database
 from retro.data.database import RetrievalDatabase
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval import keys as module

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig, Exclusion, IndexKind
-from retro.data.chunking import build_database
+from retro.corpus.chunk_stage import build_database
 from retro.data.database import RetrievalDatabase
 from retro.retrieval import neighbors as module
 from retro.retrieval.index import Index, build_index
