@@ -11,7 +11,9 @@ from pathlib import Path
 from bench.sample_text import write_copies
 from bench.timing import is_quick, print_table
 from retro.config import CorpusConfig, Precision
-from retro.corpus.corpus import Corpus, build_corpus, ingest_folder
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.ingest import ingest_folder
 from retro.device import default_device
 from retro.progress import no_progress
 from retro.run import create_run, open_run, resolve_run

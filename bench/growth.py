@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.timing import is_quick, print_table
 from retro.config import CorpusConfig
-from retro.corpus.corpus import build_corpus
+from retro.corpus.build import build_corpus
 from retro.corpus.summary import CorpusSummary
 from retro.data.documents import TextDocument, store_document
 from retro.data.samples import sample_documents

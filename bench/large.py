@@ -25,7 +25,7 @@ from jobs.rows import DocumentEntry, MetricPoint
 from jobs.states import JobState
 from jobs.store import Store
 from retro.config import CorpusConfig
-from retro.corpus.corpus import build_corpus
+from retro.corpus.build import build_corpus
 from retro.data.document_batch import store_documents
 from retro.data.documents import TextDocument
 

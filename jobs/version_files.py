@@ -11,9 +11,8 @@ from jobs.home import Home, remove_folder
 from jobs.states import RunState
 from jobs.store import Store
 from retro.artifacts import link_file, read_record, remove_staging, staged_folder
-from retro.corpus.chunk_stage import DATABASE_NAME
-from retro.corpus.corpus import INDEX_KIND, INDEX_NAME, Corpus
-from retro.corpus.tokenizer import TOKENIZER_NAME
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import DATABASE_NAME, INDEX_KIND, INDEX_NAME, TOKENIZER_NAME
 from retro.errors import ArtifactError
 from retro.run import open_run
 

@@ -8,11 +8,12 @@ import torch
 from retro.artifacts import read_manifest
 from retro.config import config_to_dict
 from retro.corpus.corpus import Corpus
+from retro.corpus.files import KEYS_NAME
 from retro.errors import ArtifactError, ArtifactMissingError
 from retro.model.origin import TOKENIZER_NAME, CorpusOrigin, ModelOrigin
 from retro.model.tensor_file import WEIGHTS_NAME
 from retro.model.weights import load_model
-from retro.retrieval.keys import KEYS_KIND, KEYS_NAME
+from retro.retrieval.keys import KEYS_KIND
 from retro.run import CHECKPOINT_KIND, CheckpointRecord, Run, find_checkpoint, open_run
 
 logger = logging.getLogger(__name__)

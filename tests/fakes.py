@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.data.tokenizer import ByteLevelTokenizer
 

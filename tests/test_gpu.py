@@ -8,7 +8,8 @@ import torch
 
 from retro import RETRO
 from retro.config import CorpusConfig, Precision, SamplingConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.device import autocast_dtype, default_device
 from retro.generation.events import ChunkEvent, OutputChunk
 from retro.generation.generate import Generator

@@ -7,7 +7,7 @@ from jobs.errors import JobError
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.version_files import keep_version, remove_unneeded
 from retro.config import CorpusConfig, Exclusion, config_from_dict, config_to_dict
-from retro.corpus.corpus import build_corpus
+from retro.corpus.build import build_corpus
 from retro.corpus.tokenizer import TokenizerOrigin, tokenizer_words
 
 

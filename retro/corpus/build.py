@@ -1,4 +1,4 @@
-"""The stages of building a corpus, and opening what search needs.
+"""Building a corpus: every stage, in turn.
 
 A stage writes its folder whole or not at all; its manifest names the fingerprint of its
 settings and of the stages before it. A finished stage whose fingerprint is the wanted one
@@ -6,59 +6,114 @@ and whose files are undamaged is kept.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from retro.artifacts import disk_errors, is_finished, read_manifest, remove_staging, write_json
+from retro.artifacts import disk_errors, is_finished, remove_staging, write_json
 from retro.config import CorpusConfig, config_to_dict
-from retro.corpus.chunk_stage import (
-    DATABASE_KIND,
-    DATABASE_NAME,
-    PARTIAL_NAME,
-    build_database,
-    choose_splits,
-    database_fingerprint,
-)
-from retro.corpus.corpus import (
+from retro.corpus.chunk_stage import build_database, choose_splits, database_fingerprint
+from retro.corpus.corpus import Corpus
+from retro.corpus.embed_stage import embed_database, keys_fingerprint, prepare_keys
+from retro.corpus.files import (
     CONFIG_NAME,
-    INDEX_KIND,
-    INDEX_NAME,
-    Corpus,
-    MakeEmbedder,
+    DATABASE_NAME,
+    DATABASE_PARTIAL_NAME,
+    KEYS_NAME,
+    TOKENIZER_KIND,
+    TOKENIZER_NAME,
 )
 from retro.corpus.index_stage import IndexStage, remove_stale
 from retro.corpus.key_reuse import forget_earlier
 from retro.corpus.plan import estimate_build_bytes
+from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import (
-    TOKENIZER_KIND,
-    TOKENIZER_NAME,
     TokenizerRecord,
     TokenizerSource,
+    find_tokenizer,
     is_whole,
     save_tokenizer,
     take_tokenizer,
     training_fingerprint,
 )
-from retro.data.database import RetrievalDatabase
+from retro.data.database import DATABASE_KIND, RetrievalDatabase
 from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources
 from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
 from retro.device import default_device
 from retro.disk import require_free
-from retro.errors import ArtifactMismatchError, ArtifactMissingError
-from retro.progress import Progress
-from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
-from retro.retrieval.index import Index, open_index
-from retro.retrieval.keys import (
-    KEYS_KIND,
-    KEYS_NAME,
-    KeyStore,
-    embed_database,
-    keys_fingerprint,
-    prepare_keys,
-)
-from retro.retrieval.search import KeySearch
+from retro.errors import ArtifactMismatchError, ConfigError
+from retro.progress import Progress, no_progress
+from retro.retrieval.embedder import ChunkEmbedder, Embedder, MakeEmbedder
+from retro.retrieval.keys import KEYS_KIND
+
+BUILD_STAGES = ("ingest", "tokenize", "chunk", "embed", "index", "neighbors")
+
+
+def build_corpus(
+    corpus_dir: Path,
+    config: CorpusConfig,
+    *,
+    device: torch.device | None = None,
+    on_progress: Progress = no_progress,
+    embedder: MakeEmbedder | None = None,
+    tokenizer: str | Path | TokenizerSource | None = None,
+    new_tokenizer: bool = False,
+) -> CorpusSummary:
+    """Build everything from the stored documents of a corpus.
+
+    A stage that is finished and was made from the same inputs is kept, so building again
+    after an interruption goes on where it stopped. The tokenizer of a corpus is kept also
+    when its documents have changed, so that the models which read it still fit; another
+    ``vocab_size`` asks for another one.
+
+    Args:
+        corpus_dir: The corpus; it holds ``documents/``.
+        config: How to build it.
+        device: Where keys are computed; None is CUDA where there is one.
+        on_progress: Told of each of ``BUILD_STAGES``; it may raise to stop the work.
+        embedder: Makes the embedder, given the tokenizer; None is the encoder that
+            ``config`` names.
+        tokenizer: A run, a saved model, another corpus, or a folder with
+            ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
+            has, and trains one where it has none.
+        new_tokenizer: Train the tokenizer on the present documents, whatever there was.
+
+    Returns:
+        What was built.
+
+    Raises:
+        ConfigError: ``config`` contradicts the tokenizer that is to be taken.
+        InputError: There are no documents, or they are too short.
+        ArtifactMissingError: The encoder or the tokenizer cannot be had.
+        ArtifactMismatchError: The tokenizer is damaged, and it cannot be made again.
+        DiskFullError: The disk is full; what was finished is kept.
+    """
+    source = find_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if source is not None:
+        if new_tokenizer:
+            raise ConfigError(
+                f"A corpus is built either with a new tokenizer or with that of {source.name}, "
+                f"got both. Leave one of them out."
+            )
+        source.settings(config_to_dict(config))
+    build = Build(
+        corpus_dir,
+        config,
+        device=device,
+        on_progress=on_progress,
+        embedder=embedder,
+        tokenizer=source,
+        new_tokenizer=new_tokenizer,
+    )
+    build.run()
+    summary = Corpus.open(corpus_dir).summary()
+    return replace(
+        summary,
+        num_embedded=build.num_embedded,
+        num_reused=summary.num_chunks - build.num_embedded,
+    )
 
 
 class Build:
@@ -71,7 +126,7 @@ class Build:
         *,
         device: torch.device | None,
         on_progress: Progress,
-        embedder: "MakeEmbedder | None",
+        embedder: MakeEmbedder | None,
         tokenizer: TokenizerSource | None,
         new_tokenizer: bool,
     ) -> None:
@@ -108,7 +163,7 @@ class Build:
         require_free(self.corpus_dir, needed, f"building the corpus {self.corpus_dir.name!r}")
 
     def _open_embedder(self, tokenizer: ByteLevelTokenizer) -> Embedder:
-        return ChunkEmbedder(TextEncoder.open(self.config.encoder, self.device), tokenizer)
+        return ChunkEmbedder.open(self.config.encoder, tokenizer, self.device)
 
     def _tokenize(self, sources: list[DocumentSource]) -> ByteLevelTokenizer:
         if self.tokenizer is not None:
@@ -160,7 +215,7 @@ class Build:
         wanted = database_fingerprint(sources, self.config, tokenizer, splits)
         if is_finished(self.corpus_dir / DATABASE_NAME, DATABASE_KIND, wanted):
             # A build may have ended before it could do this itself.
-            shutil.rmtree(self.corpus_dir / PARTIAL_NAME, ignore_errors=True)
+            shutil.rmtree(self.corpus_dir / DATABASE_PARTIAL_NAME, ignore_errors=True)
             self.on_progress("chunk", len(sources), len(sources))
         else:
             build_database(
@@ -180,49 +235,3 @@ class Build:
             # Now the number of chunks and the width of the keys are known.
             self._require_free(estimate_build_bytes(self.corpus_dir, self.config, embedder.width))
             self.num_embedded = embed_database(self.corpus_dir, embedder, self.on_progress)
-
-
-def open_search(
-    corpus: Corpus, device: torch.device | None, make_embedder: "MakeEmbedder | None" = None
-) -> KeySearch:
-    """Load encoder, keys and index of a finished corpus.
-
-    Raises:
-        ArtifactMismatchError: The corpus was built again since it was opened.
-    """
-    device = device or default_device()
-    keys, index = _open_keys(corpus)
-    return KeySearch(
-        embedder=(
-            ChunkEmbedder(TextEncoder.open(corpus.config.encoder, device), corpus.tokenizer)
-            if make_embedder is None
-            else make_embedder(corpus.tokenizer)
-        ),
-        keys=keys,
-        index=index,
-        info=corpus.index_info,
-        device=device,
-    )
-
-
-def _open_keys(corpus: Corpus) -> tuple[KeyStore, Index]:
-    """Open keys and index, which must be those of the chunks that are open."""
-    try:
-        keys = KeyStore.open(corpus.folder / KEYS_NAME)
-        if _is_present(corpus, keys):
-            index = open_index(corpus.folder / INDEX_NAME, corpus.index_info)
-            # A build may have ended between the two.
-            if _is_present(corpus, keys):
-                return keys, index
-    except ArtifactMissingError:  # a build takes these away before it writes new ones
-        pass
-    raise ArtifactMismatchError(
-        f"Corpus {corpus.folder.name!r} was opened as version {corpus.fingerprint[:12]}, and it "
-        f"has been built again since then, or is being built. Open it again when that has ended."
-    )
-
-
-def _is_present(corpus: Corpus, keys: KeyStore) -> bool:
-    manifest = read_manifest(corpus.folder / INDEX_NAME, INDEX_KIND)
-    found = (manifest.fingerprint, manifest.settings.get("keys"))
-    return found == (corpus.fingerprint, keys.fingerprint)

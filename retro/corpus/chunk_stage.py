@@ -1,17 +1,15 @@
-"""Cutting documents into chunks.
+"""The stage of a build that cuts the documents of a corpus into its retrieval database.
 
 Shape suffixes: N tokens of one document, C chunks, M tokens per chunk. A trailing 2 is
 (first character, character after the last).
 """
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retro.artifacts import (
     fingerprint,
@@ -25,6 +23,9 @@ from retro.config import CorpusConfig
 from retro.corpus.array_writer import ArrayWriter
 from retro.corpus.chunk_shards import Cut, CutDocument, cut_documents
 from retro.corpus.earlier_cuts import earlier_cuts
+from retro.corpus.files import DATABASE_NAME, DATABASE_PARTIAL_NAME
+from retro.data.cutting import split_into_chunks
+from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import Tokenizer
@@ -33,67 +34,8 @@ from retro.progress import Progress, no_progress
 
 Splits = list[tuple[DocumentSource, Split]]
 """Documents in their final order."""
-DATABASE_NAME = "database"
-DATABASE_KIND = "database"
-PARTIAL_NAME = "database.partial"
-"""Shards of a database that is being made."""
 FEWEST_RETRIEVABLE = 2
 """A chunk and another one that can be its neighbor."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DocumentRecord:
-    """One document of the retrieval database; its row is its document id."""
-
-    path: str
-    """Relative path of the stored text."""
-
-    characters: int
-    """Length of the text."""
-
-    bytes: int
-    """Length of the text in UTF-8."""
-
-    sha256: str
-    """Hash of the text in UTF-8."""
-
-    split: Split
-    """What the document is used for."""
-
-    num_chunks: int
-    """Chunks of the document, held-out ones included."""
-
-
-def split_into_chunks(
-    tokens_N: NDArray[np.int32], spans_N2: NDArray[np.int64], chunk_size: int, pad_id: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Cut one document into chunks.
-
-    A character whose bytes lie in two chunks belongs to the chunk in which it starts, so
-    the spans of consecutive chunks touch and never overlap.
-
-    Args:
-        tokens_N: Token ids of the document.
-        spans_N2: Characters that each token covers, (tokens, 2).
-        chunk_size: Tokens per chunk.
-        pad_id: Fills the last chunk.
-
-    Returns:
-        Chunks, (chunks, chunk_size), and the characters they cover, (chunks, 2). A
-        document without tokens has no chunks.
-    """
-    num_tokens = len(tokens_N)
-    num_chunks = math.ceil(num_tokens / chunk_size)
-    chunks_CM = np.full((num_chunks, chunk_size), pad_id, dtype=np.int32)
-    chunks_CM.reshape(-1)[:num_tokens] = tokens_N
-    if num_chunks == 0:
-        return chunks_CM, np.zeros((0, 2), dtype=np.int64)
-
-    first_C = np.arange(num_chunks) * chunk_size
-    last_C = np.minimum(first_C + chunk_size, num_tokens) - 1
-    spans_C2 = np.stack([spans_N2[first_C, 0], spans_N2[last_C, 1]], axis=1)
-    spans_C2[1:, 0] = np.maximum(spans_C2[1:, 0], spans_C2[:-1, 1])
-    return chunks_CM, spans_C2
 
 
 def choose_splits(
@@ -159,7 +101,7 @@ def build_database(
     if sources is None:
         sources = read_sources(corpus_dir, no_progress)
     splits = choose_splits(corpus_dir, sources, config)
-    partial = corpus_dir / PARTIAL_NAME
+    partial = corpus_dir / DATABASE_PARTIAL_NAME
     cut = _cutter(corpus_dir, config.chunk_size, tokenizer)
     made_with = [tokenizer.fingerprint, tokenizer.pad_id, config.chunk_size]
     with staged_folder(corpus_dir / DATABASE_NAME) as staging:

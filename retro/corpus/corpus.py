@@ -1,169 +1,42 @@
 """A corpus: text that was built into a retrieval database with keys, index and neighbors.
 
 Importing this module and opening a corpus needs neither torch, transformers nor FAISS;
-building and searching import them when they start.
+searching imports them when it starts.
 
 Shape suffixes: C chunks, K neighbors per chunk.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import open_array, read_json, read_manifest
-from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict, config_to_dict
-from retro.corpus.chunk_stage import DATABASE_NAME
-from retro.corpus.summary import CorpusSummary
-from retro.corpus.tokenizer import (
+from retro.artifacts import MANIFEST_NAME, open_array, read_manifest
+from retro.config import BUNDLED_ENCODER, CorpusConfig, Exclusion, IndexKind, config_from_dict
+from retro.corpus.files import (
+    DATABASE_NAME,
+    INDEX_KIND,
+    INDEX_NAME,
     TOKENIZER_KIND,
     TOKENIZER_NAME,
-    TokenizerOrigin,
-    TokenizerRecord,
-    TokenizerSource,
-    find_tokenizer,
-    training_fingerprint,
 )
+from retro.corpus.summary import CorpusSummary
+from retro.corpus.tokenizer import TokenizerOrigin, TokenizerRecord, training_fingerprint
 from retro.data.database import RetrievalDatabase
-from retro.data.documents import DOCUMENTS_NAME, SkippedFile, read_folder, store_document
 from retro.data.splits import Split
 from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
-from retro.progress import Progress, no_progress
+from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     import torch
 
-    from retro.retrieval.embedder import Embedder
+    from retro.retrieval.embedder import MakeEmbedder
     from retro.retrieval.search import KeySearch
-
-MakeEmbedder: TypeAlias = "Callable[[ByteLevelTokenizer], Embedder]"
-BUILD_STAGES = ("ingest", "tokenize", "chunk", "embed", "index", "neighbors")
-CONFIG_NAME = "corpus.json"
-KEYS_NAME = "keys"
-INDEX_NAME = "index"
-INDEX_PARTIAL_NAME = "index.partial"
-"""What is finished of an index that is being made."""
-INDEX_KIND = "index"
-BUNDLED_ENCODER = "all-MiniLM-L6-v2"
-
-
-def ingest_folder(
-    folder: Path,
-    corpus_dir: Path,
-    on_progress: Progress = no_progress,
-    on_skip: Callable[[SkippedFile], None] = lambda _: None,
-) -> int:
-    """Keep every text of a folder in a corpus.
-
-    Args:
-        folder: Where the text is.
-        corpus_dir: The corpus.
-        on_progress: Told of the stage ``ingest`` in documents; the total is not known
-            before the end.
-        on_skip: Told of each file that is not accepted, with the reason.
-
-    Returns:
-        Documents kept.
-
-    Raises:
-        InputError: There is no such folder, or no text in it.
-    """
-    num_skipped = 0
-
-    def count_skipped(skipped: SkippedFile) -> None:
-        nonlocal num_skipped
-        num_skipped += 1
-        on_skip(skipped)
-
-    num_documents = 0
-    for document in read_folder(folder, count_skipped):
-        try:
-            store_document(corpus_dir, document)
-        except InputError as error:
-            count_skipped(SkippedFile(path=document.path, reason=str(error)))
-            continue
-        num_documents += 1
-        on_progress("ingest", num_documents, num_documents)
-    if num_documents == 0:
-        raise InputError(
-            f"{folder.name!r} must hold at least one text file, got none "
-            f"({num_skipped} files skipped). Add files in UTF-8, UTF-16 or Latin-1."
-        )
-    return num_documents
-
-
-def build_corpus(
-    corpus_dir: Path,
-    config: CorpusConfig,
-    *,
-    device: "torch.device | None" = None,
-    on_progress: Progress = no_progress,
-    embedder: "MakeEmbedder | None" = None,
-    tokenizer: str | Path | TokenizerSource | None = None,
-    new_tokenizer: bool = False,
-) -> CorpusSummary:
-    """Build everything from the stored documents of a corpus.
-
-    A stage that is finished and was made from the same inputs is kept, so building again
-    after an interruption goes on where it stopped. The tokenizer of a corpus is kept also
-    when its documents have changed, so that the models which read it still fit; another
-    ``vocab_size`` asks for another one.
-
-    Args:
-        corpus_dir: The corpus; it holds ``documents/``.
-        config: How to build it.
-        device: Where keys are computed; None is CUDA where there is one.
-        on_progress: Told of each of ``BUILD_STAGES``; it may raise to stop the work.
-        embedder: Makes the embedder, given the tokenizer; None is the encoder that
-            ``config`` names.
-        tokenizer: A run, a saved model, another corpus, or a folder with
-            ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
-            has, and trains one where it has none.
-        new_tokenizer: Train the tokenizer on the present documents, whatever there was.
-
-    Returns:
-        What was built.
-
-    Raises:
-        ConfigError: ``config`` contradicts the tokenizer that is to be taken.
-        InputError: There are no documents, or they are too short.
-        ArtifactMissingError: The encoder or the tokenizer cannot be had.
-        ArtifactMismatchError: The tokenizer is damaged, and it cannot be made again.
-        DiskFullError: The disk is full; what was finished is kept.
-    """
-    from retro.corpus.build import Build  # noqa: PLC0415  # imports torch and FAISS
-
-    source = find_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    if source is not None:
-        if new_tokenizer:
-            raise ConfigError(
-                f"A corpus is built either with a new tokenizer or with that of {source.name}, "
-                f"got both. Leave one of them out."
-            )
-        source.settings(config_to_dict(config))
-    build = Build(
-        corpus_dir,
-        config,
-        device=device,
-        on_progress=on_progress,
-        embedder=embedder,
-        tokenizer=source,
-        new_tokenizer=new_tokenizer,
-    )
-    build.run()
-    summary = Corpus.open(corpus_dir).summary()
-    return replace(
-        summary,
-        num_embedded=build.num_embedded,
-        num_reused=summary.num_chunks - build.num_embedded,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +85,7 @@ class Corpus:
             ArtifactMismatchError: Its parts do not belong together, as after a build
                 that was interrupted, or are damaged.
         """
-        if not (corpus_dir / INDEX_NAME / "manifest.json").exists():
+        if not (corpus_dir / INDEX_NAME / MANIFEST_NAME).exists():
             raise ArtifactMissingError(
                 f"The corpus {corpus_dir.name!r} has no index yet. Build the corpus first."
             )
@@ -293,9 +166,17 @@ class Corpus:
     def _open_search(
         self, device: "torch.device | None", embedder: "MakeEmbedder | None"
     ) -> "KeySearch":
-        from retro.corpus.build import open_search  # noqa: PLC0415  # imports torch and FAISS
+        from retro.corpus.search import open_search  # noqa: PLC0415  # imports torch and FAISS
 
-        return open_search(self, device, embedder)
+        return open_search(
+            self.folder,
+            self.fingerprint,
+            self.index_info,
+            self.tokenizer,
+            encoder=self.config.encoder,
+            device=device,
+            make_embedder=embedder,
+        )
 
     def summary(self) -> CorpusSummary:
         """Return what the corpus holds."""
@@ -337,17 +218,3 @@ class Corpus:
         )
         unchanged = record is not None and record.made_from == present
         return (TokenizerOrigin.TRAINED if unchanged else TokenizerOrigin.KEPT), None
-
-
-def read_config(corpus_dir: Path) -> CorpusConfig:
-    """Return the settings of the newest build of a corpus, finished or not.
-
-    Raises:
-        ArtifactMissingError: It was never built.
-    """
-    return config_from_dict(CorpusConfig, read_json(corpus_dir / CONFIG_NAME))
-
-
-def is_corpus(folder: Path) -> bool:
-    """Tell whether a folder is a corpus that a build has begun with."""
-    return (folder / CONFIG_NAME).is_file() and (folder / DOCUMENTS_NAME).is_dir()

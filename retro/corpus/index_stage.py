@@ -29,8 +29,13 @@ from retro.artifacts import (
     write_manifest,
 )
 from retro.config import CorpusConfig, config_to_dict
-from retro.corpus.chunk_stage import DATABASE_NAME
-from retro.corpus.corpus import INDEX_KIND, INDEX_NAME, INDEX_PARTIAL_NAME, KEYS_NAME
+from retro.corpus.files import (
+    DATABASE_NAME,
+    INDEX_KIND,
+    INDEX_NAME,
+    INDEX_PARTIAL_NAME,
+    KEYS_NAME,
+)
 from retro.data.database import NO_NEIGHBOR, RetrievalDatabase
 from retro.errors import ArtifactError, ArtifactMismatchError
 from retro.progress import Progress

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import MANIFEST_NAME, open_array, read_json, sha256_file, sync_folder
+from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.errors import ArtifactError
 
-BEFORE_NAME = "keys.before"
 DIGEST_BYTES = 16
 NAME_LETTERS = 32
 
@@ -43,7 +43,7 @@ def set_aside(corpus_dir: Path, folder: Path, wanted: Mapping[str, str], embedde
         wanted: Name of each shard's sidecar to the sha256 of the chunks it is to be of.
         embedder: Identity of the embedder; keys of another one are of no use.
     """
-    before = corpus_dir / BEFORE_NAME
+    before = corpus_dir / KEYS_BEFORE_NAME
     moved = False
     for sidecar in sorted(folder.glob("*.json")):
         facts = _facts(sidecar)
@@ -64,7 +64,7 @@ def set_aside(corpus_dir: Path, folder: Path, wanted: Mapping[str, str], embedde
 
 def forget_earlier(corpus_dir: Path) -> None:
     """Remove what was set aside."""
-    shutil.rmtree(corpus_dir / BEFORE_NAME, ignore_errors=True)
+    shutil.rmtree(corpus_dir / KEYS_BEFORE_NAME, ignore_errors=True)
 
 
 class EarlierKeys:
@@ -80,7 +80,7 @@ class EarlierKeys:
         self._width = width
         self._shards = [
             _Shard(_array(sidecar), facts["sha256"], facts["rows"], bytes.fromhex(facts["chunks"]))
-            for sidecar in sorted((corpus_dir / BEFORE_NAME).glob("*.json"))
+            for sidecar in sorted((corpus_dir / KEYS_BEFORE_NAME).glob("*.json"))
             if (facts := _facts(sidecar)) is not None and facts["embedder"] == embedder
         ]
         self._keys: dict[int, NDArray[np.float32] | None] = {}

@@ -9,8 +9,14 @@ from pathlib import Path
 
 from retro.artifacts import MANIFEST_NAME, Manifest, read_json, read_manifest
 from retro.config import CorpusConfig, config_to_dict
-from retro.corpus.chunk_stage import DATABASE_KIND, DATABASE_NAME
-from retro.corpus.corpus import INDEX_KIND, INDEX_NAME, INDEX_PARTIAL_NAME, KEYS_NAME
+from retro.corpus.files import (
+    DATABASE_NAME,
+    INDEX_KIND,
+    INDEX_NAME,
+    INDEX_PARTIAL_NAME,
+    KEYS_NAME,
+)
+from retro.data.database import DATABASE_KIND
 from retro.data.documents import DOCUMENTS_NAME, stored_documents
 from retro.data.tokenizer import choose_vocab_size
 from retro.errors import ArtifactError

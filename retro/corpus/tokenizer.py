@@ -22,15 +22,14 @@ from retro.artifacts import (
     write_manifest,
 )
 from retro.config import shown
-from retro.corpus.chunk_stage import DATABASE_KIND, DATABASE_NAME, DocumentRecord
+from retro.corpus.files import CONFIG_NAME, DATABASE_NAME, TOKENIZER_KIND, TOKENIZER_NAME
+from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.splits import DocumentSource
 from retro.data.tokenizer import TOKENIZER_NAME as TOKENIZER_FILE
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
 
-TOKENIZER_NAME = "tokenizer"
-TOKENIZER_KIND = "tokenizer"
-SETTINGS_FILES = ("config.json", "corpus.json")
+SETTINGS_FILES = ("config.json", CONFIG_NAME)
 """Where runs and saved models, and corpora, keep their settings."""
 
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retro.artifacts import fingerprint
+from retro.config import BUNDLED_ENCODER
 from retro.device import default_device
 from retro.errors import ArtifactMissingError, InputError, ShapeError
 from retro.retrieval.embedder import TextEncoder
-from retro.retrieval.encoder_files import BUNDLED_NAME
 from retro.retro_pytorch.arguments import checks_arguments
 
 DEFAULT_ENCODER = "bert-base-cased"
@@ -58,7 +58,7 @@ def open_encoder(encoder: EncoderName = None, device: torch.device | None = None
                 raise ArtifactMissingError(
                     f"The encoder {name!r} is not in the cache and cannot be downloaded "
                     f"({type(cause).__name__}). Connect to the network once, or choose another: "
-                    f"{ENCODER_VARIABLE}={BUNDLED_NAME} is the bundled encoder and needs none, "
+                    f"{ENCODER_VARIABLE}={BUNDLED_ENCODER} is the bundled encoder and needs none, "
                     f"{ENCODER_VARIABLE}=FOLDER is one of your own."
                 ) from error
         return _kept[kept_as]

@@ -8,10 +8,10 @@ import pytest
 
 from retro.artifacts import sha256_file
 from retro.config import CorpusConfig
-from retro.corpus import chunk_shards, index_stage
-from retro.corpus.corpus import MakeEmbedder, build_corpus
+from retro.corpus import chunk_shards, embed_stage, index_stage
+from retro.corpus.build import build_corpus
 from retro.data.documents import DOCUMENTS_NAME
-from retro.retrieval import keys
+from retro.retrieval.embedder import MakeEmbedder
 from tests.fakes import hash_embedder, random_texts, store_texts
 
 CONFIG = CorpusConfig(chunk_size=8, vocab_size=300)
@@ -27,7 +27,7 @@ def many_shards() -> Iterator[None]:
     """Divide the work of a small build as that of a large one is divided."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunk_shards, "BYTES_PER_SHARD", 1500)
-        patch.setattr(keys, "ROWS_PER_SHARD", ROWS)
+        patch.setattr(embed_stage, "ROWS_PER_SHARD", ROWS)
         patch.setattr(index_stage, "CHUNKS_PER_SHARD", ROWS)
         yield
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from retro.artifacts import read_manifest, verify_files
-from retro.corpus.corpus import CONFIG_NAME, Corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import CONFIG_NAME
 from retro.errors import ArtifactError
 from retro.retrieval.keys import KeyStore
 from tests.retro.corpus.builds import ROWS, build, build_until, contents, store_small

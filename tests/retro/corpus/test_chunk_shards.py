@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from retro.config import CorpusConfig
 from retro.corpus import chunk_shards as module
-from retro.corpus.chunk_stage import PARTIAL_NAME, build_database
+from retro.corpus.chunk_stage import build_database
+from retro.corpus.files import DATABASE_PARTIAL_NAME
 from retro.data.database import RetrievalDatabase
 from tests.fakes import ByteTokenizer, random_texts, store_texts
 
@@ -71,7 +72,7 @@ def test_shards_give_what_one_go_gives(corpus_dir: Path, monkeypatch: pytest.Mon
     assert files(corpus_dir) == expected
     documents = RetrievalDatabase.open(corpus_dir / "database").documents
     assert [one.num_chunks for one in documents if one.characters == 0] == [0]
-    assert not (corpus_dir / PARTIAL_NAME).exists()
+    assert not (corpus_dir / DATABASE_PARTIAL_NAME).exists()
 
 
 def test_a_small_corpus_is_cut_without_shards(
@@ -81,7 +82,7 @@ def test_a_small_corpus_is_cut_without_shards(
     found: list[bool] = []
 
     def look(stage: str, done: int, total: int) -> None:
-        found.append((corpus_dir / PARTIAL_NAME).exists())
+        found.append((corpus_dir / DATABASE_PARTIAL_NAME).exists())
         assert (stage, done <= total) == ("chunk", True)
 
     build_database(corpus_dir, CONFIG, ByteTokenizer(), look)
@@ -96,7 +97,8 @@ def test_a_stopped_cut_goes_on_from_whole_shards(
 ) -> None:
     expected = in_one_go(corpus_dir, monkeypatch)
     stop_at(corpus_dir, document)
-    kept = sum(len(np.load(path)) for path in (corpus_dir / PARTIAL_NAME).glob("0*/sizes.npy"))
+    partial = corpus_dir / DATABASE_PARTIAL_NAME
+    kept = sum(len(np.load(path)) for path in partial.glob("0*/sizes.npy"))
 
     again = CountingTokenizer()
     build_database(corpus_dir, CONFIG, again)
@@ -105,7 +107,7 @@ def test_a_stopped_cut_goes_on_from_whole_shards(
     assert document - 3 < kept <= document
     assert again.num_encoded == NUM_DOCUMENTS - kept
     assert files(corpus_dir) == expected
-    assert not (corpus_dir / PARTIAL_NAME).exists()
+    assert not (corpus_dir / DATABASE_PARTIAL_NAME).exists()
 
 
 @pytest.mark.parametrize("name", ["chunks.npy", "spans.npy", "sizes.npy", "manifest.json"])
@@ -115,7 +117,7 @@ def test_a_damaged_shard_is_cut_again(
 ) -> None:
     expected = in_one_go(corpus_dir, monkeypatch)
     stop_at(corpus_dir, NUM_DOCUMENTS - 1)
-    path = corpus_dir / PARTIAL_NAME / "000001" / name
+    path = corpus_dir / DATABASE_PARTIAL_NAME / "000001" / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     match damage:
@@ -154,10 +156,10 @@ def test_shards_of_other_inputs_are_not_used(
 
 def test_half_a_shard_is_removed(corpus_dir: Path) -> None:
     stop_at(corpus_dir, NUM_DOCUMENTS - 1)
-    half = corpus_dir / PARTIAL_NAME / ".tmp-000001-0123abcd"
+    half = corpus_dir / DATABASE_PARTIAL_NAME / ".tmp-000001-0123abcd"
     half.mkdir()
 
     stop_at(corpus_dir, 0)
 
     assert not half.exists()
-    assert (corpus_dir / PARTIAL_NAME / "000001").exists()
+    assert (corpus_dir / DATABASE_PARTIAL_NAME / "000001").exists()

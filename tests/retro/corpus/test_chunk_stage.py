@@ -1,4 +1,4 @@
-"""Cutting documents into chunks."""
+"""The documents of a corpus become its retrieval database."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 
 from retro.config import CorpusConfig
-from retro.corpus.chunk_stage import (
-    build_database,
-    choose_splits,
-    database_fingerprint,
-    split_into_chunks,
-)
+from retro.corpus.chunk_stage import build_database, choose_splits, database_fingerprint
 from retro.data.database import RetrievalDatabase
 from retro.data.splits import Split, read_sources, split_documents
 from retro.errors import InputError
@@ -20,32 +15,6 @@ from tests.fakes import ByteTokenizer, random_texts, store_texts
 
 SIZE = 4
 CONFIG = CorpusConfig(chunk_size=SIZE)
-
-
-@pytest.mark.parametrize("length", [0, 1, SIZE - 1, SIZE, SIZE + 1, 5 * SIZE])
-def test_every_token_appears_once_in_order(length: int) -> None:
-    tokens_N = np.arange(10, 10 + length, dtype=np.int32)
-    spans_N2 = np.stack([np.arange(length), np.arange(length) + 1], axis=1)
-
-    chunks_CM, spans_C2 = split_into_chunks(tokens_N, spans_N2, SIZE, pad_id=0)
-
-    assert chunks_CM.dtype == np.int32
-    assert chunks_CM.shape == ((length + SIZE - 1) // SIZE, SIZE)
-    assert chunks_CM[chunks_CM != 0].tolist() == tokens_N.tolist()
-    assert chunks_CM.reshape(-1)[length:].tolist() == [0] * (chunks_CM.size - length)
-    assert spans_C2.tolist() == [
-        [start, min(start + SIZE, length)] for start in range(0, length, SIZE)
-    ]
-
-
-def test_a_character_cut_by_a_border_belongs_to_the_first_chunk() -> None:
-    text = "ab\U0001f600\u00e9cd"
-    tokens_N, spans_N2 = ByteTokenizer().encode_with_spans(text)
-
-    _, spans_C2 = split_into_chunks(tokens_N, spans_N2, 4, pad_id=0)
-
-    # Bytes: a b F0 9F | 98 80 C3 A9 | c d
-    assert [text[start:end] for start, end in spans_C2.tolist()] == ["ab\U0001f600", "\u00e9", "cd"]
 
 
 def test_spans_of_a_document_join_to_its_text(tmp_path: Path) -> None:

@@ -13,13 +13,10 @@ import pytest
 
 from retro.artifacts import read_manifest, save_array, write_json, write_manifest
 from retro.config import CorpusConfig, Exclusion, IndexKind
-from retro.corpus.corpus import (
-    BUILD_STAGES,
-    Corpus,
-    build_corpus,
-    ingest_folder,
-    read_config,
-)
+from retro.corpus.build import BUILD_STAGES, build_corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import read_config
+from retro.corpus.ingest import ingest_folder
 from retro.data.documents import SkippedFile
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from tests.fakes import hash_embedder, random_texts, small_corpus, store_texts

@@ -10,7 +10,9 @@ import pytest
 from retro import artifacts
 from retro.config import IndexKind
 from retro.corpus import index_stage as module
-from retro.corpus.corpus import INDEX_PARTIAL_NAME, Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import INDEX_PARTIAL_NAME
 from retro.corpus.index_stage import check_neighbors
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, store_texts

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.artifacts import json_bytes, read_json
-from retro.corpus.corpus import build_corpus
-from retro.corpus.key_reuse import BEFORE_NAME
+from retro.corpus.build import build_corpus
+from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.data.tokenizer import ByteLevelTokenizer
 from tests.fakes import HashEmbedder, random_texts, store_texts
 from tests.retro.corpus.builds import CONFIG, build, build_until, contents, many_shards
@@ -48,7 +48,7 @@ def from_scratch(corpus_dir: Path) -> dict[str, str]:
     """Return what a build without any key gives; tokenizer and choice of documents are kept."""
     fresh = corpus_dir.with_name("fresh")
     shutil.copytree(corpus_dir, fresh)
-    for name in ("keys", "index", "index.partial", BEFORE_NAME):
+    for name in ("keys", "index", "index.partial", KEYS_BEFORE_NAME):
         shutil.rmtree(fresh / name, ignore_errors=True)
     build(fresh)
     return contents(fresh)
@@ -94,7 +94,7 @@ def test_a_build_that_was_stopped_still_knows_the_earlier_keys(
         summary = build_corpus(corpus_dir, CONFIG, embedder=counted)
 
     assert counted.num_embedded < summary.num_chunks / 4
-    assert not (corpus_dir / BEFORE_NAME).exists()
+    assert not (corpus_dir / KEYS_BEFORE_NAME).exists()
     assert contents(corpus_dir) == from_scratch(corpus_dir)
 
 

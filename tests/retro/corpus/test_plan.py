@@ -10,13 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig, IndexKind
-from retro.corpus.corpus import build_corpus
-from retro.corpus.plan import (
-    DEFAULT_WIDTH,
-    INDEX_PARTIAL_NAME,
-    estimate_build_bytes,
-    expected_size,
-)
+from retro.corpus.build import build_corpus
+from retro.corpus.files import INDEX_PARTIAL_NAME
+from retro.corpus.plan import DEFAULT_WIDTH, estimate_build_bytes, expected_size
 from retro.data.documents import store_document, stored_documents
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import ByteLevelTokenizer

@@ -10,7 +10,9 @@ import pytest
 
 from retro.artifacts import write_json
 from retro.config import CorpusConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus import embed_stage
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import (
     find_tokenizer,
@@ -19,7 +21,6 @@ from retro.corpus.tokenizer import (
 )
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.retrieval import keys
 from retro.retrieval.index import Index, open_index
 from retro.retrieval.index_info import IndexInfo
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, small_corpus, store_texts
@@ -303,7 +304,7 @@ def test_a_corpus_of_an_earlier_version_keeps_its_tokenizer(tmp_path: Path) -> N
 def test_keys_of_chunks_that_were_there_are_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "ROWS_PER_SHARD", 16)
+    monkeypatch.setattr(embed_stage, "ROWS_PER_SHARD", 16)
     before = small_corpus(tmp_path).database
     store_texts(tmp_path, NEW)
     embedders: list[HashEmbedder] = []
@@ -344,7 +345,7 @@ def test_a_build_that_ends_while_a_corpus_is_opened_for_search_is_noticed(
         build(tmp_path, replace(CONFIG, num_neighbors=3))
         return open_index(folder, info)
 
-    monkeypatch.setattr("retro.corpus.build.open_index", open_late)
+    monkeypatch.setattr("retro.corpus.search.open_index", open_late)
     with pytest.raises(ArtifactMismatchError, match="has been built again"):
         opened.retriever(embedder=hash_embedder).search_text("words", 2)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from retro.config import CorpusConfig, SamplingConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.events import ChunkEvent, Event, FinishEvent, TokenEvent
 from retro.generation.generate import Generator

@@ -9,7 +9,8 @@ import torch
 
 from retro.__main__ import main
 from retro.config import CorpusConfig, SamplingConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.errors import ArtifactMismatchError
 from retro.export import export_run
 from retro.generation.events import ChunkEvent

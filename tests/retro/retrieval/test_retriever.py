@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from retro.config import CorpusConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import read_stored
 from retro.data.samples import sample_documents
 from retro.errors import ArtifactMismatchError, ConfigError, InputError, ShapeError

@@ -10,7 +10,8 @@ import torch
 
 from retro import RETRO
 from retro.config import CorpusConfig
-from retro.corpus.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
 from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run, resolve_run

@@ -7,11 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig
+from retro.corpus import embed_stage as module
 from retro.corpus.chunk_stage import build_database
+from retro.corpus.embed_stage import embed_database
 from retro.data.database import RetrievalDatabase
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
-from retro.retrieval import keys as module
-from retro.retrieval.keys import KeyStore, embed_database, shard_name
+from retro.retrieval.keys import KeyStore, shard_name
 from tests.fakes import ByteTokenizer, HashEmbedder, random_texts, store_texts
 
 ROWS = 16
