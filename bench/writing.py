@@ -18,7 +18,7 @@ from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.generation.events import TokenEvent
 from retro.generation.generate import Generator
-from retro.model.presets import resolve_preset
+from retro.model.retro.presets import resolve_preset
 from retro.retrieval.embedder import MakeEmbedder
 
 NUM_NEIGHBORS = 2

@@ -26,7 +26,7 @@ from retro.checkpoints import (
 )
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.presets import get_preset, resolve_preset
+from retro.model.retro.presets import get_preset, resolve_preset
 
 __all__ = [
     "CHECKPOINT_KIND",

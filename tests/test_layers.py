@@ -184,7 +184,7 @@ def loaded_after(code: str) -> set[str]:
     [
         ("import retro", {"torch", "numpy", "transformers", "faiss", "huggingface_hub"}),
         ("import retro.retrieval", {"torch", "numpy", "transformers", "faiss"}),
-        ("import retro.config, retro.model.presets", {"torch", "numpy"}),
+        ("import retro.config, retro.model.retro.presets", {"torch", "numpy"}),
         ("import retro.run, retro.corpus.corpus", {"torch", "transformers", "faiss"}),
         ("import jobs.worker", {"torch", "transformers", "faiss", "gradio"}),
         ("import app.web", {"torch", "transformers", "faiss"}),

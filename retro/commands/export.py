@@ -21,7 +21,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Save a checkpoint as a model that needs neither run nor corpus; publish it if asked."""
     from retro.export import export_run  # noqa: PLC0415  # imports torch
-    from retro.model.retro import RETRO  # noqa: PLC0415
+    from retro.model.retro.model import RETRO  # noqa: PLC0415
 
     if arguments.private and arguments.push_to_hub is None:
         raise ConfigError("--private needs --push-to-hub REPO.")

@@ -22,8 +22,8 @@ from retro.generation.prefix import Prefix
 from retro.generation.session import Session
 from retro.generation.source import open_source
 from retro.generation.steering import NO_STEERING, Steering
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenStep, suits_token_step
+from retro.model.retro.model import RETRO
+from retro.model.retro.token_step import TokenStep, suits_token_step
 
 
 class Generator:

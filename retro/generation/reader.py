@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retro.model.decoder import DecoderCache
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenCache, TokenStep
+from retro.model.retro.decoder import DecoderCache
+from retro.model.retro.model import RETRO
+from retro.model.retro.token_step import TokenCache, TokenStep
 
 Values = NDArray[np.int32] | None
 """Retrieved values of one chunk, (neighbors, tokens); None where there are none."""

@@ -28,8 +28,8 @@ from retro.generation.sample import Sample
 from retro.generation.sampling import Draws, logprob
 from retro.generation.text import TokenDecoder
 from retro.generation.writer import ChunkDraft, SampleWriter
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenStep
+from retro.model.retro.model import RETRO
+from retro.model.retro.token_step import TokenStep
 
 
 class Session:

@@ -10,7 +10,7 @@ from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model
 from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.model.tensor_file import WEIGHTS_NAME
 from retro.model.weights import load_model
 from retro.run import find_checkpoint, open_run

@@ -30,8 +30,8 @@ from retro.errors import (
     PublishError,
     RetroError,
 )
-from retro.model.card import CARD_MARK, CARD_NAME, card_text
 from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
+from retro.model.retro.card import CARD_MARK, CARD_NAME, card_text
 from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
 
 CONFIG_NAME = "config.json"

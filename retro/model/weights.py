@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from retro.config import ModelConfig, config_to_dict
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.model.tensor_file import load_tensors, save_tensors
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from retro.config import shown
 from retro.errors import ConfigError
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.retro_pytorch.arguments import check_names, checks_arguments
 from retro.retro_pytorch.bert import EncoderName, open_encoder
 from retro.retro_pytorch.dataset import RETRODataset, whole_number

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retro.config import shown
 from retro.errors import ConfigError, InputError, ShapeError
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.retro_pytorch.filters import FORBIDDEN, tempered
 
 Filter = Callable[..., Tensor]

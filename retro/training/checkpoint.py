@@ -44,7 +44,7 @@ from retro.checkpoints import (
 )
 from retro.config import ModelConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactError, ArtifactMismatchError
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.model.weights import load_model, save_weights
 from retro.run import Run
 from retro.training.alerts import Alert

@@ -22,7 +22,7 @@ from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory
 from retro.errors import TrainingError
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.progress import Progress, no_progress
 from retro.run import CorpusFacts, Run, open_run, resolved_run, write_resolved
 from retro.run_space import require_room

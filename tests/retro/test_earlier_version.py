@@ -102,8 +102,9 @@ def test_its_files_keep_their_form(earlier: Path, continued: tuple[Path, Run]) -
         for step in (STOPPED, LAST)
     )
     assert paths(old_trainer) == paths(new_trainer)
-    assert old_trainer["optimizer"]["param_groups"][0]["params"] == (
-        new_trainer["optimizer"]["param_groups"][0]["params"]
+    assert (
+        old_trainer["optimizer"]["param_groups"][0]["params"]
+        == (new_trainer["optimizer"]["param_groups"][0]["params"])
     )
 
 

@@ -25,7 +25,7 @@ from retro.export import export_run
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
 from retro.model.origin import ModelOrigin
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.run import Run, create_run
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING

@@ -37,9 +37,9 @@ from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigErro
 from retro.generation.events import ChunkEvent, FinishEvent
 from retro.generation.generate import Generator
 from retro.generation.sampling import candidates
-from retro.model.cca import ChunkedCrossAttention
 from retro.model.layers import rotary_angles, rotate
 from retro.model.packing import Packing
+from retro.model.retro.cca import ChunkedCrossAttention
 from retro.retrieval import (
     bert_embed,
     chunks_to_index_and_embed,

@@ -8,7 +8,7 @@ import torch
 
 from retro import RETRO
 from retro.generation.reader import Reader, Reading, Values, Window
-from retro.model.token_step import TokenStep
+from retro.model.retro.token_step import TokenStep
 
 CHUNK = 4
 LENGTH = 45

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from retro import RETRO
-from retro.model import token_step
-from retro.model.token_step import TokenStep, gelu, suits_token_step
+from retro.model.retro import token_step
+from retro.model.retro.token_step import TokenStep, gelu, suits_token_step
 
 SIZES = {
     "num_tokens": 50,

@@ -7,8 +7,8 @@ import torch
 
 from retro import RETRO
 from retro.config import ModelConfig, config_to_dict
-from retro.model.costs import TrainingMemory, training_memory
-from retro.model.presets import PRESETS, resolve_preset
+from retro.model.retro.costs import TrainingMemory, training_memory
+from retro.model.retro.presets import PRESETS, resolve_preset
 
 
 def memory(config: ModelConfig, **changes: int | bool) -> TrainingMemory:

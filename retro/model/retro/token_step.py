@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.cca import ChunkedCrossAttention, ReadableNeighbors
-from retro.model.decoder import DecoderCache, DecoderLayer, EncodedNeighbors
 from retro.model.layers import FeedForward, Residual, RMSNorm, rotary_angles
 from retro.model.lean import NORM_EPSILON
-from retro.model.retro import RETRO
+from retro.model.retro.cca import ChunkedCrossAttention, ReadableNeighbors
+from retro.model.retro.decoder import DecoderCache, DecoderLayer, EncodedNeighbors
+from retro.model.retro.model import RETRO
 
 Array = NDArray[np.float32]
 Norm = Callable[[Array], Array]
@@ -304,7 +304,7 @@ class _SelfAttention:
 
 
 class _CrossAttention:
-    """``retro.model.cca.ChunkedCrossAttention`` for one token."""
+    """``retro.model.retro.cca.ChunkedCrossAttention`` for one token."""
 
     def __init__(self, attention: CrossAttention) -> None:
         self._num_heads = attention.num_heads

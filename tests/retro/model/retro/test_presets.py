@@ -6,7 +6,12 @@ import torch
 from retro import RETRO
 from retro.config import ModelConfig, config_to_dict
 from retro.errors import ConfigError
-from retro.model.presets import PRESETS, paper_parameter_count, parameter_count, resolve_preset
+from retro.model.retro.presets import (
+    PRESETS,
+    paper_parameter_count,
+    parameter_count,
+    resolve_preset,
+)
 
 
 def resolve(name: str, **changes: object) -> ModelConfig:

@@ -8,7 +8,7 @@ FLOP utilisation (PaLM, arXiv:2204.02311, appendix B).
 from dataclasses import dataclass
 
 from retro.config import ModelConfig
-from retro.model.presets import parameter_count
+from retro.model.retro.presets import parameter_count
 
 PEAK_BFLOAT16 = (
     ("B200", 2250e12),

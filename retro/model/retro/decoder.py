@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from retro.config import ModelConfig
 from retro.model.attention import KeyValueCache, SelfAttention
-from retro.model.cca import ChunkedCrossAttention, ReadableNeighbors
-from retro.model.encoder import NeighborEncoder
 from retro.model.layers import FeedForward, KeepOrRecompute, Residual, RMSNorm, decoder_alpha
 from retro.model.packing import AttendingTokens, Packing
+from retro.model.retro.cca import ChunkedCrossAttention, ReadableNeighbors
+from retro.model.retro.encoder import NeighborEncoder
 
 
 @dataclass(frozen=True, slots=True)

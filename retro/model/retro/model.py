@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from retro.config import ModelConfig, config_from_dict, shown
 from retro.errors import ShapeError
 from retro.model.attention import CrossAttention, SelfAttention
-from retro.model.decoder import Decoder, DecoderCache, DecoderLayer, EncodedNeighbors
 from retro.model.hub import HubModel
 from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
 from retro.model.linear import Linear
 from retro.model.loss import linear_cross_entropy
 from retro.model.packing import Packing
+from retro.model.retro.decoder import Decoder, DecoderCache, DecoderLayer, EncodedNeighbors
 
 
 class RETRO(HubModel):

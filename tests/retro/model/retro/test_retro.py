@@ -10,7 +10,7 @@ import torch
 from retro import RETRO
 from retro.errors import ConfigError, ShapeError
 from retro.model.layers import Residual
-from tests.retro.model.reference import reference_logits
+from tests.retro.model.retro.reference import reference_logits
 
 CHUNK, VOCABULARY = 4, 23
 SIZES: dict[str, Any] = {
