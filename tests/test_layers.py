@@ -36,6 +36,14 @@ FORBIDDEN = {
     "app": {"bench", "retro.training"},
 }
 
+MODEL_MAY_IMPORT = ("retro.model", "retro.config", "retro.errors", "retro.artifacts")
+"""Of this library; the last writes the files of saved models."""
+
+RETRO_USERS = ("retro/model/", "retro/retro_pytorch/", "retro/__init__.py")
+"""What may name the class: the models themselves, the drop-in, and the public name."""
+SETTINGS_OF_RETRO = ("retro.model.retro.presets", "retro.model.retro.costs")
+"""Sizes that people choose from; everybody may read them."""
+
 FENCES = {
     "fastapi": ("app/",),
     "gradio": ("app/",),
@@ -157,6 +165,39 @@ def test_imports_point_one_way(folder: str) -> None:
     assert not broken
 
 
+def modules_imported(*folders: str) -> list[tuple[str, str]]:
+    """Return the path of every module, relative to the root, with each name that it imports."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in paths
+        for name, _ in imported_names(path)
+        if is_within(name, "retro")
+    ]
+
+
+def test_models_know_nothing_of_corpora_training_and_writing() -> None:
+    imported = modules_imported("retro/model")
+
+    assert len(imported) > 50
+    assert [
+        (path, name)
+        for path, name in imported
+        if not any(is_within(name, allowed) for allowed in MODEL_MAY_IMPORT)
+    ] == []
+
+
+def test_only_the_model_package_knows_kinds_of_model() -> None:
+    imported = [
+        (path, name)
+        for path, name in modules_imported("retro", "jobs", "app")
+        if is_within(name, "retro.model.retro") and not name.startswith(SETTINGS_OF_RETRO)
+    ]
+
+    assert ("retro/model/open.py", "retro.model.retro.model.RETRO") in imported
+    assert [item for item in imported if not item[0].startswith(RETRO_USERS)] == []
+
+
 @pytest.mark.parametrize("package", FENCES)
 def test_third_parties_stay_behind_their_fences(package: str) -> None:
     users = [
@@ -185,6 +226,7 @@ def loaded_after(code: str) -> set[str]:
         ("import retro", {"torch", "numpy", "transformers", "faiss", "huggingface_hub"}),
         ("import retro.retrieval", {"torch", "numpy", "transformers", "faiss"}),
         ("import retro.config, retro.model.retro.presets", {"torch", "numpy"}),
+        ("import retro.model.kinds", {"torch", "numpy"}),
         ("import retro.run, retro.corpus.corpus", {"torch", "transformers", "faiss"}),
         ("import jobs.worker", {"torch", "transformers", "faiss", "gradio"}),
         ("import app.web", {"torch", "transformers", "faiss"}),

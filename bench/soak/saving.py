@@ -91,6 +91,7 @@ def make_run(folder: Path) -> Run:
     """Return a run that needs no corpus, because it is never trained."""
     return Run(
         path=folder,
+        kind="retro",
         preset="tiny",
         model_choices={},
         training_choices={},

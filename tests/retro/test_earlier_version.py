@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 
 from retro import RETRO
 from retro.config import SamplingConfig
+from retro.corpus.corpus import Corpus
 from retro.export import export_run
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
+from retro.model.retro.network import RetroNetwork
 from retro.run import Run, create_run, list_checkpoints, open_run
-from retro.training.trainer import train
+from retro.training.trainer import Trainer, train
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -96,6 +98,7 @@ def test_its_files_keep_their_form(earlier: Path, continued: tuple[Path, Run]) -
         old = json.loads((earlier / "run" / name).read_text())
         new_name = name.replace(f"{STOPPED:08d}", f"{LAST:08d}")
         new = json.loads((run.path / new_name).read_text())
+        assert paths(new) - paths(old) == ({("kind",)} if name == "config.json" else set())
         assert paths(old) <= paths(new)
     old_trainer, new_trainer = (
         torch.load(run.checkpoints_dir / f"step-{step:08d}" / "trainer.pt", weights_only=True)
@@ -164,3 +167,18 @@ def test_a_saved_model_is_saved_again_as_it_was(earlier: Path, tmp_path: Path) -
         assert weights == (earlier / "model" / "model.safetensors").read_bytes()
         new = json.loads((tmp_path / name / "config.json").read_text())
         assert new == {**new, **old}
+
+
+def test_resuming_makes_the_network_once(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[RetroNetwork] = []
+    make = RetroNetwork.__init__
+
+    def counted(network: RetroNetwork, **settings: Any) -> None:
+        make(network, **settings)
+        made.append(network)
+
+    monkeypatch.setattr(RetroNetwork, "__init__", counted)
+    trainer = Trainer(open_run(earlier / "run"), Corpus.open(earlier / "corpus"), CPU)
+
+    assert trainer.state.step == STOPPED
+    assert made == [trainer.model]

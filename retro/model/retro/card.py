@@ -7,8 +7,6 @@ from typing import Any
 from retro.config import ModelConfig, config_to_dict
 from retro.model.origin import CorpusOrigin, ModelOrigin
 
-CARD_NAME = "README.md"
-CARD_MARK = "<!-- Written by retro. Saving a model here again replaces this file. -->"
 PAPER_URL = "https://arxiv.org/abs/2112.04426"
 
 WITH_TOKENIZER = """\
@@ -77,9 +75,8 @@ def card_text(config: ModelConfig, num_parameters: int, origin: ModelOrigin | No
         _table(["setting", "value"], _rows(known.training))
         if known.training
         else "Its training settings were not saved with it.",
-        CARD_MARK,
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _losses(origin: ModelOrigin) -> str:

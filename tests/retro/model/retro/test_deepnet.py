@@ -7,7 +7,7 @@ import torch
 
 from retro import RETRO
 from retro.model.layers import Residual
-from retro.model.retro.model import initialize_deepnorm
+from retro.model.retro.initial import initialize_deepnorm
 
 LAYERS, VOCABULARY = 48, 32
 

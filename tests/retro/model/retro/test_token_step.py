@@ -1,13 +1,19 @@
 """Single tokens read in NumPy give what the model itself gives, for every kind of model."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from retro import RETRO
+from retro.model.language_model import Retrieved
+from retro.model.linear import Linear
 from retro.model.retro import token_step
-from retro.model.retro.token_step import TokenStep, gelu, suits_token_step
+from retro.model.retro.decoder import DecoderLayer
+from retro.model.retro.token_layers import gelu
+from retro.model.retro.token_step import TokenStep, suits_token_step
 
 SIZES = {
     "num_tokens": 50,
@@ -56,7 +62,10 @@ def read_single_tokens(
     for t in range(given, seq.shape[1]):
         place = padding + t
         ends = retrieved is not None and (place + 1) % 4 == 0
-        values = retrieved[:, place // 4][:, None] if ends and retrieved is not None else None
+        values = None
+        if ends and retrieved is not None:
+            ids = retrieved[:, place // 4][:, None]
+            values = Retrieved(ids, ids != 0)
         logits.append(torch.from_numpy(step.read(int(seq[0, t]), own, values)))
         shares.append(own.shares())
     assert own.num_tokens == seq.shape[1]
@@ -199,7 +208,7 @@ def test_texts_that_go_on_from_one_cache_leave_each_other_alone() -> None:
 
     found = []
     for t in range(6, 11):
-        values = retrieved[:, 1:2] if t == 7 else None
+        values = Retrieved(retrieved[:, 1:2], retrieved[:, 1:2] != 0) if t == 7 else None
         for text, own in zip(texts, caches, strict=True):
             found.append(step.read(int(text[0, t]), own, values))
 
@@ -224,6 +233,101 @@ def test_only_models_in_float32_on_a_cpu_are_read_in_numpy() -> None:
     assert not suits_token_step(make_model().bfloat16())
     assert not suits_token_step(make_model().double())
     assert not suits_token_step(make_model().to("meta"))
+
+
+class Gate(torch.nn.Module):
+    """A sublayer that nobody has written out for NumPy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x
+
+
+class DoubledLayer(DecoderLayer):
+    """A layer that computes something else."""
+
+    def feed(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        return super().feed(super().feed(x_BTD))
+
+
+class Adapter(torch.nn.Module):
+    """A linear layer and a correction of it, as adapters are put around layers."""
+
+    def __init__(self, base: torch.nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.weight = base.weight
+        self.correction = torch.nn.Parameter(torch.ones_like(base.weight))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + x @ self.correction.T
+
+
+def add_sublayer(model: RETRO) -> None:
+    model.decoder.layers[0].gate = Gate()
+
+
+def add_weight(model: RETRO) -> None:
+    model.decoder.layers[1].scale = torch.nn.Parameter(torch.ones(24))
+
+
+def add_to_the_end(model: RETRO) -> None:
+    model.head = Linear(24, 24)
+
+
+def replace_layer(model: RETRO) -> None:
+    model.decoder.layers[0].__class__ = DoubledLayer
+
+
+def adapt_output(model: RETRO) -> None:
+    model.to_logits = Adapter(model.to_logits)
+
+
+def adapt_attention(model: RETRO) -> None:
+    attention = model.decoder.layers[2].attention
+    attention.v_proj = Adapter(attention.v_proj)
+
+
+def add_bias(model: RETRO) -> None:
+    model.decoder.layers[0].feed_forward.up_proj.bias = torch.nn.Parameter(torch.ones(96))
+
+
+def hook(model: RETRO) -> None:
+    model.decoder.layers[0].feed_forward.register_forward_hook(lambda _m, _x, y: 2 * y)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_sublayer,
+        add_weight,
+        add_to_the_end,
+        replace_layer,
+        adapt_output,
+        adapt_attention,
+        add_bias,
+        hook,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_a_network_with_a_part_that_numpy_does_not_know_is_read_by_torch(
+    change: Callable[[RETRO], None],
+) -> None:
+    model = make_model()
+    assert isinstance(model.token_reader(), TokenStep)
+
+    change(model)
+
+    assert model.token_reader() is None
+    with pytest.raises(AssertionError, match="would be passed over"):
+        TokenStep(model)
+
+
+def test_the_neighbor_encoder_may_be_anything_as_it_reads_by_itself() -> None:
+    model = make_model()
+    assert model.decoder.encoder is not None
+    model.decoder.encoder.extra = Gate()
+
+    assert model.token_reader() is not None
 
 
 def test_no_second_copy_is_made_of_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
