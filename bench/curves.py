@@ -11,9 +11,11 @@ from pathlib import Path
 from bench.sample_text import write_copies
 from bench.timing import is_quick, print_table
 from retro.config import CorpusConfig, Precision
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.ingest import ingest_folder
 from retro.device import default_device
 from retro.progress import no_progress
-from retro.retrieval.corpus import Corpus, build_corpus, ingest_folder
 from retro.run import create_run, open_run, resolve_run
 from retro.training.trainer import SilentListener, Trainer, corpus_facts
 

@@ -25,7 +25,7 @@ from bench.writing import (
 )
 from retro.config import CorpusConfig, SamplingConfig
 from retro.generation.generate import Generator
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 
 GOAL_GROWTH = 1.5
 GOAL_FIRST_S = 0.3

@@ -26,7 +26,7 @@ from bench.sample_text import corpus_chunks
 from bench.timing import print_table, seconds
 from retro import RETRO
 from retro.config import IndexKind, ModelConfig, TrainingConfig, config_to_dict
-from retro.model.presets import resolve_preset
+from retro.model.retro.presets import resolve_preset
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 from retro.retrieval.exact import exact_search
 from retro.retrieval.index import Index

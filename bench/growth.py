@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.timing import is_quick, print_table
 from retro.config import CorpusConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.summary import CorpusSummary
 from retro.data.documents import TextDocument, store_document
 from retro.data.samples import sample_documents
-from retro.retrieval.corpus import build_corpus
-from retro.retrieval.corpus_summary import CorpusSummary
 
 DOCUMENTS = 100
 SHARE = 0.01

@@ -25,9 +25,9 @@ from jobs.rows import DocumentEntry, MetricPoint
 from jobs.states import JobState
 from jobs.store import Store
 from retro.config import CorpusConfig
+from retro.corpus.build import build_corpus
 from retro.data.document_batch import store_documents
 from retro.data.documents import TextDocument
-from retro.retrieval.corpus import build_corpus
 
 CHUNKS, DOCUMENTS, POINTS, FILES = 100_000, 10_000, 50_000, 1_500
 CHUNK_SIZE = 16

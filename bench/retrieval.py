@@ -30,13 +30,13 @@ from bench.writing import (
     with_whole_text,
 )
 from retro.config import CorpusConfig, SamplingConfig
+from retro.corpus.corpus import Corpus
+from retro.corpus.search import open_search
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import END_ID, ByteLevelTokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING
-from retro.retrieval.build import open_search
-from retro.retrieval.corpus import Corpus
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 
 GOAL = 0.15
@@ -138,7 +138,14 @@ def sample_chunks(tokenizer: ByteLevelTokenizer, count: int) -> NDArray[np.int32
 
 def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dict[str, float]:
     """Return the seconds of each part of retrieval, for one chunk of real text at a time."""
-    search = open_search(corpus, generator.device)
+    search = open_search(
+        corpus.folder,
+        corpus.fingerprint,
+        corpus.index_info,
+        corpus.tokenizer,
+        encoder=corpus.config.encoder,
+        device=generator.device,
+    )
     finder = NeighborFinder(
         corpus, generator.tokenizer, NUM_NEIGHBORS, NO_STEERING, generator.device
     )

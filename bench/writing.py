@@ -10,13 +10,16 @@ import torch
 from bench.sample_text import SAMPLE
 from retro import RETRO
 from retro.config import CorpusConfig, SamplingConfig, config_to_dict
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
+from retro.corpus.ingest import ingest_folder
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.generation.events import TokenEvent
 from retro.generation.generate import Generator
-from retro.model.presets import resolve_preset
-from retro.retrieval.corpus import Corpus, MakeEmbedder, build_corpus, ingest_folder
+from retro.model.retro.presets import resolve_preset
+from retro.retrieval.embedder import MakeEmbedder
 
 NUM_NEIGHBORS = 2
 MOST_SEEDS = 100

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from jobs.home import Home
 from jobs.store import Store
+from retro.corpus.tokenizer import TokenizerSource, find_tokenizer
 from retro.errors import ArtifactMissingError
-from retro.retrieval.corpus_tokenizer import TokenizerSource, find_tokenizer
 
 TOKENIZER_WISHES = ("tokenizer_run_id", "new_tokenizer")
 """Settings of a build job that hold for this build alone: whose tokenizer, or a new one."""

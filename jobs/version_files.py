@@ -11,10 +11,9 @@ from jobs.home import Home, remove_folder
 from jobs.states import RunState
 from jobs.store import Store
 from retro.artifacts import link_file, read_record, remove_staging, staged_folder
-from retro.data.chunking import DATABASE_NAME
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import DATABASE_NAME, INDEX_KIND, INDEX_NAME, TOKENIZER_NAME
 from retro.errors import ArtifactError
-from retro.retrieval.corpus import INDEX_KIND, INDEX_NAME, Corpus
-from retro.retrieval.corpus_tokenizer import TOKENIZER_NAME
 from retro.run import open_run
 
 VERSIONS_NAME = "versions"

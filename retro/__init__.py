@@ -7,18 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from retro.data.memmap_dataset import RETRODataset as RETRODataset
-    from retro.model.retro import RETRO as RETRO
-    from retro.training.wrapper import TrainingWrapper as TrainingWrapper
+    from retro.model.retro.model import RETRO as RETRO
+    from retro.retro_pytorch.dataset import RETRODataset as RETRODataset
+    from retro.retro_pytorch.wrapper import TrainingWrapper as TrainingWrapper
 
 __version__ = "0.1.0"
 
 __all__ = ["RETRO", "RETRODataset", "TrainingWrapper", "__version__"]
 
 _PUBLIC = {
-    "RETRO": "retro.model.retro",
-    "RETRODataset": "retro.data.memmap_dataset",
-    "TrainingWrapper": "retro.training.wrapper",
+    "RETRO": "retro.model.retro.model",
+    "RETRODataset": "retro.retro_pytorch.dataset",
+    "TrainingWrapper": "retro.retro_pytorch.wrapper",
 }
 
 

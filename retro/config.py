@@ -17,6 +17,8 @@ ConfigT = TypeVar("ConfigT")
 
 LARGEST_INTEGER = 2**53
 """Integers up to here are exact in JSON and in a browser."""
+BUNDLED_ENCODER = "all-MiniLM-L6-v2"
+"""Name of the encoder that needs no download."""
 MOST_STOPS = 16
 LONGEST_STOP = 200
 

@@ -7,12 +7,12 @@ import torch
 
 from retro.artifacts import read_manifest
 from retro.config import config_to_dict
+from retro.corpus.corpus import Corpus
+from retro.corpus.files import KEYS_NAME
 from retro.errors import ArtifactError, ArtifactMissingError
+from retro.model.open import open_checkpoint
 from retro.model.origin import TOKENIZER_NAME, CorpusOrigin, ModelOrigin
-from retro.model.tensor_file import WEIGHTS_NAME
-from retro.model.weights import load_model
-from retro.retrieval.corpus import Corpus
-from retro.retrieval.keys import KEYS_KIND, KEYS_NAME
+from retro.retrieval.keys import KEYS_KIND
 from retro.run import CHECKPOINT_KIND, CheckpointRecord, Run, find_checkpoint, open_run
 
 logger = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ def export_run(run_dir: str | Path, folder: str | Path, step: int | None = None)
 
     Args:
         run_dir: Folder of the run.
-        folder: Where the model is to be; see ``RETRO.save_pretrained``.
+        folder: Where the model is to be; see ``HubModel.save_pretrained``.
         step: Step of the checkpoint; None is the newest.
 
     Returns:
-        The folder, for ``RETRO.from_pretrained`` and ``Generator.open``.
+        The folder, for ``open_saved``, ``RETRO.from_pretrained`` and ``Generator.open``.
 
     Raises:
         ArtifactMissingError: There is no such run or checkpoint.
@@ -39,7 +39,7 @@ def export_run(run_dir: str | Path, folder: str | Path, step: int | None = None)
     record = find_checkpoint(run.path, step)
     if run.model is None:
         raise ArtifactMissingError(f"Run {run.path.name} has not started yet. Train it first.")
-    model = load_model(record.path / WEIGHTS_NAME, run.model, torch.device("cpu"))
+    model = open_checkpoint(run.kind, run.model, record.path, torch.device("cpu"))
     model.origin = run_origin(run, record)
     model.save_pretrained(folder)
     return Path(folder)

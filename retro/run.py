@@ -26,7 +26,8 @@ from retro.checkpoints import (
 )
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.presets import get_preset, resolve_preset
+from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
+from retro.model.retro.presets import get_preset, resolve_preset
 
 __all__ = [
     "CHECKPOINT_KIND",
@@ -74,11 +75,13 @@ class Run:
     """A run's folder, opened."""
 
     path: Path
+    kind: str
+    """Kind of its model."""
     preset: str
     model_choices: dict[str, Any]
     training_choices: dict[str, Any]
     corpus_path: Path
-    model: ModelConfig | None
+    model: ModelSettings | None
     """None until the run has started for the first time."""
     training: TrainingConfig | None
     """None until the run has started for the first time."""
@@ -126,6 +129,7 @@ def create_run(
     write_json(
         run_dir / CONFIG_NAME,
         {
+            KIND_NAME: RETRO_KIND,
             "preset": preset,
             "model_choices": model,
             "training_choices": training,
@@ -172,15 +176,17 @@ def open_run(run_dir: Path) -> Run:
         )
     values = read_json(run_dir / CONFIG_NAME)
     try:
+        kind = kind_in(values)
         model = values.get("model")
         training = values.get("training")
         return Run(
             path=run_dir,
+            kind=kind,
             preset=values["preset"],
             model_choices=values["model_choices"],
             training_choices=values["training_choices"],
             corpus_path=Path(values["corpus"]),
-            model=None if model is None else config_from_dict(ModelConfig, model),
+            model=None if model is None else settings_from_dict(kind, model),
             training=None if training is None else config_from_dict(TrainingConfig, training),
             corpus_fingerprint=values.get("corpus_fingerprint"),
             tokenizer_fingerprint=values.get("tokenizer_fingerprint"),
@@ -265,6 +271,7 @@ def write_resolved(run: Run, corpus: CorpusFacts) -> None:
     write_json(
         run.path / CONFIG_NAME,
         {
+            KIND_NAME: run.kind,
             "preset": run.preset,
             "model_choices": run.model_choices,
             "training_choices": run.training_choices,

@@ -2,7 +2,7 @@
 
 from retro.config import ModelConfig, TrainingConfig
 from retro.disk import require_free
-from retro.model.presets import parameter_count
+from retro.model.retro.presets import parameter_count
 from retro.run import Run, list_checkpoints
 
 BYTES_PER_PARAMETER = 12

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from retro.config import CorpusConfig
-from retro.retrieval.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.run import Run, create_run
 from tests.fakes import store_texts
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.data.tokenizer import ByteLevelTokenizer
-from retro.retrieval.corpus import Corpus, build_corpus
 
 
 class ByteTokenizer:

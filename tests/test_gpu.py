@@ -8,11 +8,12 @@ import torch
 
 from retro import RETRO
 from retro.config import CorpusConfig, Precision, SamplingConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.device import autocast_dtype, default_device
 from retro.generation.events import ChunkEvent, OutputChunk
 from retro.generation.generate import Generator
 from retro.model.packing import Packing
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import create_run, list_checkpoints
 from retro.training.trainer import SilentListener, train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts

@@ -7,7 +7,7 @@ from typing import Any
 from app.format import ago, count, escape, size
 from app.services.services import Services
 from app.ui import facts
-from retro.retrieval.corpus_tokenizer import tokenizer_words
+from retro.corpus.tokenizer import tokenizer_words
 
 EXCLUSION_WORDS = {
     "document": "never from the same document",

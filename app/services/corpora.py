@@ -23,16 +23,12 @@ from jobs.store import Store
 from jobs.version_files import remove_unneeded
 from retro.artifacts import staged_folder
 from retro.config import CorpusConfig, config_from_dict, config_to_dict, shown
+from retro.corpus.files import TOKENIZER_NAME
+from retro.corpus.plan import estimate_build_bytes
+from retro.corpus.tokenizer import TokenizerSource, is_whole, take_tokenizer
 from retro.data.samples import SAMPLES
 from retro.disk import require_free
 from retro.errors import ConfigError, InputError
-from retro.retrieval.build_size import estimate_build_bytes
-from retro.retrieval.corpus_tokenizer import (
-    TOKENIZER_NAME,
-    TokenizerSource,
-    is_whole,
-    take_tokenizer,
-)
 
 MOST_NAME_CHARACTERS = 200
 

@@ -13,11 +13,11 @@ from jobs.home import Home
 from jobs.rows import CorpusRow, DocumentRow
 from jobs.states import CorpusState
 from jobs.store import Store
-from retro.data.chunking import DocumentRecord
+from retro.corpus.corpus import Corpus
+from retro.data.database import DocumentRecord
 from retro.data.documents import read_stored, remove_stored
 from retro.data.splits import Split
 from retro.errors import ArtifactError
-from retro.retrieval.corpus import Corpus
 
 CHUNKS_PER_PAGE = 40
 CHARACTERS_PER_PAGE = 12_000

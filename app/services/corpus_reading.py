@@ -8,9 +8,9 @@ import numpy as np
 from app.errors import MissingError
 from jobs.home import Home
 from jobs.store import Store
+from retro.corpus.corpus import Corpus
 from retro.data.documents import read_stored
 from retro.errors import ArtifactMissingError, ConfigError, InputError
-from retro.retrieval.corpus import Corpus
 from retro.retrieval.retriever import Neighbor
 
 MOST_SEARCH_CHARACTERS = 20_000

@@ -16,8 +16,8 @@ from jobs.rows import RunRow
 from jobs.store import Store
 from retro.config import ModelConfig, Precision, TrainingConfig, config_from_dict
 from retro.errors import ConfigError
-from retro.model.costs import TrainingMemory, forward_flops, peak_flops, training_memory
-from retro.model.presets import parameter_count
+from retro.model.retro.costs import TrainingMemory, forward_flops, peak_flops, training_memory
+from retro.model.retro.presets import parameter_count
 from retro.run_space import needed_bytes
 
 PROGRAM_BYTES = 350_000_000

@@ -9,7 +9,8 @@ from app.services.uploads import UploadLimits
 from app.settings import Settings
 from jobs.sqlite import newest_module, sqlite_warning
 from jobs.store import Store
-from retro.retrieval.encoder_files import BUNDLED_NAME, find_encoder_offline
+from retro.config import BUNDLED_ENCODER
+from retro.retrieval.encoder_files import find_encoder_offline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +77,8 @@ class InstallationService:
         """Return the encoder of new corpora, and whether it is on this machine."""
         name = self._set_up.encoder
         return {
-            "name": name or BUNDLED_NAME,
-            "is_bundled": name in (None, BUNDLED_NAME),
+            "name": name or BUNDLED_ENCODER,
+            "is_bundled": name in (None, BUNDLED_ENCODER),
             "is_here": find_encoder_offline(name) is not None,
         }
 

@@ -22,7 +22,7 @@ from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
 from retro.data.tokenizer import choose_vocab_size
 from retro.disk import require_free
 from retro.errors import ArtifactMissingError, ConfigError
-from retro.model.presets import PRESETS, parameter_count, resolve_preset
+from retro.model.retro.presets import PRESETS, parameter_count, resolve_preset
 from retro.run import pin_checkpoint
 from retro.run_space import needed_bytes
 

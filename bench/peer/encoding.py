@@ -8,8 +8,9 @@ from pathlib import Path
 from bench.peer.processes import started
 from bench.sample_text import SAMPLE, WordPieces, whole_chunks
 from bench.timing import alternate, is_quick, print_table, rounds
+from retro.config import BUNDLED_ENCODER
 from retro.data.samples import sample_documents
-from retro.retrieval.encoder_files import BUNDLED_NAME, find_encoder
+from retro.retrieval.encoder_files import find_encoder
 
 CHUNK_SIZE = 64
 NUM_CHUNKS = 2000
@@ -32,7 +33,7 @@ def main() -> None:
         for way in OUR_WAYS:
             candidates["ours", way] = partial(workers["ours"].ask, "encode", way=way)
         seconds = alternate(candidates, rounds(3))
-    print(f"{count} chunks of {CHUNK_SIZE} word pieces, {BUNDLED_NAME}\n")
+    print(f"{count} chunks of {CHUNK_SIZE} word pieces, {BUNDLED_ENCODER}\n")
     theirs = next(iter(seconds.values()))
     print_table(
         ["library", "way", "chunks/s", "to peer"],

@@ -11,7 +11,8 @@ from bench.peer.step import KEPT_SHARE, NUM_NEIGHBORS, SIZES
 from bench.sample_text import ENCODER_TOKENIZER
 from bench.timing import is_quick, print_table, rounds
 from bench.writing import write_sample
-from retro.retrieval.encoder_files import BUNDLED_NAME, find_encoder
+from retro.config import BUNDLED_ENCODER
+from retro.retrieval.encoder_files import find_encoder
 
 GOAL = 50
 QUICK_LENGTH = 128
@@ -61,7 +62,7 @@ def prepare(workers: dict[str, Worker], folder: Path, sizes: dict[str, Any]) -> 
     print(f"- ours: {ours['chunks']} chunks of its own {ours['vocabulary']:,} byte-level tokens")
     print(
         f"- peer: {peer['chunks']} chunks of the first {sizes['num_tokens']:,} word pieces of "
-        f"{BUNDLED_NAME}, whose ids this encoder reads"
+        f"{BUNDLED_ENCODER}, whose ids this encoder reads"
     )
     for change in peer["changes"]:
         print(f"- peer: {change}")

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from retro.artifacts import sha256_file
 from retro.config import CorpusConfig, IndexKind
-from retro.data import chunk_shards
+from retro.corpus import chunk_shards, embed_stage, index_stage
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import DOCUMENTS_NAME, TextDocument, store_document
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import RetroError
-from retro.retrieval import index_stage, keys
-from retro.retrieval.corpus import Corpus, build_corpus
 
 ROOT = Path(__file__).parents[2]
 ALONE = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
@@ -255,7 +255,7 @@ def _soak(kills: int, seed: int, stride: int) -> BuildFigures:
 def _make_many_shards() -> None:
     """Divide the work of a small build as that of a large one is divided."""
     chunk_shards.BYTES_PER_SHARD = 1200
-    keys.ROWS_PER_SHARD = 64
+    embed_stage.ROWS_PER_SHARD = 64
     index_stage.CHUNKS_PER_SHARD = 64
 
 

@@ -27,10 +27,10 @@ from bench.soak.saving import KEEP, check_newest, in_child, make_run, make_train
 from retro.artifacts import MANIFEST_NAME
 from retro.checkpoints import list_checkpoints
 from retro.errors import DiskFullError
+from retro.model.tensor_file import WEIGHTS_NAME
 from retro.run import Run
 from retro.training.checkpoint import (
     TRAINER_NAME,
-    WEIGHTS_NAME,
     delete_old_checkpoints,
     restore_newest,
 )

@@ -22,7 +22,7 @@ import torch
 from retro.artifacts import STAGING_PREFIX
 from retro.checkpoints import checkpoint_paths, find_checkpoint, list_checkpoints
 from retro.config import ModelConfig, TrainingConfig, config_to_dict
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.run import Run
 from retro.training.checkpoint import delete_old_checkpoints, restore_newest, save_checkpoint
 from retro.training.optimizer import make_optimizer
@@ -91,6 +91,7 @@ def make_run(folder: Path) -> Run:
     """Return a run that needs no corpus, because it is never trained."""
     return Run(
         path=folder,
+        kind="retro",
         preset="tiny",
         model_choices={},
         training_choices={},

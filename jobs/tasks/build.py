@@ -7,8 +7,8 @@ from jobs.errors import JobError
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.version_files import keep_version, remove_unneeded
 from retro.config import CorpusConfig, Exclusion, config_from_dict, config_to_dict
-from retro.retrieval.corpus import build_corpus
-from retro.retrieval.corpus_tokenizer import TokenizerOrigin, tokenizer_words
+from retro.corpus.build import build_corpus
+from retro.corpus.tokenizer import TokenizerOrigin, tokenizer_words
 
 
 def run(context: JobContext) -> str:

@@ -13,7 +13,7 @@ from retro.errors import ConfigError
 from retro.terminal import Bars, Subparsers
 
 if TYPE_CHECKING:
-    from retro.retrieval.corpus_tokenizer import TokenizerSource
+    from retro.corpus.tokenizer import TokenizerSource
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -46,17 +46,15 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Chunk, embed and index a folder of text, or the documents of another corpus."""
-    from retro.data.documents import (  # noqa: PLC0415  # --help is fast
+    from retro.corpus.files import is_corpus  # noqa: PLC0415  # --help is fast
+    from retro.corpus.ingest import ingest_folder  # noqa: PLC0415
+    from retro.corpus.tokenizer import find_tokenizer, tokenizer_words  # noqa: PLC0415
+    from retro.data.documents import (  # noqa: PLC0415
         DOCUMENTS_NAME,
         SkippedFile,
         store_document,
     )
     from retro.data.samples import sample_documents  # noqa: PLC0415
-    from retro.retrieval.corpus import build_corpus, ingest_folder, is_corpus  # noqa: PLC0415
-    from retro.retrieval.corpus_tokenizer import (  # noqa: PLC0415
-        find_tokenizer,
-        tokenizer_words,
-    )
 
     if (arguments.folder is None) == (arguments.sample is None):
         raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
@@ -73,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         inner = DOCUMENTS_NAME if is_corpus(arguments.folder) else ""
         ingest_folder(arguments.folder / inner, arguments.out, bars, on_skip)
+    from retro.corpus.build import build_corpus  # noqa: PLC0415  # imports torch and FAISS
+
     summary = build_corpus(
         arguments.out,
         config,
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _corpus_config(arguments: argparse.Namespace, source: "TokenizerSource | None") -> CorpusConfig:
     """Return the settings of a build: chosen ones, then those of the corpus that is there."""
-    from retro.retrieval.corpus import is_corpus, read_config  # noqa: PLC0415  # --help is fast
+    from retro.corpus.files import is_corpus, read_config  # noqa: PLC0415  # --help is fast
 
     names = ("chunk_size", "num_neighbors", "vocab_size", "encoder", "exclusion", "index_kind")
     chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}

@@ -20,14 +20,16 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Save a checkpoint as a model that needs neither run nor corpus; publish it if asked."""
+    import torch  # noqa: PLC0415  # --help is fast
+
     from retro.export import export_run  # noqa: PLC0415  # imports torch
-    from retro.model.retro import RETRO  # noqa: PLC0415
+    from retro.model.open import open_saved  # noqa: PLC0415
 
     if arguments.private and arguments.push_to_hub is None:
         raise ConfigError("--private needs --push-to-hub REPO.")
     folder = export_run(arguments.run, arguments.out, arguments.step)
     print(f"saved {folder}; write with: python -m retro generate {folder} --retrieval off")
     if arguments.push_to_hub is not None:
-        model = RETRO.from_pretrained(folder)
+        model = open_saved(folder, torch.device("cpu"))
         address = model.push_to_hub(arguments.push_to_hub, private=arguments.private or None)
         print(f"published {address}")

@@ -18,7 +18,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Show the nearest chunks of a text."""
-    from retro.retrieval.corpus import Corpus  # noqa: PLC0415  # imports numpy and more
+    from retro.corpus.corpus import Corpus  # noqa: PLC0415  # imports numpy and more
 
     retriever = Corpus.open(arguments.corpus).retriever()
     for neighbor in retriever.search_text(arguments.text, arguments.k):

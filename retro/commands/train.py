@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from retro.config import TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ConfigError
-from retro.model.presets import PRESETS
+from retro.model.retro.presets import PRESETS
 from retro.run import CONFIG_NAME, Run, create_run, list_checkpoints, open_run
 from retro.terminal import Bars, MetricsFile, Subparsers
 

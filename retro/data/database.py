@@ -17,11 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import open_array, read_json, read_manifest
-from retro.data.chunking import DATABASE_KIND, DocumentRecord
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
 
+DATABASE_KIND = "database"
 NO_NEIGHBOR = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentRecord:
+    """One document of the retrieval database; its row is its document id."""
+
+    path: str
+    """Relative path of the stored text."""
+
+    characters: int
+    """Length of the text."""
+
+    bytes: int
+    """Length of the text in UTF-8."""
+
+    sha256: str
+    """Hash of the text in UTF-8."""
+
+    split: Split
+    """What the document is used for."""
+
+    num_chunks: int
+    """Chunks of the document, held-out ones included."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

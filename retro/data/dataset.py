@@ -16,6 +16,7 @@ from retro.data.packing import one_per_row, pack_pieces
 from retro.errors import ConfigError, InputError
 
 Split = Literal["train", "validation"]
+UNKNOWN_LABEL = -1
 BATCHES_PER_POOL = 64
 """Rows of so many batches are sorted by length, so that the rows of a batch are equally long."""
 
@@ -25,14 +26,20 @@ class Batch:
     """Rows of tokens for one step."""
 
     seq_BT: NDArray[np.int64]
-    """Token ids; pad id behind the end of a row."""
+    """Token ids; any behind the end of a row."""
 
     labels_BT: NDArray[np.int64]
-    """The token after each; the end token after a document, pad id where nothing is known."""
+    """The token after each; the end token after a document."""
+
+    counted_BT: NDArray[np.bool_]
+    """True where the label is known; elsewhere any id stands."""
 
     retrieved: NDArray[np.int64]
-    """Retrieved values, pad id where there is nothing. One piece per row: (batch, chunks,
-    neighbors, 2 * chunk_size). Packed: (chunks, neighbors, 2 * chunk_size)."""
+    """Retrieved values. One piece per row: (batch, chunks, neighbors, 2 * chunk_size). Packed:
+    (chunks, neighbors, 2 * chunk_size)."""
+
+    exists: NDArray[np.bool_]
+    """True where a retrieved value has a token, of the same shape; elsewhere any id stands."""
 
     pieces_BT: NDArray[np.int64] | None
     """Number of the piece each token belongs to, if some row holds several."""
@@ -76,6 +83,8 @@ class SequenceDataset:
                 f"stores for each chunk, got {num_neighbors}. Rebuild the corpus with more."
             )
         self.database = database
+        # Where no token is, an id must stand that every vocabulary has.
+        self.filler = max(0, database.pad_id)
         self.neighbors_CK = neighbors_CK
         self.num_neighbors = num_neighbors
         most_chunks = sequence_length // database.chunk_size
@@ -109,14 +118,14 @@ class SequenceDataset:
         return count_P
 
     def _last_labels(self, last_P: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the token after each piece, the end token at the end of a document."""
+        """Return the token after each piece: the end token at the end of a document, -1 unknown."""
         database = self.database
         next_P = np.minimum(last_P + 1, database.num_chunks - 1)
         same_P = (next_P > last_P) & (database.documents_C[next_P] == database.documents_C[last_P])
         label_P = np.where(same_P, database.chunks_CM[next_P, 0], database.eos_id)
         # Held-out text is no label of training text.
         border_P = same_P & (next_P == database.num_retrievable)
-        return np.where(border_P, database.pad_id, label_P).astype(np.int64)
+        return np.where(border_P, UNKNOWN_LABEL, label_P).astype(np.int64)
 
     def batch(self, rows_B: NDArray[Any]) -> Batch:
         """Return rows and the retrieved values of their complete chunks.
@@ -129,8 +138,8 @@ class SequenceDataset:
         """
         database, size = self.database, self.database.chunk_size
         width = int(self.row_lengths_N[rows_B].max())
-        seq_BT = np.full((len(rows_B), width), database.pad_id, dtype=np.int64)
-        labels_BT = seq_BT.copy()
+        seq_BT = np.full((len(rows_B), width), self.filler, dtype=np.int64)
+        labels_BT = np.full_like(seq_BT, UNKNOWN_LABEL)
         # Padding comes after the pieces of its row, so its number must be the highest.
         pieces_BT = np.full((len(rows_B), width), len(self.starts_P), dtype=np.int64)
         starts: list[NDArray[np.int64]] = []
@@ -153,21 +162,27 @@ class SequenceDataset:
         is_packed = bool(self.is_packed_N[rows_B].any())
         if not is_packed:
             chunk_C = _by_row(start_C, chunk_C, len(rows_B), width, size)
+        counted_BT = labels_BT != UNKNOWN_LABEL
+        retrieved, exists = self._retrieved(chunk_C)
         return Batch(
             seq_BT=seq_BT,
-            labels_BT=labels_BT,
-            retrieved=self._retrieved(chunk_C),
+            labels_BT=np.where(counted_BT, labels_BT, self.filler),
+            counted_BT=counted_BT,
+            retrieved=retrieved,
+            exists=exists,
             pieces_BT=pieces_BT if is_packed else None,
             chunk_starts_C=start_C if is_packed else None,
-            num_labels=int((labels_BT != database.pad_id).sum()),
+            num_labels=int(counted_BT.sum()),
             num_padding=int(len(rows_B) * width - self.row_lengths_N[rows_B].sum()),
         )
 
-    def _retrieved(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the retrieved values of chunks; -1 has none."""
+    def _retrieved(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the retrieved values of chunks, and where they have tokens; -1 has none."""
         neighbors = self.neighbors_CK[np.maximum(chunks, 0)][..., : self.num_neighbors]
         neighbors = np.where(chunks[..., None] >= 0, neighbors, NO_NEIGHBOR)
-        return self.database.retrieved_values(neighbors).astype(np.int64)
+        values = self.database.retrieved_values(neighbors).astype(np.int64)
+        exists: NDArray[np.bool_] = values != self.database.pad_id
+        return np.where(exists, values, self.filler), exists
 
 
 def _by_row(

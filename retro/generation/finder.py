@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from retro.config import shown
+from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.errors import InputError
 from retro.generation.events import NeighborSource, Segments, ShownNeighbor
+from retro.generation.reader import NO_TOKEN
 from retro.generation.steering import GivenNeighbor, Steering
 from retro.generation.text import pieces
-from retro.retrieval.corpus import Corpus
 from retro.retrieval.retriever import Neighbor
 
 
@@ -34,11 +35,11 @@ class Found:
 NOTHING = Found(neighbors=[], values_KR=None)
 
 
-def make_found(neighbors: Sequence[ShownNeighbor], chunk_size: int, pad_id: int) -> Found:
+def make_found(neighbors: Sequence[ShownNeighbor], chunk_size: int) -> Found:
     """Put neighbors together with the retrieved values that the model reads."""
     if not neighbors:
         return NOTHING
-    values_KR = np.full((len(neighbors), 2 * chunk_size), pad_id, dtype=np.int32)
+    values_KR = np.full((len(neighbors), 2 * chunk_size), NO_TOKEN, dtype=np.int32)
     for row, neighbor in enumerate(neighbors):
         own, rest = neighbor.token_ids, neighbor.continuation_token_ids
         values_KR[row, : len(own)] = own
@@ -88,7 +89,7 @@ class NeighborFinder:
         """Return the neighbors of complete chunks.
 
         Args:
-            chunks_LM: Token ids, padded on the left where a chunk lacks its start.
+            chunks_LM: Token ids, ``NO_TOKEN`` on the left where a chunk lacks its start.
             reader_indices: Position of the chunk that will read those of each.
         """
         found: list[Found | None] = [
@@ -104,7 +105,7 @@ class NeighborFinder:
     def _search(self, chunks_LM: NDArray[np.int32]) -> list[Found]:
         retriever = self._corpus.retriever(self._device)
         ids_LK, distances_LK = retriever.search_chunks(
-            chunks_LM,
+            np.where(chunks_LM == NO_TOKEN, self._corpus.database.pad_id, chunks_LM),
             self._num_neighbors,
             exclude_documents=self._exclude_documents,
             exclude_chunks=self._steering.exclude_chunks,
@@ -131,8 +132,7 @@ class NeighborFinder:
         return self._make(neighbors)
 
     def _make(self, neighbors: Sequence[ShownNeighbor]) -> Found:
-        database = self._corpus.database
-        return make_found(neighbors, database.chunk_size, self._tokenizer.pad_id)
+        return make_found(neighbors, self._corpus.database.chunk_size)
 
     def open(self) -> None:
         """Load encoder and index now instead of with the first search."""
@@ -168,7 +168,7 @@ class NeighborFinder:
 
     def _chunk_tokens(self, chunk_id: int) -> list[int]:
         row: list[int] = self._corpus.database.chunks_CM[chunk_id].tolist()
-        return [token for token in row if token != self._tokenizer.pad_id]
+        return [token for token in row if token != self._corpus.database.pad_id]
 
     def _by_hand(self, item: GivenNeighbor, place: Neighbor | None, rank: int) -> ShownNeighbor:
         size = self._corpus.database.chunk_size

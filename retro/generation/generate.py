@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from retro.config import SamplingConfig
+from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
@@ -21,26 +22,24 @@ from retro.generation.prefix import Prefix
 from retro.generation.session import Session
 from retro.generation.source import open_source
 from retro.generation.steering import NO_STEERING, Steering
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenStep, suits_token_step
-from retro.retrieval.corpus import Corpus
+from retro.model.language_model import LanguageModel, TokenReader
 
 
 class Generator:
     """A model, its tokenizer and a corpus, ready to write."""
 
-    def __init__(self, model: RETRO, tokenizer: Tokenizer, corpus: Corpus | None) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.corpus = corpus
-        self.device = model.token_embedding.weight.device
+        self.device = model.device
         if corpus is not None:
             check_corpus(corpus, tokenizer.fingerprint, model.chunk_size)
 
     @cached_property
-    def step(self) -> TokenStep | None:
-        """What reads single tokens faster than the model; None where it cannot."""
-        return TokenStep(self.model) if suits_token_step(self.model) else None
+    def step(self) -> TokenReader | None:
+        """What reads single tokens faster than the model; None where nothing does."""
+        return self.model.token_reader()
 
     @classmethod
     def open(
@@ -142,9 +141,9 @@ class Generator:
                 "The prompt must have at least one character, got none. Write how the text begins."
             )
         tokens = self.tokenizer.encode(prompt)
-        if len(tokens) > self.model.seq_len:
+        if len(tokens) > self.model.window:
             raise InputError(
-                f"The prompt must fit into the model's window of {self.model.seq_len} tokens, "
+                f"The prompt must fit into the model's window of {self.model.window} tokens, "
                 f"got {len(tokens)}. Shorten it, or train with a longer sequence_length."
             )
         return list(tokens)

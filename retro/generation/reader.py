@@ -5,30 +5,38 @@ retrieved value.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from retro.model.decoder import DecoderCache
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenCache, TokenStep
+from retro.model.language_model import (
+    LanguageModel,
+    Retrieved,
+    TextCache,
+    TokenReader,
+    TokenText,
+)
 
+NO_TOKEN = -1
+"""Stands in retrieved values where there is no token; no vocabulary has it."""
 Values = NDArray[np.int32] | None
 """Retrieved values of one chunk, (neighbors, tokens); None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model says after some tokens."""
+    """What the model says about some tokens, and after them."""
 
-    logits_NTV: NDArray[np.float32]
-    """Logits after the last tokens that were read, (texts, tokens, vocabulary)."""
+    logits_NV: NDArray[np.float32]
+    """Logits after the last token, (texts, vocabulary)."""
+    logprob_NT: NDArray[np.float64]
+    """Log-probability in nats of the last tokens that were read, each given those before it,
+    (texts, tokens). Of the first one the reading before has told; (texts, 0) if nobody asked."""
     share_NTK2: NDArray[np.float32] | None
-    """Share of attention that each of these tokens gave to each neighbor's text and
-    continuation; None where there was nothing to read."""
+    """Share of attention that each token gave to each neighbor's text and continuation; None where
+    there was nothing to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +55,10 @@ class Window:
     """Chunks that are read again when the window moves."""
 
     @classmethod
-    def of(cls, model: RETRO) -> "Window":
+    def of(cls, model: LanguageModel) -> "Window":
         """Return the window of a model; of two chunks at least, so that it can move."""
-        kept = max(1, model.seq_len // model.chunk_size // 2)
-        return cls(model.chunk_size, max(model.seq_len // model.chunk_size, kept + 1), kept)
+        kept = max(1, model.window // model.chunk_size // 2)
+        return cls(model.chunk_size, max(model.window // model.chunk_size, kept + 1), kept)
 
     def start(self, place: int, left_padding: int) -> int:
         """Return the first place on the grid that is seen when the token at ``place`` is read.
@@ -71,14 +79,19 @@ class Reader:
 
     Args:
         model: In eval mode.
-        step: Reads the single tokens of one text faster than the model; None where it cannot.
+        step: Reads the single tokens of one text faster than the model; None where nothing does.
             Once it has read one, the reader goes on token by token.
         left_padding: Tokens that the first chunk lacks at its start.
         keeps_shares: Whether readings tell how much attention each neighbor got.
     """
 
     def __init__(
-        self, model: RETRO, step: TokenStep | None, *, left_padding: int, keeps_shares: bool = False
+        self,
+        model: LanguageModel,
+        step: TokenReader | None,
+        *,
+        left_padding: int,
+        keeps_shares: bool = False,
     ) -> None:
         self._model = model
         self._step = step
@@ -88,8 +101,8 @@ class Reader:
         self._start = 0
         self._tokens: list[list[int]] = [[]]
         self._values: list[list[Values]] = [[]]
-        self._cache: DecoderCache | None = None
-        self._token_cache: TokenCache | None = None
+        self._cache: TextCache | None = None
+        self._token_text: TokenText | None = None
 
     @property
     def slid(self) -> bool:
@@ -118,55 +131,64 @@ class Reader:
         made._start = self._start
         made._tokens = [list(self._tokens[row]) for row in rows]
         made._values = [list(self._values[row]) for row in rows]
-        assert self._token_cache is None, "a text that is read token by token stays alone"
+        assert self._token_text is None, "a text that is read token by token stays alone"
         if self._cache is not None:
-            index_N = torch.tensor(rows, device=self._model.token_embedding.weight.device)
+            index_N = torch.tensor(rows, device=self._model.device)
             made._cache = self._cache.rows(index_N)
         return made
 
-    def read(self, tokens: Sequence[Sequence[int]], values: Sequence[Sequence[Values]]) -> Reading:
+    def read(
+        self,
+        tokens: Sequence[Sequence[int]],
+        values: Sequence[Sequence[Values]],
+        *,
+        scored: bool = False,
+    ) -> Reading:
         """Read the next tokens.
 
         Args:
             tokens: Token ids of each text, equally many.
             values: Retrieved values of the chunks that these tokens complete, for each text.
+            scored: Whether the tokens but the first are scored.
 
         Returns:
-            What the model says after each of the tokens; of those only that the window holds
-            after the last one.
+            What the model says about the tokens; of those only that the window holds after the
+            last one.
         """
         for row, (more, found) in enumerate(zip(tokens, values, strict=True)):
             self._tokens[row] += more
             self._values[row] += found
         start = self._window.start(self._padding + self.num_tokens - 1, self._padding)
+        num_scored = len(tokens[0]) - 1 if scored else 0
         if self._cache is None or start != self._start:
-            reading = self._read_window(start)
-            first = max(0, reading.logits_NTV.shape[1] - len(tokens[0]))
+            reading = self._read_window(start, num_scored)
             shares = reading.share_NTK2
-            return Reading(
-                reading.logits_NTV[:, first:], None if shares is None else shares[:, first:]
-            )
+            if shares is not None:
+                shares = shares[:, max(0, shares.shape[1] - len(tokens[0])) :]
+            return replace(reading, share_NTK2=shares)
         if self._step is not None and len(tokens) == len(tokens[0]) == 1:
             return self._read_token(self._step, self._cache, tokens[0][0], values)
-        assert self._token_cache is None, "read token by token from here on"
-        return self._read(self._cache, tokens, values)
+        assert self._token_text is None, "read token by token from here on"
+        return self._read(self._cache, tokens, values, num_scored)
 
     def _read_token(
         self,
-        step: TokenStep,
-        cache: DecoderCache,
+        step: TokenReader,
+        cache: TextCache,
         token: int,
         values: Sequence[Sequence[Values]],
     ) -> Reading:
-        if self._token_cache is None:
-            self._token_cache = step.take_over(cache)
-        logits_V = step.read(token, self._token_cache, self._retrieved(values))
-        share_K2 = self._token_cache.shares() if self._keeps_shares else None
-        return Reading(logits_V[None, None], None if share_K2 is None else share_K2[None, None])
+        if self._token_text is None:
+            self._token_text = step.take_over(cache)
+        logits_V = self._token_text.read(token, self._retrieved(values))
+        share_K2 = self._token_text.shares() if self._keeps_shares else None
+        return Reading(
+            logits_V[None], np.empty((1, 0)), None if share_K2 is None else share_K2[None, None]
+        )
 
-    def _read_window(self, start: int) -> Reading:
+    def _read_window(self, start: int, num_scored: int) -> Reading:
         """Read everything from a place on the grid on."""
-        self._start, self._token_cache = start, None
+        self._start, self._token_text = start, None
         skipped = max(0, start - self._padding)
         first_chunk = start // self._window.chunk_size
         self._cache = self._model.new_cache(
@@ -175,24 +197,26 @@ class Reader:
             max_tokens=self._window.num_chunks * self._window.chunk_size,
             keeps_shares=self._keeps_shares,
         )
-        return self._read(
-            self._cache,
-            [row[skipped:] for row in self._tokens],
-            [row[first_chunk:] for row in self._values],
-        )
+        tokens = [row[skipped:] for row in self._tokens]
+        values = [row[first_chunk:] for row in self._values]
+        return self._read(self._cache, tokens, values, min(num_scored, len(tokens[0]) - 1))
 
     def _read(
         self,
-        cache: DecoderCache,
+        cache: TextCache,
         tokens: Sequence[Sequence[int]],
         values: Sequence[Sequence[Values]],
+        num_scored: int,
     ) -> Reading:
-        device = self._model.token_embedding.weight.device
-        ids_NT = torch.tensor([list(row) for row in tokens], device=device)
-        logits_NTV = self._model.read(ids_NT, cache, self._retrieved(values), all_logits=True)
-        return Reading(logits_NTV.float().cpu().numpy(), _array(cache.share_BTK2))
+        ids_NT = torch.tensor([list(row) for row in tokens], device=self._model.device)
+        said = self._model.predict(ids_NT, cache, self._retrieved(values), num_scored=num_scored)
+        return Reading(
+            said.logits_NV.float().cpu().numpy(),
+            said.logprob_NT.double().cpu().numpy(),
+            None if said.share_NTK2 is None else said.share_NTK2.float().cpu().numpy(),
+        )
 
-    def _retrieved(self, values: Sequence[Sequence[Values]]) -> Tensor | None:
+    def _retrieved(self, values: Sequence[Sequence[Values]]) -> Retrieved | None:
         """Return retrieved values side by side, (texts, chunks, neighbors, tokens)."""
         existing = [item for row in values for item in row if item is not None]
         if not existing:
@@ -203,14 +227,10 @@ class Reader:
             max(len(item) for item in existing),
             existing[0].shape[1],
         )
-        retrieved_NLKR = np.full(shape, self._model.pad_id, dtype=np.int64)
+        retrieved_NLKR = np.full(shape, NO_TOKEN, dtype=np.int64)
         for row, items in enumerate(values):
             for chunk, item in enumerate(items):
                 if item is not None:
                     retrieved_NLKR[row, chunk, : len(item)] = item
-        device = self._model.token_embedding.weight.device
-        return torch.from_numpy(retrieved_NLKR).to(device)
-
-
-def _array(share_NTK2: Tensor | None) -> NDArray[np.float32] | None:
-    return None if share_NTK2 is None else share_NTK2.float().cpu().numpy()
+        ids = torch.from_numpy(retrieved_NLKR).to(self._model.device)
+        return Retrieved(ids.clamp(min=0), ids != NO_TOKEN)

@@ -42,10 +42,11 @@ class Sample:
 
         Args:
             config: Settings.
-            never: A token that is not drawn.
+            never: A token that is not drawn; below 0 for none.
         """
         logits_V = self.logits_V.copy()
-        logits_V[never] = -np.inf
+        if never >= 0:
+            logits_V[never] = -np.inf
         number = self.draws.at(len(self.writer.tokens))
         return candidates(logits_V, config, self.seen_V).draw(number)
 

@@ -23,13 +23,12 @@ from retro.generation.events import (
 )
 from retro.generation.finder import NOTHING, Found, NeighborFinder, make_found
 from retro.generation.prefix import Prefix
-from retro.generation.reader import Reader, Reading, Values
+from retro.generation.reader import NO_TOKEN, Reader, Reading, Values
 from retro.generation.sample import Sample
 from retro.generation.sampling import Draws, logprob
 from retro.generation.text import TokenDecoder
 from retro.generation.writer import ChunkDraft, SampleWriter
-from retro.model.retro import RETRO
-from retro.model.token_step import TokenStep
+from retro.model.language_model import LanguageModel, TokenReader
 
 
 class Session:
@@ -37,7 +36,7 @@ class Session:
 
     Args:
         model: In eval mode.
-        step: Reads single tokens faster than the model; None where it cannot.
+        step: Reads single tokens faster than the model; None where nothing does.
         tokenizer: Of the model.
         config: Settings.
         finder: Finds neighbors; None with retrieval off and nothing to compare with.
@@ -47,8 +46,8 @@ class Session:
 
     def __init__(
         self,
-        model: RETRO,
-        step: TokenStep | None,
+        model: LanguageModel,
+        step: TokenReader | None,
         tokenizer: Tokenizer,
         config: SamplingConfig,
         *,
@@ -85,12 +84,14 @@ class Session:
         self._padding = -first % self._size
         own = self._found(tokens, prefix, retrieval=self._retrieval)
         reader = Reader(self._model, self._step, left_padding=self._padding, keeps_shares=True)
-        reading = reader.read([tokens], [[found.values_KR for found in own]])
+        values = [found.values_KR for found in own]
+        reading = reader.read([tokens], [values], scored=prefix is None)
         other, other_reading = None, None
         if self._score_other:
             other = Reader(self._model, None, left_padding=self._padding)
             found = self._found(tokens, prefix, retrieval=not self._retrieval)
-            other_reading = other.read([tokens], [[item.values_KR for item in found]])
+            values = [item.values_KR for item in found]
+            other_reading = other.read([tokens], [values], scored=prefix is None)
         if prefix is None:
             yield from self._prompt_events(tokens, own, reading, other_reading)
         samples = [
@@ -116,15 +117,12 @@ class Session:
         if not retrieval:
             return [NOTHING] * count
         assert self._finder is not None
-        padded = [self._tokenizer.pad_id] * self._padding + list(tokens)
+        padded = [NO_TOKEN] * self._padding + list(tokens)
         chunks_LM = np.array(padded[: count * self._size], dtype=np.int32).reshape(-1, self._size)
         if prefix is None or not prefix.has_neighbors:
             return self._finder.find(chunks_LM, range(1, count + 1)) if count else []
         # The chunks were written from these; only what comes after the last is new.
-        known = [
-            make_found(chunk.neighbors, self._size, self._tokenizer.pad_id)
-            for chunk in prefix.chunks[1:]
-        ][:count]
+        known = [make_found(chunk.neighbors, self._size) for chunk in prefix.chunks[1:]][:count]
         if len(known) < count:
             known += self._finder.find(chunks_LM[len(known) :], range(len(known) + 1, count + 1))
         return known
@@ -140,7 +138,7 @@ class Session:
     ) -> Sample:
         seen_V = None
         if self._config.repetition_penalty != 1:
-            seen_V = np.zeros(self._model.config.num_tokens, dtype=bool)
+            seen_V = np.zeros(self._model.vocab_size, dtype=bool)
             seen_V[list(tokens)] = True
         shares = reading.share_NTK2
         return Sample(
@@ -148,10 +146,10 @@ class Session:
             draws=Draws(self._config.seed + number),
             seen_V=seen_V,
             found=found[-1] if found else NOTHING,
-            logits_V=reading.logits_NTV[0, -1],
+            logits_V=reading.logits_NV[0],
             share_K2=None if shares is None else shares[0, -1],
             other=None if other is None else other.rows([0]),
-            other_logits_V=None if other_reading is None else other_reading.logits_NTV[0, -1],
+            other_logits_V=None if other_reading is None else other_reading.logits_NV[0],
         )
 
     def _prompt_events(
@@ -171,13 +169,13 @@ class Session:
             for place in range(start, stop):
                 share_K2, value = None, None
                 if place:
-                    value = logprob(reading.logits_NTV[0, place - 1], tokens[place])
+                    value = float(reading.logprob_NT[0, place - 1])
                     if reading.share_NTK2 is not None and before.neighbors:
                         share_K2 = reading.share_NTK2[0, place - 1]
                 draft.add(tokens[place], decoder.add(tokens[place]), value, share_K2)
             if other is not None:
                 draft.other_logprobs = [
-                    logprob(other.logits_NTV[0, place - 1], tokens[place]) if place else None
+                    float(other.logprob_NT[0, place - 1]) if place else None
                     for place in range(start, stop)
                 ]
             for sample in range(self._config.num_samples):
@@ -268,7 +266,7 @@ class Session:
         if sample.other is None:
             return
         assert sample.writer.draft is not None
-        draft, before_V = sample.writer.draft, sample.other_logits_V
+        draft = sample.writer.draft
         known = list(draft.other_logprobs or [])
         tokens = draft.tokens[len(known) :]
         if not tokens:
@@ -282,17 +280,14 @@ class Session:
         # In the windows in which they were written.
         number = sample.other.num_before_move(len(tokens))
         parts = [tokens[:number], tokens[number:]] if number < len(tokens) else [tokens]
-        read = [
-            sample.other.read([part], [values if part is parts[-1] else []]).logits_NTV[0]
-            for part in parts
-        ]
-        logits_TV = np.concatenate(read)
-        assert before_V is not None
-        draft.other_logprobs = known + [
-            logprob(logits_V, token)
-            for logits_V, token in zip([before_V, *logits_TV[:-1]], tokens, strict=True)
-        ]
-        sample.other_logits_V = logits_TV[-1]
+        for part in parts:
+            assert sample.other_logits_V is not None
+            known.append(logprob(sample.other_logits_V, part[0]))
+            found = values if part is parts[-1] else []
+            reading = sample.other.read([part], [found], scored=True)
+            known += reading.logprob_NT[0].tolist()
+            sample.other_logits_V = reading.logits_NV[0]
+        draft.other_logprobs = known
 
     def _find(self, chunks_NM: NDArray[np.int32], reader_index: int) -> list[Found]:
         assert self._finder is not None
@@ -312,6 +307,6 @@ class Session:
             values = [[item.values_KR] for item in found]
         reading = reader.read([[writer.tokens[-1]] for writer in writers], values)
         for row, sample in enumerate(samples):
-            sample.logits_V = reading.logits_NTV[row, -1]
+            sample.logits_V = reading.logits_NV[row]
             shares = reading.share_NTK2
             sample.share_K2 = None if shares is None else shares[row, -1]

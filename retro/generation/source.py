@@ -8,11 +8,10 @@ import torch
 
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.hub import find_model
-from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
-from retro.model.retro import RETRO
-from retro.model.tensor_file import WEIGHTS_NAME
-from retro.model.weights import load_model
+from retro.model.hub import find_model, is_saved_model
+from retro.model.language_model import LanguageModel
+from retro.model.open import open_checkpoint, open_saved
+from retro.model.origin import TOKENIZER_NAME, ModelOrigin
 from retro.run import find_checkpoint, open_run
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -22,7 +21,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 class Source:
     """A model ready to write, and what it is to retrieve from."""
 
-    model: RETRO
+    model: LanguageModel
     tokenizer: ByteLevelTokenizer
     corpus_dir: Path | None
     """None with retrieval off."""
@@ -44,7 +43,7 @@ def open_source(
     if run.model is None:
         raise ArtifactMissingError(f"Run {run.path.name} has not started yet. Train it first.")
     return Source(
-        model=load_model(record.path / WEIGHTS_NAME, run.model, device),
+        model=open_checkpoint(run.kind, run.model, record.path, device),
         tokenizer=ByteLevelTokenizer.load(run.tokenizer_dir),
         corpus_dir=(corpus_dir or run.corpus_path) if with_corpus else None,
     )
@@ -54,7 +53,7 @@ def _is_saved_model(path: str | Path) -> bool:
     """Tell a saved model or a name on the Hub from a run, which may not exist."""
     folder = Path(path)
     if folder.is_dir():
-        return (folder / WEIGHTS_NAME).exists() or (folder / ORIGIN_NAME).exists()
+        return is_saved_model(folder)
     return not folder.exists() and HUB_NAME.fullmatch(str(path)) is not None
 
 
@@ -86,10 +85,10 @@ def _open_saved_model(
             f"before save_pretrained."
         )
     tokenizer = ByteLevelTokenizer.load(folder)
-    model = RETRO.from_pretrained(folder, map_location=str(device))
-    if tokenizer.vocab_size != model.config.num_tokens:
+    model = open_saved(folder, device)
+    if tokenizer.vocab_size != model.vocab_size:
         raise ArtifactMismatchError(
-            f"The saved model {Path(path).name} has {model.config.num_tokens} tokens, but its "
+            f"The saved model {Path(path).name} has {model.vocab_size} tokens, but its "
             f"{TOKENIZER_NAME} has {tokenizer.vocab_size}. Save the model again."
         )
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir if with_corpus else None)

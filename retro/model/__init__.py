@@ -1,1 +1,1 @@
-"""The RETRO network."""
+"""Language models, and the layers that they share."""

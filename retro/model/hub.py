@@ -6,9 +6,8 @@ they are known, ``origin.json`` and ``tokenizer.json``.
 
 import shutil
 import tempfile
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, snapshot_download
@@ -22,7 +21,6 @@ from retro.artifacts import (
     sync_folder,
     write_json,
 )
-from retro.config import ModelConfig, config_to_dict
 from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,
@@ -30,11 +28,19 @@ from retro.errors import (
     PublishError,
     RetroError,
 )
-from retro.model.card import CARD_MARK, CARD_NAME, card_text
+from retro.model.kinds import (
+    ModelSettings,
+    are_saved_settings,
+    kind_in,
+    saved_settings,
+    without_kind,
+)
 from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
 from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
 
 CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+CARD_MARK = "<!-- Written by retro. Saving a model here again replaces this file. -->"
 MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_NAME, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
 """In the order in which they are put in place: a folder without settings is not opened."""
 
@@ -53,10 +59,12 @@ class HubModel(
 ):
     """A network with ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``.
 
-    A subclass takes the fields of ``ModelConfig`` as arguments and keeps them as ``config``.
+    A subclass takes the fields of its kind's settings as arguments and keeps them as ``config``.
     """
 
-    config: ModelConfig
+    kind: ClassVar[str]
+    """Name of the kind of model; it is saved with the settings."""
+    config: ModelSettings
     origin: ModelOrigin | None = None
     """Where the model comes from; saved with it and found again. None for a bare model."""
 
@@ -114,7 +122,7 @@ class HubModel(
             force_download: Download again what is in the cache.
             local_files_only: Use the cache alone.
             map_location: Where the model is to be, such as ``cuda``.
-            changes: Fields of ``ModelConfig`` that differ from the saved ones and do not
+            changes: Settings that differ from the saved ones and do not
                 change the weights, such as dropout.
 
         Returns:
@@ -133,19 +141,14 @@ class HubModel(
             force_download=force_download,
             local_files_only=local_files_only,
         )
-        for name in (WEIGHTS_NAME, CONFIG_NAME):
-            if not (folder / name).exists():
-                raise ArtifactMissingError(
-                    f"{folder.name} holds no saved model: {name} is missing. Save one there with "
-                    f"save_pretrained or `python -m retro export`."
-                )
-        settings = read_json(folder / CONFIG_NAME)
-        if not isinstance(settings, dict):
+        settings = read_saved_settings(folder)
+        kind = kind_in(settings)
+        if kind != cls.kind:
             raise ArtifactMismatchError(
-                f"{folder.name}/{CONFIG_NAME} must hold the model's settings by name, "
-                f"got {type(settings).__name__}. Save the model again."
+                f"{folder.name} must hold a model of kind {cls.kind!r} to be opened as "
+                f"{cls.__name__}, got {kind!r}. Open it with retro.model.open.open_saved."
             )
-        model = cls(**{**settings, **changes})
+        model = cls(**{**without_kind(settings), **changes})
         load_tensors(model, folder / WEIGHTS_NAME, "Copy the file again, or save the model again.")
         model.origin = ModelOrigin.read(folder)
         return model.to(map_location).eval()
@@ -200,8 +203,12 @@ class HubModel(
         """Return the model card: how to use it, losses, corpus and settings."""
         num_parameters = sum(parameter.numel() for parameter in self.parameters())
         header = self._hub_mixin_info.model_card_data.to_yaml()
-        body = card_text(self.config, num_parameters, self.origin)
+        body = f"{self.card_body(num_parameters)}\n\n{CARD_MARK}\n"
         return ModelCard(f"---\n{header}\n---\n\n{body}")
+
+    def card_body(self, num_parameters: int) -> str:
+        """Return the text of the model card, as Markdown."""
+        raise NotImplementedError
 
     def _write(self, folder: Path) -> None:
         """Write every file of the model; the folder is empty."""
@@ -209,7 +216,34 @@ class HubModel(
         if self.origin is not None:
             self.origin.write(folder)
         (folder / CARD_NAME).write_text(str(self.generate_model_card()), encoding="utf-8")
-        write_json(folder / CONFIG_NAME, config_to_dict(self.config))
+        write_json(folder / CONFIG_NAME, saved_settings(self.kind, self.config))
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Tell the folder of a saved model, damaged or not, from that of a run."""
+    return (folder / WEIGHTS_NAME).exists() or (folder / ORIGIN_NAME).exists()
+
+
+def read_saved_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of a saved model, with its kind where that was written.
+
+    Raises:
+        ArtifactMissingError: There is no saved model.
+        ArtifactMismatchError: Its settings are damaged.
+    """
+    for name in (WEIGHTS_NAME, CONFIG_NAME):
+        if not (folder / name).exists():
+            raise ArtifactMissingError(
+                f"{folder.name} holds no saved model: {name} is missing. Save one there with "
+                f"save_pretrained or `python -m retro export`."
+            )
+    settings = read_json(folder / CONFIG_NAME)
+    if not isinstance(settings, dict):
+        raise ArtifactMismatchError(
+            f"{folder.name}/{CONFIG_NAME} must hold the model's settings by name, "
+            f"got {type(settings).__name__}. Save the model again."
+        )
+    return settings
 
 
 def find_model(
@@ -266,8 +300,7 @@ def _refuse_foreign(folder: Path) -> None:
         settings = read_json(path)
     except RetroError:
         settings = None
-    known = {item.name for item in fields(ModelConfig)}
-    if not isinstance(settings, dict) or not set(settings) <= known:
+    if not are_saved_settings(settings):
         raise ConfigError(
             f"{folder.name}/{CONFIG_NAME} must belong to a RETRO model to be replaced, and it "
             f"belongs to something else. Choose another folder."

@@ -4,13 +4,13 @@ With a vocabulary of 8,192 the logits of four sequences of 512 tokens take 64 MB
 logarithms and gradients as much again. Here a block of rows is projected, compared with its
 labels and turned into gradients before the next block is looked at.
 
-Shape suffixes: N rows (tokens), D width, V vocabulary.
+Shape suffixes: N rows (tokens; of ``score_tokens`` texts), T tokens, D width, V vocabulary.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from retro.model.linear import linear
@@ -20,7 +20,7 @@ BLOCK_LOGITS = {"cpu": 2**21, "cuda": 2**27}
 
 
 def linear_cross_entropy(
-    x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, ignored_label: int
+    x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, counted_N: Tensor
 ) -> Tensor:
     """Return the sum of the cross-entropies of ``x_ND @ weight_VD.T``.
 
@@ -30,7 +30,7 @@ def linear_cross_entropy(
         x_ND: States, (rows, width).
         weight_VD: Output layer, (vocabulary, width).
         labels_N: The right token of each row, (rows,).
-        ignored_label: Rows with this label count nothing.
+        counted_N: True for the rows that count, (rows,); the others have any label.
 
     Returns:
         Sum over rows in nats, a scalar of float32 (float64 for float64 input).
@@ -41,7 +41,7 @@ def linear_cross_entropy(
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
         loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch
-            x_ND.to(dtype), weight_VD, labels_N, ignored_label
+            x_ND.to(dtype), weight_VD, labels_N, counted_N
         )
     return loss
 
@@ -51,7 +51,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, ignored_label: int
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, counted_N: Tensor
     ) -> Tensor:
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         matrix_VD = weight_VD.to(x_ND.dtype)
@@ -63,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(x_ND), rows_per_block):
             rows = slice(start, start + rows_per_block)
             labels_N1 = labels_N[rows, None]
-            counted_N1 = labels_N1 != ignored_label
+            counted_N1 = counted_N[rows, None]
             logits_NV = linear(x_ND[rows], matrix_VD).to(exact)
             normalizer_N1 = logits_NV.logsumexp(-1, keepdim=True)
             losses_N1 = normalizer_N1 - logits_NV.gather(-1, labels_N1)
@@ -89,3 +89,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if weight_gradient_VD is not None:
             weight_gradient_VD = weight_gradient_VD * gradient.to(weight_gradient_VD.dtype)
         return x_gradient_ND, weight_gradient_VD, None, None
+
+
+def score_tokens(x_NTD: Tensor, tokens_NT: Tensor, to_logits: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Return the logits after the last place, and how likely given tokens were before it.
+
+    All logits of a long text would take more memory than the model; here only a block of them is
+    there at a time.
+
+    Args:
+        x_NTD: States of one place more than there are tokens, (texts, tokens + 1, width).
+        tokens_NT: The token after each place but the last, (texts, tokens).
+        to_logits: Output layer.
+
+    Returns:
+        Logits, (texts, vocabulary), and log-probabilities in nats, float64, (texts, tokens).
+    """
+    num_texts, num_places, _ = x_NTD.shape
+    row_logits = num_texts * to_logits.out_features
+    places_per_block = max(1, BLOCK_LOGITS.get(x_NTD.device.type, 2**21) // row_logits)
+    parts: list[Tensor] = []
+    for start in range(0, num_places, places_per_block):
+        logits_NTV = to_logits(x_NTD[:, start : start + places_per_block])
+        wanted_NT1 = tokens_NT[:, start : start + places_per_block, None].long()
+        scored_NTV = logits_NTV[:, : wanted_NT1.shape[1]].float()
+        highest_NT1 = scored_NTV.amax(-1, keepdim=True)
+        total_NT1 = (scored_NTV - highest_NT1).exp_().sum(-1, keepdim=True, dtype=torch.float64)
+        chosen_NT1 = scored_NTV.gather(-1, wanted_NT1)
+        parts.append((chosen_NT1.double() - highest_NT1.double() - total_NT1.log())[..., 0])
+    return logits_NTV[:, -1], torch.cat(parts, 1)

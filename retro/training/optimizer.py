@@ -10,9 +10,12 @@ from retro.config import TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only; see ``parameter_groups``."""
+    """Return AdamW for all that is trainable, with weight decay on matrices only.
+
+    See ``parameter_groups``.
+    """
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
+        parameter_groups(model, config.weight_decay, only_trainable=True),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=True,

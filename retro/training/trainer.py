@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from retro.artifacts import remove_staging
-from retro.config import Exclusion, TrainingConfig, config_to_dict
+from retro.config import Exclusion, TrainingConfig
+from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory
 from retro.errors import TrainingError
-from retro.model.retro import RETRO
+from retro.model.language_model import LanguageModel, Retrieved
+from retro.model.open import new_model
 from retro.progress import Progress, no_progress
-from retro.retrieval.corpus import Corpus
 from retro.run import CorpusFacts, Run, open_run, resolved_run, write_resolved
 from retro.run_space import require_room
 from retro.training.alerts import Alert, not_finite, not_finite_after, note_validation
@@ -34,7 +35,7 @@ from retro.training.checkpoint import (
     save_checkpoint,
     seed_random_states,
 )
-from retro.training.compilation import compiled
+from retro.training.compilation import compile_network
 from retro.training.listener import SilentListener, TrainingListener
 from retro.training.lock import only_trainer
 from retro.training.optimizer import learning_rate, make_optimizer
@@ -152,10 +153,12 @@ class Trainer:
         seed_random_states(self.config.seed)
         if device.type == "cpu":
             keep_freed_memory()
-        self.model = RETRO(**config_to_dict(run.model)).to(device)
+        self.model: LanguageModel = new_model(run.kind, run.model, device)
         self.model.gradient_checkpointing = self.config.gradient_checkpointing
-        self.network = compiled(self.model) if self.config.compile else self.model
-        self.optimizer = make_optimizer(self.model, self.config)
+        self.network = self.model.network
+        if self.config.compile:
+            compile_network(self.network)
+        self.optimizer = make_optimizer(self.network, self.config)
         self.dataset = self._dataset(corpus, "train")
         self.validation = self._dataset(corpus, "validation")
         self.order = SequenceOrder(self.dataset, self.config.batch_size, self.config.seed)
@@ -225,7 +228,7 @@ class Trainer:
 
     def _save(self, listener: TrainingListener) -> None:
         # A last step with finite loss and gradients can still have made weights infinite.
-        largest = max(p.detach().abs().max().item() for p in self.model.parameters())
+        largest = max(p.detach().abs().max().item() for p in self.network.parameters())
         if not math.isfinite(largest):
             rate = self.config.learning_rate
             _fail(not_finite_after("largest weight", largest, self.state.step, rate), listener)
@@ -248,7 +251,7 @@ class Trainer:
     def _step(self, batches: Iterator[DeviceBatch], listener: TrainingListener) -> "_StepReport":
         """Take one optimizer step."""
         config, state = self.config, self.state
-        self.model.train()
+        self.network.train()
         rate = learning_rate(state.step + 1, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -257,18 +260,14 @@ class Trainer:
         total = 0.0
         for batch in chosen:
             with self._autocast():
-                mean = self.network(
-                    batch.seq,
-                    batch.retrieved,
-                    return_loss=True,
-                    labels=batch.labels,
-                    packing=batch.packing,
-                )
+                mean = self.model.mean_loss(batch.rows, batch.retrieved)
             # Every label of the step weighs the same, in whichever batch it is.
             loss = mean * (batch.num_labels / max(1, num_labels))
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip).item()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), config.gradient_clip
+        ).item()
         if not math.isfinite(total) or not math.isfinite(norm):
             _fail(not_finite(total, norm, state.step + 1, config.learning_rate), listener)
         self.optimizer.step()
@@ -284,7 +283,7 @@ class Trainer:
 
         Where the last is no higher than the first, the model does not use what it retrieves.
         """
-        self.model.eval()
+        self.network.eval()
         sums = np.zeros(3)
         count = 0
         num_sequences = min(len(self.validation), self.config.eval_sequences)
@@ -293,14 +292,9 @@ class Trainer:
         for start in range(0, num_sequences, self.config.batch_size):
             rows_B = chosen_N[start : start + self.config.batch_size]
             batch = DeviceBatch.move(self.validation.batch(rows_B), self.device)
-            chunks_NKR = batch.retrieved.flatten(0, -3)
-            shuffled_NKR = chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0)
-            others = shuffled_NKR.view_as(batch.retrieved)
-            for i, retrieved in enumerate((batch.retrieved, None, others)):
+            for i, retrieved in enumerate((batch.retrieved, None, _shuffled(batch.retrieved))):
                 with self._autocast():
-                    losses_BT, _ = self.model.token_losses(
-                        batch.seq, retrieved, labels=batch.labels, packing=batch.packing
-                    )
+                    losses_BT = self.model.losses(batch.rows, retrieved)
                 sums[i] += losses_BT.double().sum().item()
             count += batch.num_labels
         on, off, shuffled = (float(total) / max(1, count) for total in sums)
@@ -310,6 +304,16 @@ class Trainer:
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+def _shuffled(retrieved: Retrieved) -> Retrieved:
+    """Return each chunk's retrieved values with another chunk."""
+
+    def moved(values: torch.Tensor) -> torch.Tensor:
+        chunks_NKR = values.flatten(0, -3)
+        return chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0).view_as(values)
+
+    return Retrieved(moved(retrieved.ids), moved(retrieved.exists))
 
 
 def _fail(alert: Alert, listener: TrainingListener) -> NoReturn:

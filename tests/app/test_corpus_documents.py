@@ -14,8 +14,9 @@ from app.services.services import Services
 from jobs.errors import NotFoundError
 from jobs.rows import DocumentEntry
 from retro.config import CorpusConfig, config_to_dict
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
-from retro.retrieval.corpus import Corpus, build_corpus
 from tests.fakes import hash_embedder
 
 CONFIG = CorpusConfig(chunk_size=8, vocab_size=300)

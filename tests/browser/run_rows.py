@@ -10,7 +10,7 @@ from jobs.models import Checkpoint, Corpus, Metric, Run
 from jobs.states import RunState
 from jobs.store import Store
 from retro.config import config_to_dict
-from retro.model.presets import parameter_count, resolve_preset
+from retro.model.retro.presets import parameter_count, resolve_preset
 
 SETTINGS = {"chunk_size": 64, "num_neighbors": 2, "vocab_size": 4096}
 

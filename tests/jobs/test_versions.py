@@ -21,7 +21,8 @@ from jobs.version_files import (
 )
 from retro.artifacts import write_json
 from retro.config import CorpusConfig
-from retro.retrieval.corpus import Corpus, build_corpus
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.run import create_run
 from tests.fakes import hash_embedder, small_corpus, store_texts
 

@@ -1,10 +1,17 @@
-"""Fixtures of the functions named as in RETRO-pytorch."""
+"""Fixtures of the tests of the library."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.small_bert import save_small_bert
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait until files are on the disk: it only matters when the power fails."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import torch
 from retro.__main__ import main
 from retro.artifacts import read_manifest
 from retro.config import SamplingConfig
+from retro.corpus.corpus import Corpus
 from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,
@@ -24,8 +25,7 @@ from retro.export import export_run
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
 from retro.model.origin import ModelOrigin
-from retro.model.retro import RETRO
-from retro.retrieval.corpus import Corpus
+from retro.model.retro.model import RETRO
 from retro.run import Run, create_run
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING

@@ -29,27 +29,29 @@ from retro.config import (
     SamplingConfig,
     TrainingConfig,
 )
+from retro.corpus import embed_stage
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, ShapeError
 from retro.generation.events import ChunkEvent, FinishEvent
 from retro.generation.generate import Generator
 from retro.generation.sampling import candidates
-from retro.model.cca import ChunkedCrossAttention
 from retro.model.layers import rotary_angles, rotate
 from retro.model.packing import Packing
-from retro.model.sampling import top_k, top_p
+from retro.model.retro.cca import ChunkedCrossAttention
 from retro.retrieval import (
     bert_embed,
     chunks_to_index_and_embed,
     chunks_to_precalculated_knn_,
     text_folder_to_chunks_,
 )
-from retro.retrieval import keys as key_shards
-from retro.retrieval.bert import TokenEmbedder
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.retrieval.embedder import TextEncoder
 from retro.retrieval.index import Index, build_index
 from retro.retrieval.index_info import LARGEST_FLAT, KeyCode, plan_index
+from retro.retrieval.keys import KeyStore
+from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.filters import top_k, top_p
 from retro.training.optimizer import make_optimizer
 from tests.conftest import TINY_MODEL
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, small_corpus, store_texts
@@ -447,7 +449,7 @@ def test_copies_of_a_document_find_each_other_and_never_themselves(tmp_path: Pat
 def test_an_index_that_finds_too_few_gives_no_id_at_no_distance(tmp_path: Path) -> None:
     """Mistake: FAISS returns -1 for "nothing", and it is used as an index."""
     database = small_corpus(tmp_path).database
-    keys = key_shards.KeyStore.open(tmp_path / "keys")
+    keys = KeyStore.open(tmp_path / "keys")
     index, _ = build_index(keys, database.num_retrievable, IndexKind.IVF)
     index.set_effort(1)
 
@@ -984,7 +986,7 @@ def test_searching_the_key_of_a_chunk_finds_the_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mistake: shards sorted as text (0, 10, 100, 11, ...) scramble ids."""
-    monkeypatch.setattr(key_shards, "ROWS_PER_SHARD", 3)
+    monkeypatch.setattr(embed_stage, "ROWS_PER_SHARD", 3)
     corpus = small_corpus(tmp_path, random_texts(8, 60))
     database = corpus.database
     ids = np.arange(database.num_retrievable)

@@ -8,7 +8,7 @@ from app.api.answer_examples import CORPUS, CORPUS_SIZES, CORPUS_VERSION, LISTED
 from app.api.answers.base import Answer, with_fields_of
 from jobs.states import CorpusState, RunState
 from retro.config import CorpusConfig
-from retro.retrieval import corpus_summary
+from retro.corpus import summary as corpus_summary
 
 
 class CorpusSummary(Answer):

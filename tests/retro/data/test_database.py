@@ -7,8 +7,8 @@ import pytest
 
 from retro.artifacts import read_manifest, write_manifest
 from retro.config import CorpusConfig
-from retro.data.chunking import DATABASE_KIND, build_database
-from retro.data.database import NO_NEIGHBOR, RetrievalDatabase
+from retro.corpus.chunk_stage import build_database
+from retro.data.database import DATABASE_KIND, NO_NEIGHBOR, RetrievalDatabase
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from tests.fakes import ByteTokenizer, random_texts, store_texts
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from retro.config import CorpusConfig
+from retro.corpus.corpus import Corpus
 from retro.data.dataset import Batch, SequenceDataset, SequenceOrder
 from retro.errors import ConfigError
-from retro.retrieval.corpus import Corpus
 from tests.fakes import small_corpus
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from retro.config import CorpusConfig, SamplingConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.events import ChunkEvent, Event, FinishEvent, TokenEvent
 from retro.generation.generate import Generator
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import Run
 from tests.conftest import country_texts
 from tests.fakes import store_texts

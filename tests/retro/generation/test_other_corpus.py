@@ -9,11 +9,12 @@ import torch
 
 from retro.__main__ import main
 from retro.config import CorpusConfig, SamplingConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.errors import ArtifactMismatchError
 from retro.export import export_run
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import create_run
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts

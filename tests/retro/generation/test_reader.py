@@ -8,7 +8,7 @@ import torch
 
 from retro import RETRO
 from retro.generation.reader import Reader, Reading, Values, Window
-from retro.model.token_step import TokenStep
+from retro.model.retro.token_step import TokenStep
 
 CHUNK = 4
 LENGTH = 45
@@ -53,7 +53,7 @@ class Text:
         """Read on up to a token."""
         start = reader.num_tokens
         chunks = slice((self.padding + start) // CHUNK, (self.padding + stop) // CHUNK)
-        return reader.read([self.tokens[start:stop]], [self.values[chunks]])
+        return reader.read([self.tokens[start:stop]], [self.values[chunks]], scored=True)
 
 
 @torch.inference_mode()
@@ -73,13 +73,18 @@ def expected_reading(model: RETRO, text: Text, stop: int) -> Reading:
     ids = torch.tensor([text.tokens[first:stop]])
     logits = model.read(ids, cache, retrieved, all_logits=True)
     shares = cache.share_BTK2
-    return Reading(logits.numpy(), None if shares is None else shares.numpy())
+    logprobs = logits.double().log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+    return Reading(
+        logits[:, -1].numpy(), logprobs.numpy(), None if shares is None else shares.numpy()
+    )
 
 
 def assert_ends_like(found: Reading, whole: Reading, num_tokens: int) -> None:
-    held = min(num_tokens, whole.logits_NTV.shape[1])
-    assert found.logits_NTV.shape[1] == held
-    np.testing.assert_allclose(found.logits_NTV, whole.logits_NTV[:, -held:], atol=1e-4)
+    held = min(num_tokens, whole.logprob_NT.shape[1] + 1)
+    np.testing.assert_allclose(found.logits_NV, whole.logits_NV, atol=1e-4)
+    assert found.logprob_NT.shape[1] == min(num_tokens - 1, whole.logprob_NT.shape[1])
+    scored = whole.logprob_NT[:, whole.logprob_NT.shape[1] - found.logprob_NT.shape[1] :]
+    np.testing.assert_allclose(found.logprob_NT, scored, atol=1e-4)
     if found.share_NTK2 is None:
         assert whole.share_NTK2 is None or not whole.share_NTK2[:, -held:].any()
     else:
@@ -130,9 +135,13 @@ def test_token_by_token_and_side_by_side_nothing_changes(model: RETRO, given: in
         values: list[list[Values]] = [[text.values[(2 + t) // CHUNK]], [None]] if ends else [[], []]
         pair = both.read([[text.tokens[t]], [t % 49 + 1]], values)
         share_NTK2 = pair.share_NTK2
-        alone = Reading(pair.logits_NTV[:1], None if share_NTK2 is None else share_NTK2[:1])
+        alone = Reading(
+            pair.logits_NV[:1],
+            pair.logprob_NT[:1],
+            None if share_NTK2 is None else share_NTK2[:1],
+        )
         assert_ends_like(alone, whole, 1)
-    assert not np.allclose(pair.logits_NTV[0], pair.logits_NTV[1])
+    assert not np.allclose(pair.logits_NV[0], pair.logits_NV[1])
 
 
 def test_the_window_moves_by_whole_chunks_and_depends_on_the_place_alone() -> None:

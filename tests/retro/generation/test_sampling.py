@@ -10,7 +10,7 @@ from retro.generation.finder import NOTHING
 from retro.generation.sample import Sample
 from retro.generation.sampling import Candidates, Draws, candidates, logprob
 from retro.generation.writer import SampleWriter
-from retro.model.sampling import tempered, top_k, top_p
+from retro.retro_pytorch.filters import tempered, top_k, top_p
 from tests.fakes import ByteTokenizer
 
 # Probabilities in an order that is not sorted.

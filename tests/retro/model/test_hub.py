@@ -25,7 +25,7 @@ from retro.errors import (
 )
 from retro.model import hub
 from retro.model.origin import CorpusOrigin, ModelOrigin
-from retro.model.retro import RETRO
+from retro.model.retro.model import RETRO
 from retro.model.tensor_file import save_tensors
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ import torch
 
 from retro.errors import ShapeError
 from retro.model.packing import Packing
-from tests.retro.model.test_retro import CHUNK, VARIANTS, VOCABULARY, make_model
+from tests.retro.model.retro.test_retro import CHUNK, VARIANTS, VOCABULARY, make_model
 
 PIECES = [[9, 3, 6], [1, 17], [8]]
 """Tokens of the pieces in each row; chunks have 4 tokens, so most end inside one."""

@@ -7,12 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from retro.config import CorpusConfig, Exclusion, IndexKind
-from retro.data.chunking import build_database
+from retro.corpus.chunk_stage import build_database
+from retro.corpus.embed_stage import embed_database
 from retro.data.database import RetrievalDatabase
 from retro.retrieval import neighbors as module
 from retro.retrieval.index import Index, build_index
 from retro.retrieval.index_info import IndexInfo
-from retro.retrieval.keys import KeyStore, embed_database
+from retro.retrieval.keys import KeyStore
 from retro.retrieval.neighbors import (
     excluded_ranges,
     find_neighbors,

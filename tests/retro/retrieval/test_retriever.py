@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from retro.config import CorpusConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import read_stored
 from retro.data.samples import sample_documents
 from retro.errors import ArtifactMismatchError, ConfigError, InputError, ShapeError
-from retro.retrieval.corpus import Corpus, build_corpus
 from tests.fakes import hash_embedder, random_texts, small_corpus, store_texts
 
 HARD = "\U0001f600\u00e9 \u4e2d\r\n"

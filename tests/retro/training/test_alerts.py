@@ -9,8 +9,8 @@ import torch
 from retro.__main__ import main
 from retro.checkpoints import list_checkpoints
 from retro.config import TrainingConfig
+from retro.corpus.corpus import Corpus
 from retro.errors import ConfigError, TrainingError
-from retro.retrieval.corpus import Corpus
 from retro.run import open_run, resolve_run
 from retro.training.alerts import note_validation
 from retro.training.optimizer import extension_note, learning_rate

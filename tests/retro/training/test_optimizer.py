@@ -1,6 +1,7 @@
 """The schedule is the one described, and weight decay reaches matrices only."""
 
 import pytest
+import torch
 
 from retro import RETRO
 from retro.config import TrainingConfig
@@ -45,3 +46,21 @@ def test_groups_follow_the_order_of_parameters_and_spare_embeddings_and_norms() 
         for name in plain_names
     )
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = RETRO(
+        num_tokens=11, max_seq_len=8, chunk_size=4, enc_dim=8, dec_dim=12, heads=1, dim_head=8,
+        dec_depth=1, dec_cross_attn_layers=(1,),
+    )  # fmt: skip
+    model.requires_grad_(False)
+    trained = model.decoder.layers[0].cca.attention.q_proj.weight.requires_grad_(True)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+
+    optimizer = make_optimizer(model, TrainingConfig(weight_decay=0.3))
+    model(torch.ones(1, 9).long(), torch.ones(1, 2, 1, 8).long(), return_loss=True).backward()
+    optimizer.step()
+
+    assert [group["params"] for group in optimizer.param_groups] == [[trained], []]
+    changed = [name for name, weight in model.named_parameters() if (weight != before[name]).any()]
+    assert changed == ["decoder.layers.0.cca.attention.q_proj.weight"]

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from retro.checkpoints import checkpoint_name, list_checkpoints
+from retro.corpus.corpus import Corpus
 from retro.errors import TrainingError
-from retro.retrieval.corpus import Corpus
 from retro.run import open_run, resolve_run
 from retro.training.checkpoint import random_states, restore_random_states
 from retro.training.trainer import Trainer, corpus_facts, train

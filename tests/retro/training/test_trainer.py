@@ -10,9 +10,10 @@ import torch
 
 from retro import RETRO
 from retro.config import CorpusConfig
+from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
-from retro.retrieval.corpus import Corpus, build_corpus
 from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run, resolve_run
 from retro.training.checkpoint import save_values
 from retro.training.compilation import COMPILERS

@@ -1,0 +1,1 @@
+"""The RETRO network and what belongs to it alone."""

@@ -1,0 +1,1 @@
+"""What exists only for scripts that were written for RETRO-pytorch."""
