@@ -2,8 +2,10 @@
 
 from jobs.alerts import AlertRecords
 from jobs.corpora import CorpusRecords
+from jobs.documents import DocumentRecords
 from jobs.generations import GenerationRecords
 from jobs.leases import Leases
+from jobs.locks import Locks
 from jobs.metrics import MetricRecords
 from jobs.runs import RunRecords
 from jobs.versions import VersionRecords
@@ -14,6 +16,8 @@ class Store(
     RunRecords,
     Leases,
     CorpusRecords,
+    DocumentRecords,
+    Locks,
     VersionRecords,
     MetricRecords,
     AlertRecords,

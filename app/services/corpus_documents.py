@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import ChangeRefusedError, MissingError
+from app.errors import MissingError
 from app.services.corpus_reading import CorpusReader
+from jobs.corpus_files import hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home
 from jobs.rows import CorpusRow, DocumentRow
 from jobs.states import CorpusState
 from jobs.store import Store
 from retro.data.chunking import DocumentRecord
-from retro.data.documents import read_stored, remove_stored
+from retro.data.documents import read_stored
 from retro.data.splits import Split
 from retro.errors import ArtifactError
 from retro.retrieval.corpus import Corpus
@@ -175,20 +177,11 @@ class CorpusDocuments(CorpusReader):
 
         Raises:
             NotFoundError: There is no such document.
-            ChangeRefusedError: The corpus is being built.
+            InvalidChangeError: The corpus is being built, or others change its documents.
         """
-        corpus = self._store.get_corpus(corpus_id)
-        if corpus.state is CorpusState.BUILDING:
-            raise ChangeRefusedError(
-                f"Documents can be removed from corpus {corpus.name!r} when it is not being built. "
-                f"Wait for the build to end, or cancel it on the Jobs page."
-            )
         self._store.get_document(corpus_id, path)
-        # The file first: a file without a row would be built again, a row without one is seen.
-        try:
-            remove_stored(self._home.corpus_dir(corpus_id), path)
-        finally:
-            self._store.remove_document(corpus_id, path)
+        with hold_corpus(self._home, self._store, corpus_id, CorpusUse.REMOVE) as files:
+            files.remove(path)
 
     def forget(self, corpus_id: str) -> None:
         """Close a corpus that is no longer needed."""

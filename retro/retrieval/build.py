@@ -6,6 +6,7 @@ and whose files are undamaged is kept.
 """
 
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -74,6 +75,7 @@ class Build:
         embedder: "MakeEmbedder | None",
         tokenizer: TokenizerSource | None,
         new_tokenizer: bool,
+        documents: Collection[str] | None,
     ) -> None:
         self.corpus_dir = corpus_dir
         self.config = config
@@ -82,6 +84,7 @@ class Build:
         self.make_embedder = embedder or self._open_embedder
         self.tokenizer = tokenizer
         self.new_tokenizer = new_tokenizer
+        self.documents = documents
         self.num_embedded = 0
         """Chunks whose keys were computed; those of the others were there."""
 
@@ -92,14 +95,15 @@ class Build:
 
     def _run(self) -> None:
         self.on_progress("ingest", 0, 0)
-        sources = read_sources(self.corpus_dir, self.on_progress)
+        sources = read_sources(self.corpus_dir, self.on_progress, self.documents)
+        sizes = {source.path: source.bytes for source in sources}
         remove_staging(self.corpus_dir)
-        self._require_free(estimate_build_bytes(self.corpus_dir, self.config))
+        self._require_free(estimate_build_bytes(self.corpus_dir, self.config, sizes=sizes))
         write_json(self.corpus_dir / CONFIG_NAME, config_to_dict(self.config))
         tokenizer = self._tokenize(sources)
         self._chunk(sources, tokenizer)
         embedder = self.make_embedder(tokenizer)
-        self._embed(embedder)
+        self._embed(embedder, sizes)
         IndexStage(
             self.corpus_dir, self.config, device=self.device, on_progress=self.on_progress
         ).run()
@@ -167,7 +171,7 @@ class Build:
                 self.corpus_dir, self.config, tokenizer, self.on_progress, sources=sources
             )
 
-    def _embed(self, embedder: Embedder) -> None:
+    def _embed(self, embedder: Embedder, sizes: Mapping[str, int]) -> None:
         database = RetrievalDatabase.open(self.corpus_dir / DATABASE_NAME)
         wanted = keys_fingerprint(database, embedder.fingerprint)
         remove_stale(self.corpus_dir, wanted)
@@ -178,7 +182,8 @@ class Build:
             if (self.corpus_dir / KEYS_NAME).exists():
                 prepare_keys(self.corpus_dir, database, embedder)
             # Now the number of chunks and the width of the keys are known.
-            self._require_free(estimate_build_bytes(self.corpus_dir, self.config, embedder.width))
+            needed = estimate_build_bytes(self.corpus_dir, self.config, embedder.width, sizes=sizes)
+            self._require_free(needed)
             self.num_embedded = embed_database(self.corpus_dir, embedder, self.on_progress)
 
 

@@ -6,7 +6,7 @@ building and searching import them when they start.
 Shape suffixes: C chunks, K neighbors per chunk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,6 +108,7 @@ def build_corpus(
     embedder: "MakeEmbedder | None" = None,
     tokenizer: str | Path | TokenizerSource | None = None,
     new_tokenizer: bool = False,
+    documents: Collection[str] | None = None,
 ) -> CorpusSummary:
     """Build everything from the stored documents of a corpus.
 
@@ -127,6 +128,7 @@ def build_corpus(
             ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
             has, and trains one where it has none.
         new_tokenizer: Train the tokenizer on the present documents, whatever there was.
+        documents: Paths of the documents; None is all that lies in ``documents/``.
 
     Returns:
         What was built.
@@ -134,7 +136,7 @@ def build_corpus(
     Raises:
         ConfigError: ``config`` contradicts the tokenizer that is to be taken.
         InputError: There are no documents, or they are too short.
-        ArtifactMissingError: The encoder or the tokenizer cannot be had.
+        ArtifactMissingError: A document, the encoder or the tokenizer cannot be had.
         ArtifactMismatchError: The tokenizer is damaged, and it cannot be made again.
         DiskFullError: The disk is full; what was finished is kept.
     """
@@ -156,6 +158,7 @@ def build_corpus(
         embedder=embedder,
         tokenizer=source,
         new_tokenizer=new_tokenizer,
+        documents=documents,
     )
     build.run()
     summary = Corpus.open(corpus_dir).summary()
