@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 
 from jobs.database import Database, new_id
 from jobs.errors import PASSING_FAULTS
-from jobs.lookup import changed_rows
 from jobs.models import Lock
 from jobs.processes import is_alive
 
@@ -39,12 +38,16 @@ def find_holder(session: Session, name: str, now: float) -> Lock | None:
         now: UTC seconds.
     """
     lock = session.get(Lock, name, with_for_update=True)
-    if lock is None or (lock.expires_at > now and not is_gone(lock.holder)):
+    if lock is None or not _is_over(lock, now):
         return lock
     # What its token stands for must not be believed any more.
     session.delete(lock)
     session.flush()
     return None
+
+
+def _is_over(lock: Lock, now: float) -> bool:
+    return lock.expires_at <= now or is_gone(lock.holder)
 
 
 def place_lock(session: Session, name: str, purpose: str, now: float) -> str | None:
@@ -56,13 +59,12 @@ def place_lock(session: Session, name: str, purpose: str, now: float) -> str | N
         purpose: What it is taken for.
         now: UTC seconds.
     """
-    token = new_id()
     on_sqlite = session.get_bind().dialect.name == "sqlite"
     insert = (sqlite if on_sqlite else postgresql).insert(Lock)
-    values = insert.values(
-        name=name, token=token, holder=this_process(), purpose=purpose, expires_at=now + LOCK_S
-    )
-    return token if changed_rows(session, values.on_conflict_do_nothing()) == 1 else None
+    values = {"holder": this_process(), "purpose": purpose, "expires_at": now + LOCK_S}
+    place = insert.values(name=name, token=new_id(), **values).on_conflict_do_nothing()
+    token: str | None = session.scalar(place.returning(Lock.token))
+    return token
 
 
 def holds(session: Session, name: str, token: str) -> bool:
@@ -79,6 +81,12 @@ class Locks(Database):
         renew = update(Lock).where(Lock.token == token).values(expires_at=self.now() + LOCK_S)
         with self.write() as session:
             session.execute(renew)
+
+    def is_locked(self, name: str) -> bool:
+        """Return whether somebody holds a lock."""
+        with self.read() as session:
+            lock = session.get(Lock, name)
+            return lock is not None and not _is_over(lock, self.now())
 
     def is_held(self, token: str) -> bool:
         """Return whether nobody has taken a lock over."""

@@ -1,5 +1,6 @@
 """The documents of a corpus, and what the last build made of each."""
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.rows import CorpusRow, DocumentRow
 from jobs.states import CorpusState
 from jobs.store import Store
 from retro.data.chunking import DocumentRecord
+from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import read_stored
 from retro.data.splits import Split
 from retro.errors import ArtifactError
@@ -159,7 +161,7 @@ class CorpusDocuments(CorpusReader):
     def _text_page(
         self, corpus_id: str, path: str, page: int | None, start: int | None
     ) -> dict[str, Any]:
-        text = read_stored(self._home.corpus_dir(corpus_id), path)
+        text = self._read(corpus_id, path)
         wanted = (start or 0) // CHARACTERS_PER_PAGE + 1 if page is None else page
         number, last = _check_page(wanted, len(text), CHARACTERS_PER_PAGE, path)
         first = (number - 1) * CHARACTERS_PER_PAGE
@@ -171,6 +173,16 @@ class CorpusDocuments(CorpusReader):
             "text": text[first : first + CHARACTERS_PER_PAGE],
             "chunks": [],
         }
+
+    def _read(self, corpus_id: str, path: str) -> str:
+        """Return the text of a document as it is recorded, whether its file has followed or not."""
+        folder = self._home.corpus_dir(corpus_id)
+        staged = self._store.staged_file(corpus_id, path)
+        if staged is not None:
+            # It may take its place at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / INCOMING_NAME / staged).read_bytes().decode()
+        return read_stored(folder, path)
 
     def remove_document(self, corpus_id: str, path: str) -> None:
         """Remove a document; it leaves the index with the next build.

@@ -244,8 +244,6 @@ class Intake:
                 for text, change in zip(texts, changes, strict=True)
                 if change is not None
             ]
-            if not chosen:
-                return
             self._check_disk(sum(entry.bytes for (entry, _), _ in chosen))
             problems = files.keep([text for text, _ in chosen])
             self._counted_at = files.changed_at
