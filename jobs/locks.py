@@ -114,10 +114,18 @@ class LockKeeper:
         self._thread = threading.Thread(target=self._keep, name="lock", daemon=True)
 
     def __enter__(self) -> "LockKeeper":
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Renew the lock from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Renew the lock no more, and let go of it."""
         self._ended.set()
         self._thread.join()
         try:

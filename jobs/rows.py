@@ -128,6 +128,19 @@ class MoveRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerRow:
+    """What a request was answered that may be sent again under the same key."""
+
+    request: str
+    """Identity of address and body, a sha256."""
+    status: int
+    content_type: str
+    body: bytes
+    location: str | None = None
+    """Where a stream is read again, in place of a body."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRow:
     """A training run."""
 

@@ -4,6 +4,7 @@ from jobs.alerts import AlertRecords
 from jobs.corpora import CorpusRecords
 from jobs.documents import DocumentRecords
 from jobs.generations import GenerationRecords
+from jobs.kept_answers import KeptAnswers
 from jobs.leases import Leases
 from jobs.locks import Locks
 from jobs.metrics import MetricRecords
@@ -18,6 +19,7 @@ class Store(
     CorpusRecords,
     DocumentRecords,
     Locks,
+    KeptAnswers,
     VersionRecords,
     MetricRecords,
     AlertRecords,
