@@ -74,10 +74,10 @@ def make_rest_app(services: Services, mcp: str = "off") -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        services.generations.recover()
+        services.start()
         async with contextlib.nullcontext() if mcp_server is None else mcp_server.running():
             yield
-        services.generations.close()
+        services.close()
 
     api = DescribedApp(
         title="RETRO",

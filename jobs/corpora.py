@@ -1,16 +1,24 @@
-"""Corpora and their documents."""
+"""Corpora: their rows, their states, their locks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from jobs.corpus_locks import (
+    CorpusUse,
+    check_corpus_lock,
+    lock_name,
+    refuse_during_a_build,
+    take_corpus_lock,
+)
 from jobs.database import Database, new_id
-from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.lookup import changed_rows, get_corpus_record, lease_lost, refuse_if_active
-from jobs.models import Corpus, Document, Job, Run
-from jobs.rows import CorpusRow, DocumentEntry, DocumentRow, copy_row
+from jobs.documents import has_documents
+from jobs.errors import InvalidChangeError
+from jobs.lookup import get_corpus_record, lease_lost, refuse_if_active
+from jobs.models import Corpus, DeletedCorpus, Job, Lock, Run
+from jobs.rows import CorpusLock, CorpusRow, copy_row
 from jobs.states import CorpusState, JobState
 from jobs.versions import add_version
 
@@ -97,15 +105,35 @@ class CorpusRecords(Database):
             used = corpus.settings if settings is None else settings
             add_version(session, corpus, used, corpus.updated_at)
 
-    def delete_corpus(self, corpus_id: str) -> None:
-        """Delete a corpus and the rows of its documents; its files are the caller's.
+    def take_corpus(self, corpus_id: str, use: CorpusUse) -> CorpusLock:
+        """Take the lock of a corpus.
+
+        Raises:
+            NotFoundError: There is no such corpus.
+            InvalidChangeError: It is being built, and that has to end first.
+            BusyError: Another process holds its lock.
+        """
+        with self.write() as session:
+            corpus = get_corpus_record(session, corpus_id, lock=True)
+            row = corpus_row(session, corpus)
+            refuse_during_a_build(row, use)
+            return CorpusLock(corpus=row, token=take_corpus_lock(session, corpus, use, self.now()))
+
+    def delete_corpus(self, corpus_id: str, token: str | None = None) -> None:
+        """Delete a corpus and the rows of its documents; its folder is to follow.
+
+        Args:
+            corpus_id: The corpus.
+            token: Lock of the corpus, see ``check_corpus_lock``.
 
         Raises:
             NotFoundError: There is no such corpus.
             InvalidChangeError: A run was trained on it, or a job works on it.
+            BusyError, LockLostError: Another process works on its documents.
         """
         with self.write() as session:
             corpus = get_corpus_record(session, corpus_id, lock=True)
+            check_corpus_lock(session, corpus, token, self.now())
             run = session.scalar(select(Run).where(Run.corpus_id == corpus_id).limit(1))
             if run is not None:
                 raise InvalidChangeError(
@@ -113,134 +141,19 @@ class CorpusRecords(Database):
                     f"needed by run {run.name!r}. Delete that run first."
                 )
             refuse_if_active(session, Job.corpus_id == corpus_id, f"Corpus {corpus.name!r}")
+            session.execute(delete(Lock).where(Lock.name == lock_name(corpus_id)))
             session.delete(corpus)
+            session.add(DeletedCorpus(id=corpus_id))
 
-    def add_documents(self, corpus_id: str, documents: Sequence[DocumentEntry]) -> None:
-        """Record accepted texts; one with a path that is there already replaces it.
+    def deleted_corpora(self) -> list[str]:
+        """Return the ids of deleted corpora whose folders may still be there."""
+        with self.read() as session:
+            return list(session.scalars(select(DeletedCorpus.id).order_by(DeletedCorpus.id)))
 
-        Raises:
-            NotFoundError: There is no such corpus.
-        """
-        newest = {document.path: document for document in documents}
-        now = self.now()
+    def forget_deleted(self, corpus_id: str) -> None:
+        """Record that the folder of a deleted corpus is gone."""
         with self.write() as session:
-            get_corpus_record(session, corpus_id, lock=True)
-            rows = [
-                {
-                    "corpus_id": corpus_id,
-                    "path": document.path,
-                    "bytes": document.bytes,
-                    "sha256": document.sha256,
-                    "encoding": document.encoding,
-                    "note": document.note,
-                    "created_at": now,
-                }
-                for document in newest.values()
-            ]
-            paths = list(newest)
-            for start in range(0, len(paths), 500):
-                session.execute(
-                    delete(Document).where(
-                        Document.corpus_id == corpus_id,
-                        Document.path.in_(paths[start : start + 500]),
-                    )
-                )
-            if rows:
-                session.execute(insert(Document), rows)
-            session.execute(update(Corpus).where(Corpus.id == corpus_id).values(updated_at=now))
-
-    def remove_document(self, corpus_id: str, path: str) -> None:
-        """Remove the row of a document; its file is the caller's.
-
-        Raises:
-            NotFoundError: There is no such corpus or document.
-        """
-        change = delete(Document).where(Document.corpus_id == corpus_id, Document.path == path)
-        with self.write() as session:
-            corpus = get_corpus_record(session, corpus_id, lock=True)
-            if changed_rows(session, change) != 1:
-                raise NotFoundError(f"There is no document {path!r} in corpus {corpus.name!r}.")
-            corpus.updated_at = self.now()
-
-    def get_document(self, corpus_id: str, path: str) -> DocumentRow:
-        """Return one document.
-
-        Raises:
-            NotFoundError: There is no such corpus or document.
-        """
-        with self.read() as session:
-            corpus = get_corpus_record(session, corpus_id)
-            document = session.get(Document, (corpus_id, path))
-            if document is None:
-                raise NotFoundError(f"There is no document {path!r} in corpus {corpus.name!r}.")
-            return copy_row(DocumentRow, document)
-
-    def document_sums(
-        self,
-        corpus_id: str,
-        paths: Sequence[str] | None = None,
-        sha256s: Sequence[str] | None = None,
-    ) -> dict[str, str]:
-        """Return path to sha256 of the documents with one of these paths or texts.
-
-        Args:
-            corpus_id: The corpus.
-            paths: Paths that are looked for; with ``sha256s`` None too, all documents are.
-            sha256s: Texts that are looked for.
-        """
-        columns = select(Document.path, Document.sha256).where(Document.corpus_id == corpus_id)
-        queries = [columns] if paths is None and sha256s is None else []
-        for column, values in ((Document.path, paths), (Document.sha256, sha256s)):
-            for start in range(0, len(values or ()), 500):
-                queries.append(columns.where(column.in_((values or ())[start : start + 500])))
-        with self.read() as session:
-            rows = [row for query in queries for row in session.execute(query)]
-        return {row.path: row.sha256 for row in rows}
-
-    def list_documents(
-        self, corpus_id: str, limit: int = 100, offset: int = 0, contains: str = ""
-    ) -> list[DocumentRow]:
-        """Return documents of a corpus in the order of their paths.
-
-        Args:
-            corpus_id: The corpus.
-            limit: At most this many rows.
-            offset: Rows to leave out first.
-            contains: Part of the path; upper and lower case are the same.
-
-        Raises:
-            NotFoundError: There is no such corpus.
-        """
-        query = (
-            select(Document)
-            .where(*_chosen(corpus_id, contains))
-            .order_by(Document.path)
-            .limit(limit)
-            .offset(offset)
-        )
-        with self.read() as session:
-            get_corpus_record(session, corpus_id)
-            return [copy_row(DocumentRow, document) for document in session.scalars(query)]
-
-    def count_documents(self, corpus_id: str, contains: str = "") -> int:
-        """Return how many documents a corpus has.
-
-        Args:
-            corpus_id: The corpus.
-            contains: Part of the path; upper and lower case are the same.
-
-        Raises:
-            NotFoundError: There is no such corpus.
-        """
-        with self.read() as session:
-            get_corpus_record(session, corpus_id)
-            return _count_documents(session, corpus_id, contains)
-
-    def document_bytes(self, corpus_id: str) -> int:
-        """Return the bytes of text in a corpus."""
-        query = select(func.sum(Document.bytes)).where(Document.corpus_id == corpus_id)
-        with self.read() as session:
-            return int(session.scalar(query) or 0)
+            session.execute(delete(DeletedCorpus).where(DeletedCorpus.id == corpus_id))
 
 
 def corpus_row(session: Session, corpus: Corpus) -> CorpusRow:
@@ -260,18 +173,4 @@ def _corpus_state(session: Session, corpus: Corpus) -> CorpusState:
             return CorpusState.FAILED
     elif corpus.summary is not None:
         return CorpusState.READY
-    has_documents = _count_documents(session, corpus.id) > 0
-    return CorpusState.UPLOADED if has_documents else CorpusState.EMPTY
-
-
-def _count_documents(session: Session, corpus_id: str, contains: str = "") -> int:
-    query = select(func.count()).select_from(Document).where(*_chosen(corpus_id, contains))
-    return session.scalar(query) or 0
-
-
-def _chosen(corpus_id: str, contains: str) -> list[ColumnElement[bool]]:
-    """Return the conditions of documents whose path holds some text."""
-    conditions = [Document.corpus_id == corpus_id]
-    if contains:
-        conditions.append(Document.path.icontains(contains, autoescape=True))
-    return conditions
+    return CorpusState.UPLOADED if has_documents(session, corpus.id) else CorpusState.EMPTY

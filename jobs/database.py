@@ -25,6 +25,7 @@ from jobs.sqlite import copy_database, damage, make_sqlite_engine
 
 ID_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters of ids: safe in URLs and file names, none easily taken for another."""
+ID_LENGTH = 12
 DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -36,7 +37,12 @@ DRIVERS = {
 
 def new_id() -> str:
     """Return a short random id that is safe in URLs and file names."""
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(12))
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text may be an id."""
+    return len(text) == ID_LENGTH and set(text) <= set(ID_ALPHABET)
 
 
 def parse_url(url: str) -> URL:

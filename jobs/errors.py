@@ -3,6 +3,8 @@
 JobError
 |-- NotFoundError         no row has this id
 |-- InvalidChangeError    the row is not in a state that allows this change
+|   |-- BusyError         somebody else works on it; trying again helps
+|   `-- LockLostError     somebody else has taken over what this process worked on
 `-- DatabaseError         the database cannot be used as it is
 
 JobCancelled and LeaseLost derive from ``BaseException``: a task that catches
@@ -25,6 +27,14 @@ class NotFoundError(JobError):
 
 class InvalidChangeError(JobError):
     """The row is not in a state that allows this change."""
+
+
+class BusyError(InvalidChangeError):
+    """Somebody else works on it at the moment; trying again helps."""
+
+
+class LockLostError(InvalidChangeError):
+    """The lock under which this process worked is no longer its own."""
 
 
 class DatabaseError(JobError):

@@ -40,6 +40,11 @@ class Home:
         return self.path / "corpora"
 
     @property
+    def strays_dir(self) -> Path:
+        """Folder of what lay in ``corpora_dir`` without a record."""
+        return self.corpora_dir / ".strays"
+
+    @property
     def runs_dir(self) -> Path:
         """Folder of all runs."""
         return self.path / "runs"

@@ -174,6 +174,58 @@ class Document(Base):
     created_at: Mapped[float]
 
 
+class DocumentMove(Base):
+    """A file that has not followed the row of its document yet: into its place, or away."""
+
+    __tablename__ = "document_moves"
+
+    corpus_id: Mapped[str] = mapped_column(
+        ForeignKey("corpora.id", ondelete="CASCADE"), primary_key=True
+    )
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
+    staged: Mapped[str | None] = mapped_column(String(64))
+    """Name of the file that is to take the place; None where the document was removed."""
+
+
+class DeletedCorpus(Base):
+    """A corpus whose folder may still be there."""
+
+    __tablename__ = "deleted_corpora"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+
+
+class Lock(Base):
+    """Something that one process at a time works on, as long as it renews this."""
+
+    __tablename__ = "locks"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    token: Mapped[str] = mapped_column(ID, unique=True)
+    """Changes with the holder; who depends on the lock shows it in each transaction."""
+    holder: Mapped[str] = mapped_column(String(255))
+    """Host, number and random mark of the process."""
+    purpose: Mapped[str] = mapped_column(String(16))
+    expires_at: Mapped[float]
+
+
+class KeptAnswer(Base):
+    """What a request was answered that may be sent again under the same key."""
+
+    __tablename__ = "kept_answers"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    """Identity of address and body, a sha256."""
+    status: Mapped[int]
+    content_type: Mapped[str] = mapped_column(Text)
+    body: Mapped[bytes]
+    """Compressed with zlib."""
+    location: Mapped[str | None] = mapped_column(Text)
+    """Where a stream is read again, in place of a body."""
+    created_at: Mapped[float] = mapped_column(index=True)
+
+
 class Run(Base):
     """A training run."""
 

@@ -17,6 +17,7 @@ from jobs.rows import JobRow
 ROOT = Path(__file__).resolve().parents[1]
 CHILD_COMMAND = (sys.executable, "-m", "jobs.child")
 """Command of the process of a job; its id and the token of its lease follow."""
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 def start_process(
@@ -72,8 +73,17 @@ def is_process_of(job: JobRow) -> bool:
         return False
     try:
         process = psutil.Process(job.pid)
-        is_running = process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        return is_running and job.lease_token in process.cmdline()
+        return process.status() not in ENDED and job.lease_token in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this host has not ended, or has not been shown to."""
+    try:
+        return psutil.Process(pid).status() not in ENDED
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

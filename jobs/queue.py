@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from jobs.corpus_locks import check_corpus_lock
 from jobs.database import new_id
 from jobs.errors import InvalidChangeError
 from jobs.lookup import (
@@ -41,6 +42,7 @@ class JobQueue(Transitions):
         parent_id: str | None = None,
         time_limit_s: float | None = None,
         priority: int = 0,
+        lock: str | None = None,
     ) -> JobRow:
         """Put a job into the queue.
 
@@ -55,11 +57,13 @@ class JobQueue(Transitions):
             parent_id: Job that this one repeats or continues.
             time_limit_s: The job is stopped when it ran for longer, seconds.
             priority: A higher one starts first, within ``PRIORITIES``.
+            lock: Of the corpus of a build, see ``check_corpus_lock``.
 
         Raises:
             NotFoundError: A corpus, run or job does not exist.
             InvalidChangeError: Something else works on the same corpus or run, or the job
                 to wait for will not succeed.
+            BusyError, LockLostError: Documents of the corpus to build are being changed.
             ConfigError: The priority is out of range.
         """
         check_priority(priority)
@@ -74,6 +78,7 @@ class JobQueue(Transitions):
                 parent_id=parent_id,
                 time_limit_s=time_limit_s,
                 priority=priority,
+                lock=lock,
             )
             return copy_row(JobRow, job)
 
@@ -245,6 +250,7 @@ class JobQueue(Transitions):
         parent_id: str | None,
         time_limit_s: float | None,
         priority: int,
+        lock: str | None = None,
     ) -> Job:
         now = self.now()
         run = get_run_record(session, run_id, lock=True) if run_id is not None else None
@@ -254,6 +260,7 @@ class JobQueue(Transitions):
         corpus = get_corpus_record(session, corpus_id, lock=True) if corpus_id is not None else None
         if corpus is not None and kind == BUILD:
             refuse_if_active(session, Job.corpus_id == corpus.id, f"Corpus {corpus.name!r}")
+            check_corpus_lock(session, corpus, lock, now)
         if corpus is not None and run is not None and after_id is None:
             after_id = active_build(session, corpus)
         if after_id is not None:

@@ -73,6 +73,14 @@ class CorpusRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusLock:
+    """The lock of a corpus, as it was when it was taken."""
+
+    corpus: CorpusRow
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusVersionRow:
     """What a corpus was after a build."""
 
@@ -108,6 +116,28 @@ class DocumentRow:
     encoding: str
     note: str | None
     created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoveRow:
+    """A file that has not followed the row of its document yet."""
+
+    path: str
+    staged: str | None
+    """Name of the file that is to take the place; None where the document was removed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerRow:
+    """What a request was answered that may be sent again under the same key."""
+
+    request: str
+    """Identity of address and body, a sha256."""
+    status: int
+    content_type: str
+    body: bytes
+    location: str | None = None
+    """Where a stream is read again, in place of a body."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,8 +2,11 @@
 
 from jobs.alerts import AlertRecords
 from jobs.corpora import CorpusRecords
+from jobs.documents import DocumentRecords
 from jobs.generations import GenerationRecords
+from jobs.kept_answers import KeptAnswers
 from jobs.leases import Leases
+from jobs.locks import Locks
 from jobs.metrics import MetricRecords
 from jobs.runs import RunRecords
 from jobs.versions import VersionRecords
@@ -14,6 +17,9 @@ class Store(
     RunRecords,
     Leases,
     CorpusRecords,
+    DocumentRecords,
+    Locks,
+    KeptAnswers,
     VersionRecords,
     MetricRecords,
     AlertRecords,

@@ -94,6 +94,7 @@ STORAGE: Json = {
         "logs": {"num": 12, "bytes": 48_200},
         "damaged": {"num": 0, "bytes": 0},
         "temporary": {"num": 1, "bytes": 4096},
+        "unrecorded": {"num": 0, "bytes": 0},
     },
     "free_bytes": 320_000_000_000,
 }

@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 from starlette.concurrency import run_in_threadpool
 
 from app.api.body import Body
+from app.api.idempotency import idempotent_route
 from app.multipart import read_files
 from app.services.services import Services
 from retro.errors import InputError
@@ -75,7 +76,9 @@ class SearchRequest(Body):
 
 def make_router(services: Services) -> APIRouter:
     """Return the routes of corpora."""
-    router = APIRouter(tags=["corpora"], prefix="/corpora")
+    router = APIRouter(
+        tags=["corpora"], prefix="/corpora", route_class=idempotent_route(services.store)
+    )
 
     @router.get("", summary="List the corpora")
     def list_corpora() -> Json:

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.answers.base import Answer, Problem
 from app.api.answers.docstrings import DocstringSchemas
+from app.api.idempotency import PARAMETER, takes_key
 from app.api.operations import FIELDS, OPERATIONS, PARAMETERS, TAGS, Operation
 
 Json = dict[str, Any]
@@ -88,8 +89,10 @@ def complete(schema: Json) -> Json:
     }
     # The second, empty choice: a server on loopback may have no token.
     schema["security"] = [{SCHEME: []}, {}]
-    for methods in schema["paths"].values():
+    for path, methods in schema["paths"].items():
         for method, operation in methods.items():
+            if takes_key(method.upper(), path):
+                operation.setdefault("parameters", []).append(PARAMETER)
             _complete_operation(schema, method, operation)
     return schema
 

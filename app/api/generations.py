@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api.body import Body, Items
+from app.api.idempotency import idempotent_route
 from app.exports import export_generation
 from app.services.following import EventReader, follow, last_events
 from app.services.services import Services
@@ -90,7 +91,9 @@ class Continuation(Body):
 
 def make_router(services: Services) -> APIRouter:
     """Return the routes of generations."""
-    router = APIRouter(tags=["generations"], prefix="/generations")
+    router = APIRouter(
+        tags=["generations"], prefix="/generations", route_class=idempotent_route(services.store)
+    )
     _add_writing(router, services)
     _add_reading(router, services)
     return router
@@ -206,7 +209,12 @@ async def _stream(services: Services, generation_id: str) -> StreamingResponse:
     return StreamingResponse(
         _events(services, generation_id, reader),
         media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        headers={
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            # Where the same events are read again.
+            "content-location": f"/api/v1/generations/{generation_id}/events",
+        },
     )
 
 

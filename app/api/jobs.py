@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from app.api.body import Body
+from app.api.idempotency import idempotent_route
 from app.services.services import Services
 
 Json = dict[str, Any]
@@ -19,7 +20,7 @@ class JobChange(Body):
 
 def make_router(services: Services) -> APIRouter:
     """Return the routes of jobs."""
-    router = APIRouter(tags=["jobs"], prefix="/jobs")
+    router = APIRouter(tags=["jobs"], prefix="/jobs", route_class=idempotent_route(services.store))
 
     @router.get("")
     def list_jobs(

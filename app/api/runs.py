@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict
 
 from app.api.body import Body, Items
+from app.api.idempotency import idempotent_route
 from app.services.services import Services
 
 Json = dict[str, Any]
@@ -97,7 +98,7 @@ class RunChange(Body):
 
 def make_router(services: Services) -> APIRouter:
     """Return the routes of runs."""
-    router = APIRouter(tags=["runs"], prefix="/runs")
+    router = APIRouter(tags=["runs"], prefix="/runs", route_class=idempotent_route(services.store))
 
     @router.get("", summary="List the runs")
     def list_runs(

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 class Cleaning(Body):
-    """Names what is to be removed: ``logs``, ``damaged`` or ``temporary``."""
+    """Names what is to be removed: ``logs``, ``damaged``, ``temporary`` or ``unrecorded``."""
 
     what: str
 
@@ -38,7 +38,7 @@ def make_router(services: Services) -> APIRouter:
 
     @router.post("/storage/clean")
     def clean(body: Cleaning) -> Json:
-        """Remove old logs, damaged checkpoints or left-over temporary files."""
+        """Remove old logs, damaged checkpoints, or left-over or unrecorded files."""
         return services.storage.clean(body.what)
 
     @router.get("/presets")

@@ -11,6 +11,7 @@ from app.live_page import Page
 from app.services.leftovers import OLD_LOG_S
 from app.services.services import Services
 from app.services.system import list_devices, list_versions
+from app.services.unrecorded import KEPT_S
 from app.ui import action, badge, callout, facts
 
 PART_WORDS = {
@@ -33,6 +34,12 @@ LEFTOVER_WORDS = {
     "temporary": (
         "Temporary files that an interrupted job left",
         "Nothing uses them.",
+    ),
+    "unrecorded": (
+        "Files and folders of corpora that no record names",
+        f"No page shows them and no build reads them; after {KEPT_S // 86400} days they go by "
+        f"themselves. If the database was put back from an older copy, newer documents may be "
+        f"among them.",
     ),
 }
 MCP_WORDS = {

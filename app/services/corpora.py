@@ -1,6 +1,8 @@
 """Corpora: make, fill with the sample, copy, build, list, delete."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from app.errors import ChangeRefusedError
@@ -14,6 +16,8 @@ from app.services.versions import (
     current_version,
     describe_versions,
 )
+from jobs.corpus_files import CorpusFiles, hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.rows import CorpusRow
@@ -65,12 +69,22 @@ class CorpusService(CorpusDocuments):
         chosen = dict(settings or {})
         source = self._source(chosen.pop("tokenizer_run_id", None))
         config = self._config(chosen if source is None else source.settings(chosen))
-        row = self._store.create_corpus(cleaned, config_to_dict(config))
-        if source is not None:
-            take_tokenizer(self._home.corpus_dir(row.id), source)
-        if sample is not None:
-            fill_from_sample(self._home, self._store, row.id, sample)
-        return self.get(row.id)
+        with self._new_corpus(cleaned, config_to_dict(config)) as corpus_id:
+            if source is not None:
+                take_tokenizer(self._home.corpus_dir(corpus_id), source)
+            if sample is not None:
+                fill_from_sample(self._home, self._store, corpus_id, sample)
+        return self.get(corpus_id)
+
+    @contextmanager
+    def _new_corpus(self, name: str, settings: dict[str, Any]) -> Iterator[str]:
+        """Make a corpus, which is deleted again if the block that fills it fails."""
+        row = self._store.create_corpus(name, settings)
+        try:
+            yield row.id
+        except BaseException:
+            self.delete(row.id)
+            raise
 
     def _config(self, settings: dict[str, Any]) -> CorpusConfig:
         defaults = {} if self._encoder is None else {"encoder": self._encoder}
@@ -99,6 +113,7 @@ class CorpusService(CorpusDocuments):
 
         Raises:
             InputError: The corpus holds no documents.
+            BusyError: Its documents are being changed.
             ArtifactMissingError: The run has not started yet.
         """
         row = self._store.get_corpus(corpus_id)
@@ -108,15 +123,11 @@ class CorpusService(CorpusDocuments):
             name = f"{row.name}, copy" if source is None else f"{row.name}, for {source.name}"
             name = name[:MOST_NAME_CHARACTERS]
         settings = {**row.settings, **({} if source is None else source.settings({}))}
-        made = self._store.create_corpus(check_name(name), settings)
-        try:
-            fill_from_corpus(self._home, self._store, corpus_id, made.id)
-            self._give_tokenizer(corpus_id, made.id, source)
-            self.build(made.id)
-        except BaseException:
-            self.delete(made.id)
-            raise
-        return self.get(made.id)
+        with self._new_corpus(check_name(name), settings) as made_id:
+            fill_from_corpus(self._home, self._store, corpus_id, made_id)
+            self._give_tokenizer(corpus_id, made_id, source)
+            self.build(made_id)
+        return self.get(made_id)
 
     def _give_tokenizer(self, corpus_id: str, copy_id: str, source: TokenizerSource | None) -> None:
         old, new = (self._home.corpus_dir(item) for item in (corpus_id, copy_id))
@@ -183,11 +194,14 @@ class CorpusService(CorpusDocuments):
         """Delete a corpus and free its disk.
 
         Raises:
-            InvalidChangeError: A run or an unfinished job needs it.
+            InvalidChangeError: A run or an unfinished job needs it, or its documents are being
+                changed.
         """
-        self._store.delete_corpus(corpus_id)
+        with hold_corpus(self._home, self._store, corpus_id, CorpusUse.DELETE) as files:
+            self._store.delete_corpus(corpus_id, files.token)
         self.forget(corpus_id)
         remove_folder(self._home.corpus_dir(corpus_id))
+        self._store.forget_deleted(corpus_id)
 
     def build(self, corpus_id: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the job that chunks, embeds and indexes a corpus.
@@ -204,16 +218,21 @@ class CorpusService(CorpusDocuments):
             ConfigError: A setting is unknown or out of range.
             InputError: The corpus holds no documents.
             ChangeRefusedError: It is being built already.
+            BusyError: Its documents are being changed.
             ArtifactMissingError: The run has not started yet.
             DiskFullError: The disk has no room for what would be built.
         """
-        row = self._store.get_corpus(corpus_id)
+        with hold_corpus(self._home, self._store, corpus_id, CorpusUse.BUILD) as files:
+            job_id = self._submit_build(files, dict(settings or {}))
+        return self._jobs.get(job_id)
+
+    def _submit_build(self, files: CorpusFiles, chosen: dict[str, Any]) -> str:
+        row = files.corpus
         if row.state is CorpusState.BUILDING:
             raise ChangeRefusedError(
                 f"Corpus {row.name!r} is being built already. Wait for that job, or cancel it."
             )
         self._check_filled(row)
-        chosen = dict(settings or {})
         wishes = {name: chosen.pop(name) for name in TOKENIZER_WISHES if name in chosen}
         source = self._source(wishes.get("tokenizer_run_id"))
         if not isinstance(wishes.get("new_tokenizer", False), bool):
@@ -223,13 +242,16 @@ class CorpusService(CorpusDocuments):
         if source is not None:
             chosen = source.settings(chosen)
         config = config_from_dict(CorpusConfig, {**row.settings, **chosen})
-        folder = self._home.corpus_dir(corpus_id)
-        require_free(folder, estimate_build_bytes(folder, config), f"building {row.name!r}")
+        folder = self._home.corpus_dir(row.id)
+        needed = estimate_build_bytes(folder, config, sizes=self._store.document_sizes(row.id))
+        require_free(folder, needed, f"building {row.name!r}")
         values = config_to_dict(config)
         if values != row.settings:
-            self._store.set_corpus_settings(corpus_id, values)
-        job = self._store.submit("build", corpus_id=corpus_id, settings={**values, **wishes})
-        return self._jobs.get(job.id)
+            self._store.set_corpus_settings(row.id, values)
+        job = self._store.submit(
+            "build", corpus_id=row.id, settings={**values, **wishes}, lock=files.token
+        )
+        return job.id
 
     def _check_filled(self, row: CorpusRow) -> None:
         if self._store.count_documents(row.id) == 0:

@@ -1,13 +1,16 @@
 """The documents of a corpus, and what the last build made of each."""
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.errors import ChangeRefusedError, MissingError
+from app.errors import MissingError
 from app.services.corpus_reading import CorpusReader
+from jobs.corpus_files import hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home
 from jobs.rows import CorpusRow, DocumentRow
@@ -15,7 +18,8 @@ from jobs.states import CorpusState
 from jobs.store import Store
 from retro.corpus.corpus import Corpus
 from retro.data.database import DocumentRecord
-from retro.data.documents import read_stored, remove_stored
+from retro.data.document_batch import INCOMING_NAME
+from retro.data.documents import read_stored
 from retro.data.splits import Split
 from retro.errors import ArtifactError
 
@@ -157,7 +161,7 @@ class CorpusDocuments(CorpusReader):
     def _text_page(
         self, corpus_id: str, path: str, page: int | None, start: int | None
     ) -> dict[str, Any]:
-        text = read_stored(self._home.corpus_dir(corpus_id), path)
+        text = self._read(corpus_id, path)
         wanted = (start or 0) // CHARACTERS_PER_PAGE + 1 if page is None else page
         number, last = _check_page(wanted, len(text), CHARACTERS_PER_PAGE, path)
         first = (number - 1) * CHARACTERS_PER_PAGE
@@ -170,25 +174,26 @@ class CorpusDocuments(CorpusReader):
             "chunks": [],
         }
 
+    def _read(self, corpus_id: str, path: str) -> str:
+        """Return the text of a document as it is recorded, whether its file has followed or not."""
+        folder = self._home.corpus_dir(corpus_id)
+        staged = self._store.staged_file(corpus_id, path)
+        if staged is not None:
+            # It may take its place at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / INCOMING_NAME / staged).read_bytes().decode()
+        return read_stored(folder, path)
+
     def remove_document(self, corpus_id: str, path: str) -> None:
         """Remove a document; it leaves the index with the next build.
 
         Raises:
             NotFoundError: There is no such document.
-            ChangeRefusedError: The corpus is being built.
+            InvalidChangeError: The corpus is being built, or others change its documents.
         """
-        corpus = self._store.get_corpus(corpus_id)
-        if corpus.state is CorpusState.BUILDING:
-            raise ChangeRefusedError(
-                f"Documents can be removed from corpus {corpus.name!r} when it is not being built. "
-                f"Wait for the build to end, or cancel it on the Jobs page."
-            )
         self._store.get_document(corpus_id, path)
-        # The file first: a file without a row would be built again, a row without one is seen.
-        try:
-            remove_stored(self._home.corpus_dir(corpus_id), path)
-        finally:
-            self._store.remove_document(corpus_id, path)
+        with hold_corpus(self._home, self._store, corpus_id, CorpusUse.REMOVE) as files:
+            files.remove(path)
 
     def forget(self, corpus_id: str) -> None:
         """Close a corpus that is no longer needed."""

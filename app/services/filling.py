@@ -1,22 +1,17 @@
 """How a corpus gets documents without an upload: from the sample, or from another corpus."""
 
-import errno
-import hashlib
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
+from app.services.intake import BATCH_FILES, new_text
+from jobs.corpus_files import CorpusFiles, NewText, hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
 from jobs.rows import DocumentEntry, DocumentRow
 from jobs.store import Store
-from retro.artifacts import disk_errors
-from retro.data.documents import DOCUMENTS_NAME, store_document
+from retro.data.documents import DOCUMENTS_NAME
 from retro.data.samples import sample_documents
-from retro.errors import ArtifactMissingError
 
 ROWS_AT_ONCE = 5_000
-NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""How a file system says that it cannot link this file."""
 
 
 def all_documents(store: Store, corpus_id: str) -> Iterator[list[DocumentRow]]:
@@ -28,60 +23,44 @@ def all_documents(store: Store, corpus_id: str) -> Iterator[list[DocumentRow]]:
 
 
 def fill_from_sample(home: Home, store: Store, corpus_id: str, sample: str) -> None:
-    """Put the documents of a built-in sample into a corpus."""
-    entries = []
-    for document in sample_documents(sample):
-        stored_bytes = store_document(home.corpus_dir(corpus_id), document)
-        entries.append(
-            DocumentEntry(
-                path=document.path,
-                bytes=stored_bytes,
-                sha256=hashlib.sha256(document.text.encode()).hexdigest(),
-                encoding=document.encoding,
-                note=document.note,
-            )
-        )
-    store.add_documents(corpus_id, entries)
+    """Put the documents of a built-in sample into a corpus.
+
+    Raises:
+        DiskFullError: The disk is full.
+    """
+    texts = [new_text(document) for document in sample_documents(sample)]
+    with hold_corpus(home, store, corpus_id, CorpusUse.ADD) as files:
+        for start in range(0, len(texts), BATCH_FILES):
+            _keep_all(files, texts[start : start + BATCH_FILES])
 
 
 def fill_from_corpus(home: Home, store: Store, source_id: str, corpus_id: str) -> None:
     """Put the documents of one corpus into another, without a second copy where possible.
 
-    A stored document is replaced, never written into, so both may share a file.
+    A stored document is replaced, never written into, so both may share a file. The source is
+    locked all the time, so the copy is what it was at one moment.
 
     Raises:
+        BusyError: The documents of the source are being changed.
         ArtifactMissingError: A document of the source is not on disk.
         DiskFullError: The disk is full.
     """
-    old, new = (home.corpus_dir(item) / DOCUMENTS_NAME for item in (source_id, corpus_id))
-    for rows in all_documents(store, source_id):
-        for row in rows:
-            _share(old / row.path, new / row.path)
-        store.add_documents(
-            corpus_id,
-            [
-                DocumentEntry(
-                    path=row.path,
-                    bytes=row.bytes,
-                    sha256=row.sha256,
-                    encoding=row.encoding,
-                    note=row.note,
-                )
-                for row in rows
-            ],
-        )
+    old = home.corpus_dir(source_id) / DOCUMENTS_NAME
+    with (
+        hold_corpus(home, store, source_id, CorpusUse.COPY),
+        hold_corpus(home, store, corpus_id, CorpusUse.ADD) as files,
+    ):
+        for rows in all_documents(store, source_id):
+            _keep_all(files, [(_entry(row), old / row.path) for row in rows])
 
 
-def _share(old: Path, new: Path) -> None:
-    with disk_errors(new):
-        new.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            new.hardlink_to(old)
-        except FileNotFoundError:
-            raise ArtifactMissingError(
-                f"There is no document {old.name!r} on the disk. Add it to the corpus again."
-            ) from None
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            shutil.copyfile(old, new)
+def _keep_all(files: CorpusFiles, texts: list[NewText]) -> None:
+    problems = [problem for problem in files.keep(texts) if problem is not None]
+    if problems:
+        raise problems[0]
+
+
+def _entry(row: DocumentRow) -> DocumentEntry:
+    return DocumentEntry(
+        path=row.path, bytes=row.bytes, sha256=row.sha256, encoding=row.encoding, note=row.note
+    )

@@ -21,11 +21,12 @@ from app.services.unpacking import (
     refuse_member,
 )
 from app.services.upload_limits import UploadLimits
+from jobs.corpus_files import CorpusFiles, NewText, hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
 from jobs.rows import DocumentEntry
 from jobs.store import Store
-from retro.data.document_batch import store_documents
-from retro.data.documents import DOCUMENTS_NAME, TextDocument, check_relative_path, decode_text
+from retro.data.documents import TextDocument, check_relative_path, decode_text
 from retro.errors import DiskFullError, InputError
 
 BATCH_FILES = 500
@@ -57,6 +58,11 @@ class UploadReport:
             ("added", "replaced", "unchanged", "skipped", "bytes"), 0
         )
     )
+
+    @property
+    def num_stored(self) -> int:
+        """Documents that were written."""
+        return self.counts["added"] + self.counts["replaced"]
 
     def accept(self, entry: DocumentEntry, change: str) -> None:
         """Note that a document is in the corpus: ``added``, ``replaced`` or ``unchanged``."""
@@ -101,7 +107,7 @@ class Intake:
         keep_duplicates: bool,
     ) -> None:
         self.report = UploadReport()
-        self._folder = home.corpus_dir(corpus_id)
+        self._home = home
         self._store = store
         self._limits = limits
         self._corpus_id = corpus_id
@@ -109,8 +115,8 @@ class Intake:
         self._keep_duplicates = keep_duplicates
         self._batch: list[TextDocument] = []
         self._batch_bytes = 0
-        self._num_documents = store.count_documents(corpus_id)
-        self._num_bytes = store.document_bytes(corpus_id)
+        self._counted_at: float | None = None
+        self._num_documents = self._num_bytes = 0
 
     def take(self, file: UploadedFile) -> None:
         """Accept one file, unpack it, or note why not."""
@@ -228,49 +234,60 @@ class Intake:
             self.finish()
 
     def _store_batch(self, batch: list[TextDocument]) -> None:
-        chosen = self._choose([_entry(document) for document in batch])
-        documents = [document for document, keep in zip(batch, chosen, strict=True) if keep]
-        self._check_disk(sum(item[0].bytes for item in chosen if item))
-        outcomes = iter(store_documents(self._folder, documents))
-        stored: list[tuple[DocumentEntry, str]] = []
-        for item in chosen:
-            if item is None:
-                continue
-            outcome = next(outcomes)
-            if isinstance(outcome, InputError):
-                self.report.skip(item[0].path, str(outcome))
+        texts = [new_text(document) for document in batch]
+        # Not longer than for a batch: reading a large request takes hours.
+        with hold_corpus(self._home, self._store, self._corpus_id, CorpusUse.ADD) as files:
+            self._count(files)
+            changes = self._choose(files, [entry for entry, _ in texts])
+            chosen = [
+                (text, change)
+                for text, change in zip(texts, changes, strict=True)
+                if change is not None
+            ]
+            self._check_disk(sum(entry.bytes for (entry, _), _ in chosen))
+            problems = files.keep([text for text, _ in chosen])
+            self._counted_at = files.changed_at
+        for ((entry, _), change), problem in zip(chosen, problems, strict=True):
+            if problem is None:
+                self.report.accept(entry, change)
             else:
-                stored.append(item)
-        if stored:
-            self._store.add_documents(self._corpus_id, [entry for entry, _ in stored])
-        for entry, change in stored:
-            self.report.accept(entry, change)
+                self.report.skip(entry.path, str(problem))
 
-    def _choose(self, entries: list[DocumentEntry]) -> list[tuple[DocumentEntry, str] | None]:
-        """Return the documents to write with what they change, None for all others."""
+    def _count(self, files: CorpusFiles) -> None:
+        """Count what the corpus holds, if others have changed it since the last batch."""
+        if self._counted_at != files.changed_at:
+            self._counted_at = files.changed_at
+            self._num_documents = self._store.count_documents(self._corpus_id)
+            self._num_bytes = self._store.document_bytes(self._corpus_id)
+
+    def _choose(self, files: CorpusFiles, entries: list[DocumentEntry]) -> list[str | None]:
+        """Return what storing each document changes, None for those that are not stored."""
         paths, sums = [item.path for item in entries], [item.sha256 for item in entries]
         wanted = [] if self._keep_duplicates else sums
         known = self._store.document_sums(self._corpus_id, paths=paths, sha256s=wanted)
         holders = {sha256: path for path, sha256 in sorted(known.items(), reverse=True)}
-        chosen: list[tuple[DocumentEntry, str] | None] = []
+        written: set[str] = set()
+        changes: list[str | None] = []
         for entry in entries:
             before = known.get(entry.path)
-            change = self._change(entry, before, holders)
-            chosen.append(None if change is None else (entry, change))
+            is_there = before == entry.sha256 and (entry.path in written or files.has_text(entry))
+            change = self._change(entry, before, holders, is_there=is_there)
+            changes.append(change)
             if change is not None:
+                written.add(entry.path)
                 known[entry.path] = entry.sha256
                 if before is not None and holders.get(before) == entry.path:
                     del holders[before]
                 holders.setdefault(entry.sha256, entry.path)
                 self._num_documents += before is None
                 self._num_bytes += entry.bytes
-        return chosen
+        return changes
 
     def _change(
-        self, entry: DocumentEntry, before: str | None, holders: dict[str, str]
+        self, entry: DocumentEntry, before: str | None, holders: dict[str, str], *, is_there: bool
     ) -> str | None:
         """Return what storing a document would change, None where it is not stored."""
-        if before == entry.sha256 and (self._folder / DOCUMENTS_NAME / entry.path).is_file():
+        if is_there:
             self.report.accept(entry, "unchanged")
             return None
         same = holders.get(entry.sha256)
@@ -286,7 +303,7 @@ class Intake:
         return None
 
     def _check_disk(self, num_bytes: int) -> None:
-        free = shutil.disk_usage(self._folder.parent).free
+        free = shutil.disk_usage(self._home.corpora_dir).free
         if free - num_bytes < self._limits.free_disk:
             raise DiskFullError(
                 f"At least {size(self._limits.free_disk)} of the disk must stay free, "
@@ -297,12 +314,14 @@ class Intake:
 DAMAGED = "It is damaged inside the zip file. Pack it again."
 
 
-def _entry(document: TextDocument) -> DocumentEntry:
+def new_text(document: TextDocument) -> NewText:
+    """Return what is recorded and stored of a document."""
     data = document.text.encode()
-    return DocumentEntry(
+    entry = DocumentEntry(
         path=document.path,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         encoding=document.encoding,
         note=document.note,
     )
+    return entry, data

@@ -2,17 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.services.sizes import tree_bytes
+from app.services.unrecorded import Unrecorded
 from jobs.home import Home
 from jobs.states import JobState
 from jobs.store import Store
 from retro.artifacts import RETIRED_PREFIX, STAGING_PREFIX, TOKEN_BYTES
 from retro.checkpoints import DAMAGED_SUFFIX
 from retro.config import shown
+from retro.data.document_batch import INCOMING_NAME
+from retro.data.documents import DOCUMENTS_NAME
 from retro.errors import ConfigError
 
 OLD_LOG_S = 7 * 24 * 3600
@@ -20,6 +23,9 @@ OLD_LOG_S = 7 * 24 * 3600
 UNTOUCHED_S = 3600
 """What was changed later than this may still be in use, seconds."""
 MOST_JOBS = 100_000
+UNRECORDED = "unrecorded"
+"""Kind of what is found and removed under the locks of corpora."""
+UNRECORDED_PARTS = (DOCUMENTS_NAME, INCOMING_NAME)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,13 +43,15 @@ class Leftovers:
     lately.
     """
 
-    def __init__(self, home: Home, store: Store) -> None:
+    def __init__(self, home: Home, store: Store, unrecorded: Unrecorded) -> None:
         self._home = home
         self._store = store
-        self._finders = {
+        self._unrecorded = unrecorded
+        self._finders: dict[str, Callable[[], Iterator[Path]]] = {
             "logs": self._old_logs,
             "damaged": self._damaged_checkpoints,
             "temporary": self._temporary,
+            UNRECORDED: unrecorded.find,
         }
 
     @property
@@ -71,6 +79,9 @@ class Leftovers:
             ConfigError: There is no such kind.
         """
         found = self.find(kind)
+        if kind == UNRECORDED:
+            self._unrecorded.remove(found.paths)
+            return found
         for path in found.paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -97,14 +108,15 @@ class Leftovers:
         for parent in (self._home.corpora_dir, self._home.runs_dir):
             yield from filter(is_untouched, sorted(parent.glob(f"{STAGING_PREFIX}*")))
             for folder in self._idle_folders(parent):
-                for place in (folder, *_folders(folder)):
+                inside = [path for path in _folders(folder) if path.name not in UNRECORDED_PARTS]
+                for place in (folder, *inside):
                     yield from filter(is_left_over, sorted(place.glob(f"{STAGING_PREFIX}*")))
 
     def _idle_folders(self, parent: Path) -> Iterator[Path]:
         active = [*self._store.held_jobs(), *self._store.list_queue()]
         busy = {job.corpus_id for job in active} | {job.run_id for job in active}
         for folder in _folders(parent):
-            if folder.name not in busy and not folder.name.startswith(STAGING_PREFIX):
+            if folder.name not in busy and not folder.name.startswith("."):
                 yield folder
 
 

@@ -43,3 +43,13 @@ class Services:
         self.storage = StorageService(home, store)
         self.installation = InstallationService(store, self.storage, chosen, allowed)
         self.doors = Doors(self.corpora, self.runs, self.generations)
+
+    def start(self) -> None:
+        """Take up what a former web process has left; call once before requests come."""
+        self.generations.recover()
+        self.storage.unrecorded.start()
+
+    def close(self) -> None:
+        """End what goes on in the background; finished chunks of texts stay."""
+        self.storage.unrecorded.close()
+        self.generations.close()

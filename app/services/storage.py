@@ -6,6 +6,7 @@ from typing import Any
 
 from app.services.leftovers import Leftovers
 from app.services.sizes import Sizes, measure
+from app.services.unrecorded import Unrecorded
 from jobs.home import Home
 from jobs.store import Store
 from retro.disk import FLOOR_BYTES, free_bytes
@@ -25,7 +26,8 @@ class StorageService:
     def __init__(self, home: Home, store: Store) -> None:
         self._home = home
         self._store = store
-        self.leftovers = Leftovers(home, store)
+        self.unrecorded = Unrecorded(home, store)
+        self.leftovers = Leftovers(home, store, self.unrecorded)
         self._lock = threading.Lock()
         self._measuring = threading.Lock()
         self._measured: dict[str, Any] | None = None

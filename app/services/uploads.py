@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import ChangeRefusedError, RequestTooLargeError
+from app.format import count
 from app.services.intake import Intake, UploadedFile
 from app.services.json_lines import check_text_field
 from app.services.upload_limits import UploadLimits
+from jobs.corpus_locks import CorpusUse, refuse_during_a_build
+from jobs.errors import InvalidChangeError
 from jobs.home import Home
-from jobs.states import CorpusState
 from jobs.store import Store
 
 __all__ = ["UploadLimits", "UploadService", "UploadedFile"]
@@ -32,14 +34,9 @@ class UploadService:
         """Refuse before the body of a request is read.
 
         Raises:
-            ChangeRefusedError: The corpus is being built.
+            InvalidChangeError: The corpus is being built.
         """
-        corpus = self._store.get_corpus(corpus_id)
-        if corpus.state is CorpusState.BUILDING:
-            raise ChangeRefusedError(
-                f"Files can be added to corpus {corpus.name!r} when it is not being built. "
-                f"Wait for the build to end, or cancel it on the Jobs page."
-            )
+        refuse_during_a_build(self._store.get_corpus(corpus_id), CorpusUse.ADD)
 
     def add(
         self,
@@ -65,6 +62,7 @@ class UploadService:
         Raises:
             RequestTooLargeError: There are too many files.
             InputError: ``text_field`` cannot be a name.
+            InvalidChangeError: The corpus is being built, or others change its documents.
             DiskFullError: The disk is nearly full; what was accepted before is kept.
         """
         self.check_open(corpus_id)
@@ -82,9 +80,18 @@ class UploadService:
             keep_duplicates=keep_duplicates,
         )
         try:
-            for file in files:
-                intake.take(file)
-        finally:
-            # What was accepted is kept, even when a later file stops the request.
-            intake.finish()
+            try:
+                for file in files:
+                    intake.take(file)
+            finally:
+                # What was accepted is kept, even when a later file stops the request.
+                intake.finish()
+        except InvalidChangeError as error:
+            stored = intake.report.num_stored
+            if not stored:
+                raise
+            raise ChangeRefusedError(
+                f"{error} {count(stored, 'document')} of this request had been stored before; "
+                f"send it again for the rest."
+            ) from error
         return intake.report.to_dict()

@@ -34,14 +34,25 @@
     setTimeout(() => note.remove(), 9000);
   }
 
+  /* A request without an answer may have been done. What sends it again sends the same key, so
+   * that it is not done twice. Not randomUUID(), which pages over plain http do not have. */
+  const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const unanswered = new Map();
+
   async function call(method, address, body) {
     const options = { method, headers: { accept: "application/json" } };
-    if (body instanceof FormData) options.body = body;
-    else if (body !== undefined) {
+    if (body !== undefined) {
       options.headers["content-type"] = "application/json";
       options.body = JSON.stringify(body);
     }
+    const request = `${method} ${address} ${options.body ?? ""}`;
+    if (method === "POST") {
+      if (!unanswered.has(request)) unanswered.set(request, newKey());
+      options.headers["idempotency-key"] = unanswered.get(request);
+    }
     const response = await fetch(address, options);
+    if (response.ok) unanswered.delete(request);
     if (response.status === 401) {
       location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
     }
@@ -260,7 +271,7 @@
   /* Called after every change of the page. */
   const listeners = [];
   Object.assign(window.retro, {
-    find, make, notice, call, ask, copy, look, showNow,
+    find, make, notice, call, newKey, ask, copy, look, showNow,
     address: () => JSON.stringify(query()),
     go: (address) => { location.href = address; },
     onChange: (listener) => { listeners.push(listener); listener(); },

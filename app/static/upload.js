@@ -4,12 +4,14 @@
  */
 (() => {
   "use strict";
-  const { find, make, notice, call, onChange } = window.retro;
+  const { find, make, notice, call, newKey, onChange } = window.retro;
   if (window.retro.upload) return;
 
   const BATCH_FILES = 400;
   const BATCH_BYTES = 16e6;
   const MOST_KEPT = 500;
+  const AGAIN_AFTER_MS = [1000, 3000, 8000];
+  const NO_SPACE = 507;
   const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
 
   const pathOf = (file) => file.relativePath || file.webkitRelativePath || file.name;
@@ -60,11 +62,12 @@
   }
 
   /* fetch tells nothing of what has been sent, so this is one of the older kind. */
-  function send(address, form, onSent, control) {
+  function send(address, form, key, onSent, control) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("POST", address);
       request.setRequestHeader("accept", "application/json");
+      request.setRequestHeader("idempotency-key", key);
       request.upload.addEventListener("progress", (event) => onSent(event.loaded));
       request.addEventListener("load", () => {
         if (request.status === 401) {
@@ -73,13 +76,29 @@
         let value = {};
         try { value = JSON.parse(request.responseText); } catch { value = { detail: request.responseText }; }
         if (request.status >= 200 && request.status < 300) resolve(value);
-        else reject(new Error(value.detail || `The server answered ${request.status}.`));
+        else {
+          const again = request.status >= 500 && request.status !== NO_SPACE;
+          reject(Object.assign(new Error(value.detail || `The server answered ${request.status}.`), { again }));
+        }
       });
-      request.addEventListener("error", () => reject(new Error("The connection to the server was lost.")));
+      request.addEventListener("error", () =>
+        reject(Object.assign(new Error("The connection to the server was lost."), { again: true })));
       request.addEventListener("abort", () => reject(new Error("The upload was stopped.")));
       control.stop = () => request.abort();
       request.send(form);
     });
+  }
+
+  /* The key keeps a batch from being stored twice whose answer alone was lost. */
+  async function sendSafely(address, form, onSent, control) {
+    const key = newKey();
+    for (const pause of AGAIN_AFTER_MS) {
+      try { return await send(address, form, key, onSent, control); }
+      catch (error) { if (!error.again) throw error; }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (control.stopped) throw new Error("The upload was stopped.");
+    }
+    return send(address, form, key, onSent, control);
   }
 
   function add(report, answer) {
@@ -147,7 +166,7 @@
           bytes += file.size;
         }
         const onSent = (loaded) => tell(sentBytes + Math.min(loaded, bytes));
-        add(report, await send(`/api/v1/corpora/${corpus}/files`, form, onSent, control));
+        add(report, await sendSafely(`/api/v1/corpora/${corpus}/files`, form, onSent, control));
         sentFiles += batch.length;
         sentBytes += bytes;
       }

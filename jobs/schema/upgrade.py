@@ -20,7 +20,7 @@ from jobs.sqlite import damage, enforce_foreign_keys
 
 logger = logging.getLogger(__name__)
 
-NEWEST = 4
+NEWEST = 5
 """Number of the newest change in ``versions``."""
 REVISIONS = {f"{version:04d}": version for version in range(1, NEWEST + 1)}
 """Alembic's name of each change to its number."""

@@ -1,14 +1,20 @@
 """Builds a corpus: from its documents to its index and neighbors."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 
 from jobs.context import JobContext
-from jobs.errors import JobError
+from jobs.corpus_files import hold_corpus
+from jobs.corpus_locks import CorpusUse
+from jobs.errors import BusyError, JobError
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.version_files import keep_version, remove_unneeded
 from retro.config import CorpusConfig, Exclusion, config_from_dict, config_to_dict
 from retro.corpus.build import build_corpus
 from retro.corpus.tokenizer import TokenizerOrigin, tokenizer_words
+
+WAIT_S = 1.0
+"""How long the lock of the corpus is waited for before a wish to stop is looked for, seconds."""
 
 
 def run(context: JobContext) -> str:
@@ -30,12 +36,14 @@ def run(context: JobContext) -> str:
     config = config_from_dict(CorpusConfig, settings)
     # What runs were trained on must outlive this build.
     keep_version(context.home, context.store, corpus_id)
+    documents = _settled_documents(context, corpus_id)
     summary = build_corpus(
         context.home.corpus_dir(corpus_id),
         config,
         on_progress=context.progress,
         tokenizer=None if run_id is None else run_tokenizer(context.home, context.store, run_id),
         new_tokenizer=bool(new_tokenizer),
+        documents=documents,
     )
     context.store.set_corpus_summary(
         corpus_id, asdict(summary), context.token, config_to_dict(config)
@@ -56,3 +64,20 @@ def run(context: JobContext) -> str:
             "because few documents hold most of the text."
         )
     return message
+
+
+def _settled_documents(context: JobContext, corpus_id: str) -> Collection[str]:
+    """Return the paths of the documents, whose files have followed their rows.
+
+    From its submission to its end nobody else can add or remove documents. The corpus may be
+    locked all the same, by who copies it.
+    """
+    while True:
+        context.progress("ingest", 0, 0)
+        try:
+            with hold_corpus(
+                context.home, context.store, corpus_id, CorpusUse.INGEST, wait_s=WAIT_S
+            ):
+                return context.store.document_sizes(corpus_id).keys()
+        except BusyError:
+            continue

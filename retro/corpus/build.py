@@ -6,6 +6,7 @@ and whose files are undamaged is kept.
 """
 
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def build_corpus(
     embedder: MakeEmbedder | None = None,
     tokenizer: str | Path | TokenizerSource | None = None,
     new_tokenizer: bool = False,
+    documents: Collection[str] | None = None,
 ) -> CorpusSummary:
     """Build everything from the stored documents of a corpus.
 
@@ -79,6 +81,7 @@ def build_corpus(
             ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
             has, and trains one where it has none.
         new_tokenizer: Train the tokenizer on the present documents, whatever there was.
+        documents: Paths of the documents; None is all that lies in ``documents/``.
 
     Returns:
         What was built.
@@ -86,7 +89,7 @@ def build_corpus(
     Raises:
         ConfigError: ``config`` contradicts the tokenizer that is to be taken.
         InputError: There are no documents, or they are too short.
-        ArtifactMissingError: The encoder or the tokenizer cannot be had.
+        ArtifactMissingError: A document, the encoder or the tokenizer cannot be had.
         ArtifactMismatchError: The tokenizer is damaged, and it cannot be made again.
         DiskFullError: The disk is full; what was finished is kept.
     """
@@ -106,6 +109,7 @@ def build_corpus(
         embedder=embedder,
         tokenizer=source,
         new_tokenizer=new_tokenizer,
+        documents=documents,
     )
     build.run()
     summary = Corpus.open(corpus_dir).summary()
@@ -129,6 +133,7 @@ class Build:
         embedder: MakeEmbedder | None,
         tokenizer: TokenizerSource | None,
         new_tokenizer: bool,
+        documents: Collection[str] | None,
     ) -> None:
         self.corpus_dir = corpus_dir
         self.config = config
@@ -137,6 +142,7 @@ class Build:
         self.make_embedder = embedder or self._open_embedder
         self.tokenizer = tokenizer
         self.new_tokenizer = new_tokenizer
+        self.documents = documents
         self.num_embedded = 0
         """Chunks whose keys were computed; those of the others were there."""
 
@@ -147,14 +153,15 @@ class Build:
 
     def _run(self) -> None:
         self.on_progress("ingest", 0, 0)
-        sources = read_sources(self.corpus_dir, self.on_progress)
+        sources = read_sources(self.corpus_dir, self.on_progress, self.documents)
+        sizes = {source.path: source.bytes for source in sources}
         remove_staging(self.corpus_dir)
-        self._require_free(estimate_build_bytes(self.corpus_dir, self.config))
+        self._require_free(estimate_build_bytes(self.corpus_dir, self.config, sizes=sizes))
         write_json(self.corpus_dir / CONFIG_NAME, config_to_dict(self.config))
         tokenizer = self._tokenize(sources)
         self._chunk(sources, tokenizer)
         embedder = self.make_embedder(tokenizer)
-        self._embed(embedder)
+        self._embed(embedder, sizes)
         IndexStage(
             self.corpus_dir, self.config, device=self.device, on_progress=self.on_progress
         ).run()
@@ -222,7 +229,7 @@ class Build:
                 self.corpus_dir, self.config, tokenizer, self.on_progress, sources=sources
             )
 
-    def _embed(self, embedder: Embedder) -> None:
+    def _embed(self, embedder: Embedder, sizes: Mapping[str, int]) -> None:
         database = RetrievalDatabase.open(self.corpus_dir / DATABASE_NAME)
         wanted = keys_fingerprint(database, embedder.fingerprint)
         remove_stale(self.corpus_dir, wanted)
@@ -233,5 +240,6 @@ class Build:
             if (self.corpus_dir / KEYS_NAME).exists():
                 prepare_keys(self.corpus_dir, database, embedder)
             # Now the number of chunks and the width of the keys are known.
-            self._require_free(estimate_build_bytes(self.corpus_dir, self.config, embedder.width))
+            needed = estimate_build_bytes(self.corpus_dir, self.config, embedder.width, sizes=sizes)
+            self._require_free(needed)
             self.num_embedded = embed_database(self.corpus_dir, embedder, self.on_progress)

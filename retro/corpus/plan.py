@@ -4,6 +4,7 @@ Importing this module needs neither torch nor FAISS.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,11 @@ class BuildSize:
 
 
 def estimate_build_bytes(
-    corpus: Path | int, config: CorpusConfig, width: int = DEFAULT_WIDTH
+    corpus: Path | int,
+    config: CorpusConfig,
+    width: int = DEFAULT_WIDTH,
+    *,
+    sizes: Mapping[str, int] | None = None,
 ) -> int:
     """Return how many bytes a build will add to the disk, at the most.
 
@@ -67,11 +72,13 @@ def estimate_build_bytes(
         corpus: The corpus, whose finished parts are counted out, or bytes of text in UTF-8.
         config: How it will be built.
         width: Key width of the encoder.
+        sizes: Path to bytes of its documents; None is what lies in its folder.
     """
     if isinstance(corpus, int):
         return expected_size(corpus, 1, config, width).needed
-    root = corpus / DOCUMENTS_NAME
-    sizes = {path: (root / path).stat().st_size for path in stored_documents(corpus)}
+    if sizes is None:
+        root = corpus / DOCUMENTS_NAME
+        sizes = {path: (root / path).stat().st_size for path in stored_documents(corpus)}
     database = _finished_database(corpus, sizes, config)
     if database is None:
         size = expected_size(sum(sizes.values()), len(sizes), config, width)
@@ -128,7 +135,7 @@ def _bytes_per_token(vocab_size: int) -> float:
 
 
 def _finished_database(
-    corpus_dir: Path, sizes: dict[str, int], config: CorpusConfig
+    corpus_dir: Path, sizes: Mapping[str, int], config: CorpusConfig
 ) -> Manifest | None:
     """Return the manifest of the database if it seems to be of these documents.
 

@@ -3,14 +3,14 @@
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
 from retro.data.documents import read_stored_bytes, stored_documents
-from retro.errors import InputError
+from retro.errors import ArtifactMissingError, InputError
 from retro.progress import Progress, no_progress
 
 LARGEST_HELD_OUT_SHARE = 0.25
@@ -44,31 +44,49 @@ class DocumentSource:
     """Hash of the stored text."""
 
 
-def read_sources(corpus_dir: Path, on_progress: Progress = no_progress) -> list[DocumentSource]:
+def read_sources(
+    corpus_dir: Path,
+    on_progress: Progress = no_progress,
+    documents: Collection[str] | None = None,
+) -> list[DocumentSource]:
     """Describe every stored document, sorted by path.
 
     Args:
         corpus_dir: The corpus.
         on_progress: Told of the stage ``ingest`` in documents.
+        documents: Paths of the documents; None is all that lies in ``documents/``.
 
     Raises:
         InputError: There are no documents.
+        ArtifactMissingError: Documents are not in their places.
     """
-    paths = stored_documents(corpus_dir)
+    paths = stored_documents(corpus_dir) if documents is None else sorted(documents)
     if not paths:
         raise InputError(
             "A corpus must have at least one document, got none. "
             "Add text files (UTF-8, UTF-16 or Latin-1) first."
         )
     sources = []
+    missing = []
     reported = -math.inf
     for done, path in enumerate(paths):
         if time.monotonic() - reported >= REPORT_EVERY_S:
             reported = time.monotonic()
             on_progress("ingest", done, len(paths))
-        data = read_stored_bytes(corpus_dir, path)
+        try:
+            data = read_stored_bytes(corpus_dir, path)
+        except ArtifactMissingError:
+            missing.append(path)
+            continue
         digest = hashlib.sha256(data).hexdigest()
         sources.append(DocumentSource(path=path, bytes=len(data), sha256=digest))
+    if missing:
+        others = len(missing) - 1
+        more = f", and those of {others:,} others" if others else ""
+        raise ArtifactMissingError(
+            f"The file of every document must be on the disk, and that of {missing[0]!r} is "
+            f"not{more}. Upload it again, or remove the document, and build again."
+        )
     on_progress("ingest", len(paths), len(paths))
     return sources
 

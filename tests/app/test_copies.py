@@ -212,7 +212,7 @@ def test_copies_that_cannot_be_made_leave_nothing(client: TestClient, services: 
         "Run 'waiting' must have started": post(
             client, f"/corpora/{filled}/copy", {"run_id": run["id"]}
         ),
-        "no document '3.txt' on the disk": post(client, f"/corpora/{lost}/copy"),
+        "no document 'rivers/3.txt' on the disk": post(client, f"/corpora/{lost}/copy"),
         "1 to 200 printable": post(client, f"/corpora/{filled}/copy", {"name": " "}),
         "corpus_id is not a known field": post(client, f"/corpora/{filled}/copy", {"corpus_id": 1}),
         "id of a run, got 5": post(

@@ -7,11 +7,11 @@ from urllib.parse import quote
 import pytest
 from fastapi.testclient import TestClient
 
-from app.errors import ChangeRefusedError, MissingError
+from app.errors import MissingError
 from app.pages import corpora, corpus_documents, corpus_settings, corpus_versions
 from app.services.corpus_documents import CHARACTERS_PER_PAGE, CHUNKS_PER_PAGE
 from app.services.services import Services
-from jobs.errors import NotFoundError
+from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.rows import DocumentEntry
 from retro.config import CorpusConfig, config_to_dict
 from retro.corpus.build import build_corpus
@@ -186,7 +186,7 @@ def test_removing_takes_the_file_and_empty_folders(letters: Letters) -> None:
         remove(letters.id, "deep/y.txt")
 
     letters.services.corpora.build(letters.id)
-    with pytest.raises(ChangeRefusedError, match="can be removed"):
+    with pytest.raises(InvalidChangeError, match="can be removed"):
         remove(letters.id, "a/1.txt")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.errors import ChangeRefusedError, RequestTooLargeError
+from app.errors import RequestTooLargeError
 from app.services.services import Services
 from app.services.uploads import UploadedFile, UploadLimits, UploadService
+from jobs.errors import InvalidChangeError
 from retro.errors import DiskFullError
 
 HOSTILE_NAMES = [
@@ -204,7 +205,7 @@ def test_files_are_refused_while_the_corpus_is_built(services: Services, corpus_
     services.uploads.add(corpus_id, [file("a.txt")])
     services.corpora.build(corpus_id)
 
-    with pytest.raises(ChangeRefusedError, match="'notes'"):
+    with pytest.raises(InvalidChangeError, match="'notes'"):
         services.uploads.add(corpus_id, [file("b.txt")])
 
 

@@ -231,6 +231,8 @@ class Leftovers(Answer):
     """Checkpoints that were set aside because they are damaged."""
     temporary: Leftover
     """What interrupted work left behind, unchanged for an hour."""
+    unrecorded: Leftover
+    """Files and folders of corpora that no record names."""
 
 
 class Storage(Answer):
@@ -267,7 +269,7 @@ class Cleaned(Answer):
         json_schema_extra={"example": {"what": "logs", "num_removed": 12, "freed_bytes": 48_200}}
     )
 
-    what: Literal["logs", "damaged", "temporary"]
+    what: Literal["logs", "damaged", "temporary", "unrecorded"]
     """Kind of what was removed."""
     num_removed: int
     """Files or folders that were removed."""

@@ -1,0 +1,194 @@
+"""Files of corpora that no record names.
+
+A process that is killed leaves texts that were not recorded yet, and the folder of a corpus
+that was being deleted: these are removed at the next start. What else lies there without a record
+may be of use to somebody, if the database was put back from a copy or is another one.
+At the start it is set aside, so that it is in nobody's way, and removed a week later.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from jobs.corpus_files import hold_corpus
+from jobs.corpus_locks import CorpusUse, lock_name
+from jobs.database import is_id
+from jobs.errors import JobError, NotFoundError
+from jobs.home import Home, remove_folder
+from jobs.store import Store
+from retro.artifacts import STAGING_PREFIX
+from retro.data.document_batch import INCOMING_NAME
+from retro.data.documents import DOCUMENTS_NAME
+from retro.errors import RetroError
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 7 * 24 * 3600
+"""What was set aside is removed after this time, seconds."""
+FILES_AT_ONCE = 500
+STOP_S = 10.0
+
+Dispose = Callable[[Path], None]
+
+
+class Unrecorded:
+    """Finds, sets aside and removes what no record names."""
+
+    def __init__(self, home: Home, store: Store) -> None:
+        self._home = home
+        self._store = store
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Let files follow their rows; then, in the background, clear away what is left."""
+        for corpus_id in self._store.corpora_with_moves():
+            self._hold(corpus_id, [], self._set_aside)
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._clear_away, name="clearing", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until what was begun by ``start`` has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def close(self) -> None:
+        """End what was begun by ``start``."""
+        self._stopping.set()
+        self.wait(STOP_S)
+
+    def find(self) -> Iterator[Path]:
+        """Yield files and folders that no record names, those that were set aside included."""
+        yield from self._set_aside_before()
+        for folder in self._corpus_folders():
+            # Looked for after the folder: a corpus is recorded before it has one.
+            if not self._is_recorded(folder.name):
+                yield folder
+            else:
+                yield from self._find_in(folder.name)
+
+    def remove(self, paths: Sequence[Path]) -> None:
+        """Remove what ``find`` has found, unless it has been recorded meanwhile."""
+        self._dispose_of(paths, _remove)
+
+    def _clear_away(self) -> None:
+        try:
+            for corpus_id in self._store.deleted_corpora():
+                remove_folder(self._home.corpus_dir(corpus_id))
+                self._store.forget_deleted(corpus_id)
+            old = [path for path in self._set_aside_before() if int(path.name) < _now() - KEPT_S]
+            self._dispose_of(old, _remove)
+            self._dispose_of(list(self.find()), self._set_aside)
+        except Exception:  # the app works without this, and its own errors say more
+            logger.exception("files without a record could not be cleared away")
+
+    def _dispose_of(self, paths: Sequence[Path], dispose: Dispose) -> None:
+        inside: dict[str, list[Path]] = {}
+        for path in paths:
+            if self._stopping.is_set():
+                return
+            name, *below = path.relative_to(self._home.corpora_dir).parts
+            if below and is_id(name):
+                inside.setdefault(name, []).append(path)
+            elif not is_id(name) or not self._is_recorded(name):
+                dispose(path)
+        for corpus_id, files in inside.items():
+            self._hold(corpus_id, files, dispose)
+
+    def _hold(self, corpus_id: str, files: Sequence[Path], dispose: Dispose) -> None:
+        """Dispose of files of a corpus while nobody can be about to record them."""
+        try:
+            with hold_corpus(self._home, self._store, corpus_id, CorpusUse.TIDY, wait_s=0) as held:
+                for start in range(0, len(files), FILES_AT_ONCE):
+                    unknown = self._still_unknown(corpus_id, files[start : start + FILES_AT_ONCE])
+                    if self._stopping.is_set() or not self._store.is_held(held.token):
+                        return
+                    for path in unknown:
+                        dispose(path)
+                        _remove_empty_parents(path, self._home.corpus_dir(corpus_id))
+        except (JobError, RetroError, OSError) as error:
+            logger.warning("corpus %s is left as it is for now: %s", corpus_id, error)
+
+    def _still_unknown(self, corpus_id: str, files: Sequence[Path]) -> list[Path]:
+        root = self._home.corpus_dir(corpus_id) / DOCUMENTS_NAME
+        documents = {path: _relative(path, root) for path in files if path.is_relative_to(root)}
+        known = self._store.document_sums(corpus_id, paths=list(documents.values()))
+        waiting = {move.staged for move in self._store.list_moves(corpus_id)}
+        return [
+            path
+            for path in files
+            if (documents[path] not in known if path in documents else path.name not in waiting)
+        ]
+
+    def _find_in(self, corpus_id: str) -> Iterator[Path]:
+        folder = self._home.corpus_dir(corpus_id)
+        root = folder / DOCUMENTS_NAME
+        # Files first: one that is there has its record already.
+        present = [
+            Path(place) / name for place, _, names in os.walk(root) for name in sorted(names)
+        ]
+        incoming = sorted((folder / INCOMING_NAME).glob("*"))
+        known = self._store.document_sizes(corpus_id)
+        yield from (path for path in present if _relative(path, root) not in known)
+        if incoming and not self._store.is_locked(lock_name(corpus_id)):
+            waiting = {move.staged for move in self._store.list_moves(corpus_id)}
+            yield from (path for path in incoming if path.name not in waiting)
+
+    def _is_recorded(self, corpus_id: str) -> bool:
+        try:
+            self._store.get_corpus(corpus_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _corpus_folders(self) -> list[Path]:
+        return sorted(
+            path
+            for path in self._home.corpora_dir.glob("*")
+            if is_id(path.name) and path.is_dir() and not path.is_symlink()
+        )
+
+    def _set_aside_before(self) -> list[Path]:
+        return sorted(path for path in self._home.strays_dir.glob("*") if path.name.isdecimal())
+
+    def _set_aside(self, path: Path) -> None:
+        relative = path.relative_to(self._home.corpora_dir)
+        if not is_id(relative.parts[0]):
+            return  # it has been set aside before
+        if path.parent.name == INCOMING_NAME or path.name.startswith(STAGING_PREFIX):
+            _remove(path)
+            return
+        place = self._home.strays_dir / str(_now()) / relative
+        logger.warning("%s, which no record names, is set aside in %s", relative, place.parents[0])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    path.unlink(missing_ok=True)
+
+
+def _remove_empty_parents(path: Path, corpus_dir: Path) -> None:
+    """Remove the folders of a document that held nothing else."""
+    with contextlib.suppress(OSError):  # the first that is not empty
+        for folder in path.parents:
+            if folder.parent == corpus_dir:
+                return
+            folder.rmdir()
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _now() -> int:
+    return int(time.time())
