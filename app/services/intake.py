@@ -2,39 +2,24 @@
 
 import hashlib
 import shutil
-import zipfile
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from app.format import size
-from app.services.json_lines import SUFFIXES, Line, read_json_lines
-from app.services.unpacking import (
-    UNREADABLE,
-    Budget,
-    Counted,
-    SwollenError,
-    UnreadableError,
-    num_bytes,
-    open_gzip,
-    read_at_most,
-    refuse_archive,
-    refuse_member,
-)
 from app.services.upload_limits import UploadLimits
+from app.services.upload_reading import Refusal, UploadReader
 from jobs.corpus_files import CorpusFiles, NewText, hold_corpus
 from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
 from jobs.rows import DocumentEntry
 from jobs.store import Store
-from retro.data.documents import TextDocument, check_relative_path, decode_text
-from retro.errors import DiskFullError, InputError
+from retro.data.documents import TextDocument
+from retro.errors import DiskFullError
 
 BATCH_FILES = 500
 BATCH_BYTES = 32 << 20
 MOST_LISTED = 10_000
 """Entries of the lists of an answer; the counts tell of all."""
-MOST_LINE_REASONS = 200
-"""Lines of one file that are listed with their reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +96,7 @@ class Intake:
         self._store = store
         self._limits = limits
         self._corpus_id = corpus_id
-        self._text_field = text_field
+        self._reader = UploadReader(limits, text_field)
         self._keep_duplicates = keep_duplicates
         self._batch: list[TextDocument] = []
         self._batch_bytes = 0
@@ -119,113 +104,18 @@ class Intake:
         self._num_documents = self._num_bytes = 0
 
     def take(self, file: UploadedFile) -> None:
-        """Accept one file, unpack it, or note why not."""
-        try:
-            path = check_relative_path(file.path)
-        except InputError as error:
-            self.report.skip(file.path, str(error))
-            return
-        if path.lower().endswith(".zip"):
-            self._unpack(path, file.content)
-            return
-        budget = Budget(self._limits, num_bytes(file.content))
-        try:
-            self._take_content(path, file.content, budget)
-        except SwollenError:
-            self.report.skip(path, self._swollen("gzip"))
-        except UnreadableError as error:
-            reason = f"It is not a readable gzip file ({str(error)[:200]}). Pack it again."
-            self.report.skip(path, reason)
+        """Accept the documents of one file, or note why not."""
+        for outcome in self._reader.read(file.path, file.content):
+            if isinstance(outcome, Refusal):
+                self.report.skip(outcome.path, outcome.reason, outcome.num_files)
+            else:
+                self._accept(outcome)
 
     def finish(self) -> None:
         """Store what is waiting, and record it."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if batch:
             self._store_batch(batch)
-
-    def _take_content(self, path: str, content: Any, budget: Budget) -> None:
-        if path.lower().endswith(".gz"):
-            path, content = path[: -len(".gz")], Counted(open_gzip(content), budget)
-        if path.lower().endswith(SUFFIXES):
-            self._take_lines(path, content)
-            return
-        data = read_at_most(content, self._limits.file_bytes)
-        if data is None:
-            self.report.skip(
-                path, f"A file may have at most {size(self._limits.file_bytes)}. Split it."
-            )
-            return
-        try:
-            self._accept(decode_text(data, path))
-        except InputError as error:
-            self.report.skip(path, str(error))
-
-    def _take_lines(self, path: str, content: Any) -> None:
-        bad = taken = 0
-        for line in read_json_lines(content, path, self._text_field, self._limits.file_bytes):
-            if isinstance(line.outcome, str):
-                bad += 1
-                self._skip_line(path, line, line.outcome, bad)
-            else:
-                taken += 1
-                self._accept(line.outcome)
-        if bad > MOST_LINE_REASONS:
-            more = bad - MOST_LINE_REASONS
-            self.report.skip(path, f"{more:,} more lines hold no document either.", more)
-        if bad == taken == 0:
-            self.report.skip(path, "It holds no lines. Leave it out.")
-
-    def _skip_line(self, path: str, line: Line, reason: str, bad: int) -> None:
-        if bad <= MOST_LINE_REASONS:
-            self.report.skip(f"{path}: line {line.number:,}", reason)
-
-    def _unpack(self, path: str, content: BinaryIO) -> None:
-        try:
-            archive = zipfile.ZipFile(content)
-        except UNREADABLE as error:
-            self.report.skip(path, f"It is not a readable zip file ({error}). Pack it again.")
-            return
-        with archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            if reason := refuse_archive(members, self._limits):
-                self.report.skip(path, reason)
-                return
-            budget = Budget(self._limits)
-            try:
-                for info in members:
-                    self._take_member(path, archive, info, budget)
-            except SwollenError:
-                self.report.skip(path, self._swollen("zip"))
-
-    def _take_member(
-        self, archive_path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget
-    ) -> None:
-        shown = f"{archive_path}: {info.filename}"
-        if reason := refuse_member(info):
-            self.report.skip(shown, reason)
-            return
-        try:
-            path = check_relative_path(info.filename)
-        except InputError as error:
-            self.report.skip(shown, str(error))
-            return
-        budget.packed += info.compress_size
-        try:
-            member = archive.open(info)
-        except UNREADABLE:
-            self.report.skip(shown, DAMAGED)
-            return
-        with member:
-            try:
-                self._take_content(path, Counted(member, budget), budget)
-            except UnreadableError:
-                self.report.skip(shown, DAMAGED)
-
-    def _swollen(self, kind: str) -> str:
-        return (
-            f"The {kind} file unpacks to more than {self._limits.zip_ratio} times its size; "
-            f"the rest of it was not read."
-        )
 
     def _accept(self, document: TextDocument) -> None:
         self._batch.append(document)
@@ -309,9 +199,6 @@ class Intake:
                 f"At least {size(self._limits.free_disk)} of the disk must stay free, "
                 f"and {size(free)} are. Free some space and upload the rest again."
             )
-
-
-DAMAGED = "It is damaged inside the zip file. Pack it again."
 
 
 def new_text(document: TextDocument) -> NewText:

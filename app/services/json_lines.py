@@ -5,10 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from itertools import islice
+from typing import Any, NoReturn
 
-from app.services.unpacking import Counted
-from retro.data.documents import TextDocument, check_relative_path, check_size, check_text
+from app.services.unpacking import READ_BYTES, Readable
+from app.services.upload_limits import UploadLimits
+from retro.data.decoding import check_text
+from retro.data.documents import TextDocument, check_relative_path, check_size
 from retro.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson")
@@ -17,6 +20,17 @@ LONGEST_FIELD = 200
 NAME_BYTES = 120
 SHOWN = 60
 UNSAFE = re.compile(r"[\\/:\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+
+BLANK = re.compile(rb"\s*")
+STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
+"""The end of a string is optional: a search for it would begin again at every place."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,52 +59,116 @@ def check_text_field(name: str) -> str:
 
 
 def read_json_lines(
-    content: BinaryIO | Counted, path: str, text_field: str, limit: int
+    content: Readable, path: str, text_field: str, limits: UploadLimits
 ) -> Iterator[Line]:
-    """Yield what becomes of each line that is not empty.
+    """Yield what becomes of each line that is not blank.
 
     Args:
         content: The file.
         path: Its relative path, which becomes the folder of its documents.
         text_field: Field that holds the text.
-        limit: Most bytes of a line.
+        limits: How many lines there may be, and what one may hold.
+
+    Raises:
+        InputError: There are too many lines; what was yielded before is good.
     """
-    names: Counter[str] = Counter()
-    number = 0
-    while data := content.readline(limit + 1):
-        number += 1
-        data = _to_the_end(content, data, limit)
-        if len(data) > limit:
-            yield Line(number, f"A line may have at most {limit:,} bytes. Split it.")
-        elif data.strip():
-            try:
+    # Hashes instead of names: a million long names would take gigabytes.
+    names: Counter[int] = Counter()
+    most_bytes = min(limits.line_bytes, limits.file_bytes)
+    for number, data in _lines(content, most_bytes):
+        if number > limits.file_lines:
+            raise InputError(
+                f"A file may have at most {limits.file_lines:,} lines, got more; the rest was not "
+                f"read. Split it."
+            )
+        try:
+            if data is None:
+                raise InputError(f"A line may have at most {most_bytes:,} bytes. Split it.")
+            if data:
+                _check_values(data, limits.line_values)
                 yield Line(number, _document(data, path, text_field, number, names))
-            except InputError as error:
-                yield Line(number, str(error))
+        except InputError as error:
+            yield Line(number, str(error))
 
 
-def _to_the_end(content: BinaryIO | Counted, data: bytes, limit: int) -> bytes:
-    """Return the whole line, or its beginning where it is too long; the rest is passed over."""
-    pieces, length = [data], len(data)
-    while not pieces[-1].endswith(b"\n"):
-        piece = content.readline(limit + 1)
-        if not piece:
-            break
-        length += len(piece)
-        if length <= limit:
-            pieces.append(piece)
+def _lines(content: Readable, most_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """Yield number and content of each line, None where it is too long.
+
+    Blank lines are passed over many at once: of those that follow each other, the last one is
+    yielded, as empty.
+    """
+    number, opened = 0, _OpenLine(most_bytes)
+    while piece := content.read(READ_BYTES):
+        place = piece.find(b"\n") + 1
+        opened.add(piece[: place - 1] if place else piece)
+        if not place:
+            continue
+        number += 1
+        yield number, opened.close()
+        while True:
+            beyond = BLANK.match(piece, place).end()  # type: ignore[union-attr]  # always matches
+            if num_blank := piece.count(b"\n", place, beyond):
+                number += num_blank
+                yield number, b""
+                place = piece.rfind(b"\n", place, beyond) + 1
+            end = piece.find(b"\n", beyond)
+            if end < 0:
+                break
+            number += 1
+            yield number, piece[place:end] if end - place <= most_bytes else None
+            place = end + 1
+        opened.add(piece[place:])
+    if (rest := opened.close()) != b"":
+        yield number + 1, rest
+
+
+class _OpenLine:
+    """A line as far as it was read; of one that is too long, nothing is kept."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._num_bytes = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        self._num_bytes += len(piece)
+        if self._num_bytes <= self._most_bytes:
+            self._pieces.append(piece)
         else:
-            pieces[1:] = [piece]
-    return b"".join(pieces) if length <= limit else b"x" * (limit + 1)
+            self._pieces.clear()
+
+    def close(self) -> bytes | None:
+        """Return the line, empty where it is blank, None where it is too long; begin another."""
+        line = b"".join(self._pieces) if self._num_bytes <= self._most_bytes else None
+        self._num_bytes = 0
+        self._pieces.clear()
+        return b"" if line is not None and line.isspace() else line
+
+
+def _check_values(data: bytes, most_values: int) -> None:
+    """Refuse what takes long, and much memory, to parse.
+
+    Raises:
+        InputError: The line holds too many values.
+    """
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) <= most_values:
+        return
+    # Text may hold any number of these characters.
+    tokens = sum(1 for _ in islice(STRING_OR_MARK.finditer(data), most_values + 1))
+    if tokens > most_values:
+        raise InputError(
+            f"A line may hold at most {most_values:,} names and values, got more. "
+            f"Write one document per line."
+        )
 
 
 def _document(
-    data: bytes, path: str, text_field: str, number: int, names: Counter[str]
+    data: bytes, path: str, text_field: str, number: int, names: Counter[int]
 ) -> TextDocument:
     values = _object(data)
     text = values.get(text_field)
     if not isinstance(text, str):
-        found = ", ".join(sorted(ascii(str(key)[:SHOWN]) for key in values)[:8]) or "none"
+        found = ", ".join(ascii(key[:SHOWN]) for key in islice(values, 8)) or "none"
         raise InputError(
             f"It must have a text in the field {text_field!r}, got the fields {found}. "
             f"Name the right field beside the upload."
@@ -103,13 +181,13 @@ def _document(
         ) from None
     check_size(num_bytes, "Its text")
     check_text(text, "Its text")
-    name = check_relative_path(_name(values, number, names))
+    name = _name(values, number, names)
     return TextDocument(path=check_relative_path(f"{path}/{name}"), text=text, encoding="utf-8")
 
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        values = DECODER.decode(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"It is not UTF-8 ({error.reason} at byte {error.start}). Save the file as UTF-8."
@@ -128,22 +206,20 @@ def _object(data: bytes) -> dict[str, Any]:
     return values
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _name(values: dict[str, Any], number: int, names: Counter[str]) -> str:
+def _name(values: dict[str, Any], number: int, names: Counter[int]) -> str:
     """Return a name for a document that no other line of the file has."""
-    name = values.get("path")
-    if not isinstance(name, str) or not name.strip():
+    path = values.get("path")
+    if isinstance(path, str) and path.strip():
+        name = check_relative_path(path)
+    else:
         given = next(filter(None, (_text_of(values.get(field)) for field in NAME_FIELDS)), "")
         name = _cut(UNSAFE.sub("_", given).strip(" .")) or f"line-{number:06d}"
     if not re.search(r"\.[A-Za-z]{1,5}$", name):
         name += ".txt"
-    names[name] += 1
-    if names[name] > 1:
+    names[hash(name)] += 1
+    if (count := names[hash(name)]) > 1:
         stem, dot, ending = name.rpartition(".")
-        name = f"{stem} ({names[name]}){dot}{ending}"
+        name = f"{stem} ({count}){dot}{ending}"
     return name
 
 

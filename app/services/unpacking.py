@@ -2,98 +2,207 @@
 
 import gzip
 import io
-import stat
+import struct
+import time
 import zipfile
 import zlib
-from typing import IO, Any, BinaryIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, BinaryIO, Protocol, cast
 
 from app.format import size
 from app.services.upload_limits import UploadLimits
 
 READ_BYTES = 1 << 20
+MEGABYTE = 1_000_000
 UNREADABLE = (
     zipfile.BadZipFile,
     EOFError,
     OSError,
     RuntimeError,
     NotImplementedError,
+    OverflowError,
     ValueError,
+    struct.error,
     zlib.error,
 )
 
 
-class SwollenError(Exception):
-    """A packed file holds far more than its size lets expect."""
+class RefusedError(Exception):
+    """A file, or the rest of it, is not taken; the message is fit to be shown."""
 
 
 class UnreadableError(Exception):
     """A packed file cannot be read to its end."""
 
 
+class Readable(Protocol):
+    """What gives bytes piece by piece."""
+
+    def read(self, num_bytes: int = ..., /) -> bytes:
+        """Return at most so many bytes, none at the end."""
+        ...
+
+
+class Spare:
+    """What the files of one request may take together, beyond what the size of each allows."""
+
+    def __init__(self, limits: UploadLimits) -> None:
+        self.num_bytes = limits.zip_free_bytes
+        self.seconds = limits.free_seconds
+
+
 class Budget:
-    """How much a packed file may still give.
+    """How much a file may still give, and how long that may take.
 
     Args:
         limits: What is allowed.
-        packed: Bytes that were sent.
+        sent: Bytes of the file as it was sent, which no header can lie about.
+        spare: What is left for the request.
+        clock: Seconds of processor time: waiting for others is nobody's fault.
     """
 
-    def __init__(self, limits: UploadLimits, packed: int = 0) -> None:
-        self._limits = limits
-        self.packed = packed
+    def __init__(
+        self,
+        limits: UploadLimits,
+        sent: int,
+        spare: Spare,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._ratio = limits.zip_ratio
+        self._sent = sent
+        self._spare = spare
+        self._clock = clock
+        self._own_bytes = limits.zip_ratio * sent
+        self._own_seconds = limits.seconds_per_mb * sent / MEGABYTE
         self._unpacked = 0
+        self._began = clock()
 
     def spend(self, num_bytes: int) -> None:
         """Count bytes that came out.
 
         Raises:
-            SwollenError: They are too many.
+            RefusedError: They are too many, or took too long.
         """
         self._unpacked += num_bytes
-        if self.swells(self._unpacked):
-            raise SwollenError
+        self.check_size(self._unpacked)
+        self.check_time()
 
-    def swells(self, unpacked: int) -> bool:
-        """Tell whether so many bytes would be too many."""
-        limit = max(self._limits.zip_free_bytes, self.packed * self._limits.zip_ratio)
-        return unpacked > limit
+    def check_size(self, unpacked: int) -> None:
+        """Refuse what would give so many bytes.
+
+        Raises:
+            RefusedError: They are too many.
+        """
+        if unpacked > self._own_bytes + self._spare.num_bytes:
+            raise RefusedError(
+                f"A packed file may unpack to at most {self._ratio} times its size, and this one "
+                f"of {size(self._sent)} holds at least {size(unpacked)}. Upload the files "
+                f"themselves."
+            )
+
+    def check_time(self) -> None:
+        """Refuse what has taken too long.
+
+        Raises:
+            RefusedError: It has.
+        """
+        used = self._clock() - self._began
+        if used > self._own_seconds + self._spare.seconds:
+            raise RefusedError(
+                f"A file of {size(self._sent)} may take {used:.0f} seconds to read, and this one "
+                f"takes longer; the rest of it was not read. Split it."
+            )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take no time from the budget while the block runs."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._began += self._clock() - began
+
+    def settle(self) -> None:
+        """Take what was used beyond the file's own share from what is spare."""
+        used = self._clock() - self._began
+        spare = self._spare
+        spare.num_bytes -= min(spare.num_bytes, max(0, self._unpacked - self._own_bytes))
+        spare.seconds -= min(spare.seconds, max(0.0, used - self._own_seconds))
 
 
-class Counted(io.RawIOBase):
-    """Reads from a packed file and spends its budget.
+class Sent(io.RawIOBase):
+    """A packed file as it was sent; every read looks at the clock.
+
+    A decompressor may read for long without giving anything.
+
+    Args:
+        content: The file.
+        budget: Whose time it takes.
+        most_bytes: Most bytes of one read: what a header asks for is not believed.
+    """
+
+    def __init__(self, content: IO[bytes], budget: Budget, most_bytes: int = READ_BYTES) -> None:
+        super().__init__()
+        self._content = content
+        self._budget = budget
+        self._most_bytes = most_bytes
+
+    def readable(self) -> bool:
+        """Return that this is for reading."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that any place can be read."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place and return it."""
+        return self._content.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._content.tell()
+
+    def read(self, num_bytes: int = -1, /) -> bytes:
+        """Return at most so many bytes."""
+        self._budget.check_time()
+        if num_bytes > self._most_bytes:
+            raise RefusedError(
+                f"A packed file may ask for at most {size(self._most_bytes)} at once, and the list "
+                f"of files in this one has {size(num_bytes)}. Split it."
+            )
+        return self._content.read(num_bytes)
+
+
+class Counted:
+    """Reads what a packed file gives, and spends its budget.
 
     Args:
         content: Gives unpacked bytes.
         budget: What they are counted against.
     """
 
-    def __init__(self, content: IO[bytes], budget: Budget) -> None:
-        super().__init__()
+    def __init__(self, content: Readable, budget: Budget) -> None:
         self._content = content
         self._budget = budget
 
-    def readable(self) -> bool:
-        """Return that this is for reading."""
-        return True
+    def read(self, num_bytes: int = READ_BYTES, /) -> bytes:
+        """Return at most so many bytes, none at the end.
 
-    def read(self, size: int = -1) -> bytes:
-        """Return at most so many bytes."""
-        return self._take(self._content.read, size)
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """Return a line, or the beginning of one."""
-        return self._take(self._content.readline, -1 if size is None else size)
-
-    def _take(self, read: Any, size: int) -> bytes:
+        Raises:
+            RefusedError: The budget is spent.
+            UnreadableError: The packed file is damaged.
+        """
         try:
-            data: bytes = read(min(size, READ_BYTES) if size >= 0 else READ_BYTES)
+            data = self._content.read(num_bytes)
         except UNREADABLE as error:
             raise UnreadableError(str(error) or type(error).__name__) from error
         self._budget.spend(len(data))
         return data
 
 
-def read_at_most(content: BinaryIO | Counted, limit: int) -> bytes | None:
+def read_at_most(content: Readable, limit: int) -> bytes | None:
     """Return the whole content, or None if it is longer than the limit."""
     data = bytearray()
     while piece := content.read(READ_BYTES):
@@ -103,9 +212,10 @@ def read_at_most(content: BinaryIO | Counted, limit: int) -> bytes | None:
     return bytes(data)
 
 
-def open_gzip(content: IO[bytes]) -> IO[bytes]:
+def open_gzip(content: Readable) -> Readable:
     """Return what a gzip file holds; nothing is read yet."""
-    return gzip.GzipFile(fileobj=content, mode="rb")  # type: ignore[return-value]  # reads bytes
+    # It is read from the beginning to the end, so that nothing else is asked of the content.
+    return gzip.GzipFile(fileobj=cast(IO[bytes], content), mode="rb")
 
 
 def num_bytes(content: BinaryIO) -> int:
@@ -113,34 +223,3 @@ def num_bytes(content: BinaryIO) -> int:
     end = content.seek(0, io.SEEK_END)
     content.seek(0)
     return end
-
-
-def refuse_archive(members: list[zipfile.ZipInfo], limits: UploadLimits) -> str | None:
-    """Return why a zip file is not unpacked at all, None if it is."""
-    if not members:
-        return "The zip file holds no files."
-    if len(members) > limits.zip_files:
-        return (
-            f"A zip file may hold at most {limits.zip_files:,} files, "
-            f"got {len(members):,}. Split it."
-        )
-    packed = sum(info.compress_size for info in members)
-    unpacked = sum(info.file_size for info in members)
-    if Budget(limits, packed).swells(unpacked):
-        return (
-            f"A zip file may unpack to at most {limits.zip_ratio} times its size, "
-            f"and this one holds {size(unpacked)} in {size(packed)}. "
-            f"Upload the files themselves."
-        )
-    return None
-
-
-def refuse_member(info: zipfile.ZipInfo) -> str | None:
-    """Return why a member of a zip file is left out, None if it is not."""
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "Links are not followed."
-    if info.flag_bits & 0x1:
-        return "It is encrypted. Pack it without a password."
-    if info.filename.lower().endswith(".zip"):
-        return "Zip files inside zip files are not unpacked."
-    return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retro.artifacts import STAGING_PREFIX, sync_folder, write_bytes
+from retro.data.decoding import check_text, decode
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 
 DOCUMENTS_NAME = "documents"
@@ -21,28 +22,6 @@ LONGEST_PATH = 1024
 LONGEST_NAME_BYTES = 240
 """File systems allow 255; the rest is for the name a file has while it is written."""
 
-BINARY_FORMATS = {
-    b"%PDF-": "a PDF file",
-    b"PK\x03\x04": "a zip archive or an office document",
-    b"\x1f\x8b": "a gzip archive",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"\x7fELF": "a program",
-    b"\xd0\xcf\x11\xe0": "an office document",
-}
-BYTE_ORDER_MARKS = {
-    b"\xef\xbb\xbf": "utf-8",
-    # UTF-32 before UTF-16: the little-endian mark of one begins with that of the other.
-    b"\xff\xfe\x00\x00": "utf-32-le",
-    b"\x00\x00\xfe\xff": "utf-32-be",
-    b"\xff\xfe": "utf-16-le",
-    b"\xfe\xff": "utf-16-be",
-}
-MOST_CONTROL_CHARACTERS = 0.02
-"""Share of a text's characters; above it, the file is taken for binary."""
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
-"""Without tab, newlines, form feed, escape (terminal colors) and NEL."""
 DIRECTION_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 RESERVED_NAMES = frozenset(
     {"con", "prn", "aux", "nul"}
@@ -92,25 +71,9 @@ def decode_text(data: bytes, path: str) -> TextDocument:
         InputError: The file is empty, too large, or not text.
     """
     check_size(len(data), path)
-    text, encoding, note = _decode(data, path)
+    text, encoding, note = decode(data, path)
     check_text(text, path)
     return TextDocument(path=path, text=text, encoding=encoding, note=note)
-
-
-def check_text(text: str, path: str) -> None:
-    """Refuse what is not text for people to read.
-
-    Raises:
-        InputError: It is white space alone, or has more control characters than text has.
-    """
-    if not CONTROL_CHARACTER.sub("", text).strip():
-        raise InputError(f"{path} holds only white space. Leave it out.")
-    controls = sum(1 for _ in CONTROL_CHARACTER.finditer(text))
-    if "\0" in text or controls > MOST_CONTROL_CHARACTERS * len(text):
-        raise InputError(
-            f"{path} is not text ({controls} control characters in {len(text)}). "
-            f"Convert it to plain text first."
-        )
 
 
 def check_size(num_bytes: int, path: str) -> None:
@@ -128,68 +91,6 @@ def check_size(num_bytes: int, path: str) -> None:
         )
 
 
-def _decode(data: bytes, path: str) -> tuple[str, str, str | None]:
-    for start, format_name in BINARY_FORMATS.items():
-        if data.startswith(start):
-            raise InputError(f"{path} is {format_name}, not text. Convert it to plain text first.")
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            return _decode_marked(data[len(mark) :], encoding, path)
-    wide = _unmarked_utf16(data)
-    if wide is not None:
-        return wide, "utf-16", "read as UTF-16 without a byte-order mark"
-    if b"\0" in data:
-        raise InputError(
-            f"{path} is not text (byte 0 at position {data.index(0)}). "
-            f"Convert it to plain text first."
-        )
-    try:
-        return data.decode("utf-8"), "utf-8", None
-    except UnicodeDecodeError:
-        return _decode_legacy(data)
-
-
-def _decode_marked(data: bytes, encoding: str, path: str) -> tuple[str, str, str | None]:
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} starts like {encoding.upper()} text but is not "
-            f"({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from None
-    family = encoding.removesuffix("-le").removesuffix("-be")
-    return text, family, None if family == "utf-8" else f"read as {family.upper()}"
-
-
-def _unmarked_utf16(data: bytes) -> str | None:
-    """Return the text if the zero bytes lie as they do in Western text in UTF-16."""
-    sample = data[:4096]
-    if len(data) % 2 != 0 or b"\0" not in sample:
-        return None
-    even, odd = sample[0::2].count(0), sample[1::2].count(0)
-    if min(even, odd) > 0 or max(even, odd) < 0.3 * len(sample) / 2:
-        return None
-    try:
-        text = data.decode("utf-16-le" if odd else "utf-16-be")
-    except UnicodeDecodeError:
-        return None
-    return None if CONTROL_CHARACTER.search(text) else text
-
-
-def _decode_legacy(data: bytes) -> tuple[str, str, str | None]:
-    text = data.decode("utf-8", errors="replace")
-    damaged = text.count("\ufffd")
-    intact = sum(1 for character in text if character > "\x7f") - damaged
-    if intact > 10 * damaged:
-        return text, "utf-8", f"{damaged} places that are not UTF-8 were replaced"
-    if any(0x80 <= byte < 0xA0 for byte in set(data)):
-        try:
-            return data.decode("cp1252"), "windows-1252", "read as Windows-1252"
-        except UnicodeDecodeError:
-            pass
-    return data.decode("latin-1"), "latin-1", "read as Latin-1"
-
-
 def check_relative_path(path: str) -> str:
     """Return a path in its normal form, if it names a visible place inside a folder.
 
@@ -203,14 +104,13 @@ def check_relative_path(path: str) -> str:
         InputError: The path is empty, absolute, leaves the folder, is hidden or too
             long, or holds characters or names that some systems cannot store.
     """
-    shown = _shown(path)
-    unprintable = [c for c in path if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
-    if unprintable or DIRECTION_CONTROLS & set(path):
-        raise InputError(f"A file name must not hold control characters, got {shown}. Rename it.")
     if len(path) > LONGEST_PATH:
         raise InputError(
             f"A file name must have at most {LONGEST_PATH} characters, got {len(path)}. Rename it."
         )
+    shown = _shown(path)
+    if not path.isprintable() and any(_is_control(character) for character in path):
+        raise InputError(f"A file name must not hold control characters, got {shown}. Rename it.")
     slashed = path.replace("\\", "/")
     if slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed):
         raise InputError(f"A file name must be relative, got {shown}. Upload the folder itself.")
@@ -220,6 +120,11 @@ def check_relative_path(path: str) -> str:
     for part in parts:
         _check_part(part, shown)
     return "/".join(parts)
+
+
+def _is_control(character: str) -> bool:
+    is_separator = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return is_separator or character in DIRECTION_CONTROLS
 
 
 def _check_part(part: str, shown: str) -> None:
