@@ -1,14 +1,12 @@
 """A text as server-sent events."""
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.errors import BusyError, status_of
 from app.services.following import Reader
@@ -16,13 +14,9 @@ from app.services.generations import GenerationService
 from app.services.telling import event_lines
 
 RETRY_AFTER_S = 5
-STALLED_S = 120.0
-"""A client that takes nothing for so long is gone, or keeps a place from others."""
 SENT_AT_ONCE = 2**15
 """Bytes given to a connection, which waits while it holds about twice as many."""
 STILL_AT_WORK = b": still at work\n\n"
-
-logger = logging.getLogger(__name__)
 
 
 class EventStream(Response):
@@ -48,10 +42,7 @@ class EventStream(Response):
                 media_type="text/event-stream",
                 headers={"cache-control": "no-store", "x-accel-buffering": "no"},
             )
-            try:
-                await stream(scope, receive, _impatient(send))
-            except TimeoutError:
-                logger.info("a reader of %s took nothing for %g s", generation_id, STALLED_S)
+            await stream(scope, receive, send)
 
 
 async def _pieces(generation_id: str, reader: Reader) -> AsyncIterator[bytes | memoryview]:
@@ -68,14 +59,6 @@ def _cut(lines: bytes) -> Iterator[memoryview]:
     # A slow client then holds a part of what is shared, and not a copy of all of it.
     whole = memoryview(lines)
     return (whole[i : i + SENT_AT_ONCE] for i in range(0, len(whole), SENT_AT_ONCE))
-
-
-def _impatient(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        async with asyncio.timeout(STALLED_S):
-            await send(message)
-
-    return sent
 
 
 @contextlib.contextmanager
