@@ -33,6 +33,10 @@ class MissingError(RetroError):
     """There is nothing with this id."""
 
 
+class BusyError(RetroError):
+    """As many do this already as may do it at once; later it will be possible."""
+
+
 class OutOfMemoryError(RetroError):
     """The device or the host has too little memory at the moment."""
 
@@ -46,6 +50,8 @@ def status_of(error: Exception) -> int:
             return 409
         case RequestTooLargeError():
             return 413
+        case BusyError():
+            return 429
         case OutOfMemoryError():
             return 503
         case DiskFullError():

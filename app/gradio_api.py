@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.events import api
 from starlette.concurrency import run_in_threadpool
 
-from app.services.following import follow
+from app.services.following import Reader
 from app.services.live import variants_of
 from app.services.services import Services
 from jobs.errors import JobError
@@ -132,10 +132,11 @@ def _add_writing(services: Services) -> None:
             min_p=min_p, repetition_penalty=repetition_penalty, seed=seed,
             num_neighbors=num_neighbors, stop=stop,
         )  # fmt: skip
-        with errors_for_people():
+        with errors_for_people(), services.generations.reader() as reader:
             started = await run_in_threadpool(lambda: services.generations.start(**order()))
-        async for text in _texts(services, started):
-            yield text
+            await reader.open(started["id"])
+            async for text in _texts(services, started, reader):
+                yield text
 
     async def branch(
         generation_id: str,
@@ -296,9 +297,8 @@ def _items(name: str, value: object) -> list[Any]:
 async def _finished(services: Services, start: Callable[[], Json]) -> Json:
     """Start a text and return it when it has ended."""
     with errors_for_people():
-        started = await run_in_threadpool(start)
-    await services.generations.wait(started["id"])
-    generation = await run_in_threadpool(services.generations.get, started["id"])
+        written = await services.generations.write(start)
+        generation = await run_in_threadpool(services.generations.get, written)
     _refuse_failed(generation)
     return generation
 
@@ -308,21 +308,22 @@ def _refuse_failed(generation: Mapping[str, Any]) -> None:
         raise gr.Error(str(generation["message"]), print_exception=False)
 
 
-async def _texts(services: Services, started: Mapping[str, Any]) -> AsyncIterator[str]:
+async def _texts(
+    services: Services, started: Mapping[str, Any], reader: Reader
+) -> AsyncIterator[str]:
     """Yield the first text of a generation so far, whenever there is more of it."""
-    reader = await run_in_threadpool(services.generations.events, started["id"])
     told = variants_of(started["settings"])[0]
     finished, partial = "", ""
-    async for news in follow(reader):
-        for name, value in news:
+    async for step in reader.steps():
+        for name, value in step.events:
             if value["variant"] != told:
                 continue
             if name == "token":
                 partial += value["text"]
             elif name == "chunk_end":
                 finished, partial = finished + value["text"], ""
-        if news:
-            yield finished + partial
+        # Also when there is no more: Gradio sees that a client is gone by what it cannot send.
+        yield finished + partial
     generation = await run_in_threadpool(services.generations.get, started["id"])
     _refuse_failed(generation)
     yield (generation.get(told) or generation)["text"]

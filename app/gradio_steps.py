@@ -5,19 +5,13 @@ are uploaded, and everything is deleted, over the REST API alone: Gradio would l
 of an upload, and its functions are open to whoever lists them.
 """
 
-import asyncio
-import time
-
 from gradio.events import api
-from starlette.concurrency import run_in_threadpool
 
 from app.gradio_api import CALLABLE, Json, errors_for_people, text_of, whole_of
 from app.services.doors import SAMPLE
 from app.services.services import Services
-from jobs.states import JobState
 from retro.errors import ConfigError
 
-POLL_S = 0.5
 MOST_WAIT_S = 600
 
 
@@ -136,12 +130,7 @@ def _add_looking(services: Services) -> None:
                     f"timeout_s must be between 0 and {MOST_WAIT_S}, got {timeout_s}. Call again "
                     f"to wait longer."
                 )
-            until = time.monotonic() + timeout_s
-            while True:
-                job = await run_in_threadpool(services.jobs.get, wanted)
-                if JobState(job["state"]).is_finished or time.monotonic() >= until:
-                    return job
-                await asyncio.sleep(POLL_S)
+            return await services.job_waits.wait(wanted, timeout_s)
 
     for function in (get_corpus, get_run, get_job, wait_for_job):
         api(function, **CALLABLE)

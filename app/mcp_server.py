@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.error_answers import describe_problems, shorten
+from app.leaving import unless_gone
 from app.mcp_tools import Tool, choose_tools
 from app.services.services import Services
 from jobs.errors import JobError
@@ -78,7 +79,9 @@ class McpServer:
             refusal = {"jsonrpc": "2.0", "id": None, "error": NO_MESSAGE}
             await JSONResponse(refusal, 400)(scope, receive, send)
             return
-        await self._manager.handle_request(scope, _again(body, receive), send)
+        # The manager itself does not notice a client that goes away.
+        answered = self._manager.handle_request(scope, _again(body, receive), send)
+        await unless_gone(receive, answered)
 
     def _make_server(self) -> Server[Any, Any]:
         server: Server[Any, Any] = Server("RETRO", instructions=ABOUT)

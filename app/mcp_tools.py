@@ -153,9 +153,8 @@ def _brief_chunk(chunk: Mapping[str, Any]) -> Json:
 
 
 async def _write(services: Services, start: Callable[[], Json]) -> Json:
-    started = await run_in_threadpool(start)
-    await services.generations.wait(started["id"])
-    return brief(await run_in_threadpool(services.generations.result, started["id"]))
+    written = await services.generations.write(start)
+    return brief(await run_in_threadpool(services.generations.result, written))
 
 
 async def _generate(services: Services, wanted: NewText) -> Json:

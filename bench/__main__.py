@@ -19,7 +19,8 @@ PEER = {
     for name in ("training", "memory", "encoding", "generation")
 }
 LONG = {
-    name: f"bench.{name}" for name in ("retrieval", "build", "growth", "large", "curves", "gpu")
+    name: f"bench.{name}"
+    for name in ("retrieval", "build", "growth", "large", "readers", "curves", "gpu")
 }
 BENCHMARKS = {**OWN, **PEER, **LONG}
 GROUPS = {"peer": tuple(PEER)}

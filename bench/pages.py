@@ -9,6 +9,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from bench.timing import print_table
@@ -20,27 +23,33 @@ FIRST_STEP_S = 300
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as home, app_at(Path(home)) as base:
+        measure(base)
+
+
+@contextmanager
+def app_at(home: Path) -> Iterator[str]:
+    """Run the app over a folder; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     base = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as home:
-        environment = {
-            **os.environ,
-            "RETRO_HOME": home,
-            "RETRO_PORT": str(port),
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "HF_HUB_OFFLINE": "1",
-        }
-        server = subprocess.Popen([sys.executable, "app.py"], env=environment)
-        try:
-            begun = time.perf_counter()
-            wait_for(lambda: get(f"{base}/healthz"), STARTUP_S)
-            print(f"started in {time.perf_counter() - begun:.1f} s\n")
-            measure(base)
-        finally:
-            server.terminate()
-            server.wait()
+    environment = {
+        **os.environ,
+        "RETRO_HOME": str(home),
+        "RETRO_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+    }
+    server = subprocess.Popen([sys.executable, "app.py"], env=environment)
+    try:
+        begun = time.perf_counter()
+        wait_for(lambda: get(f"{base}/healthz"), STARTUP_S)
+        print(f"started in {time.perf_counter() - begun:.1f} s\n")
+        yield base
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def measure(base: str) -> None:

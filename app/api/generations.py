@@ -1,22 +1,18 @@
 """The REST routes under ``/api/v1/generations``."""
 
-import json
-import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api.body import Body, Items
+from app.api.event_stream import EventStream, busy_as_429
 from app.api.idempotency import idempotent_route
 from app.exports import export_generation
-from app.services.following import EventReader, follow, last_events
+from app.leaving import unless_gone
 from app.services.services import Services
-
-KEEP_ALIVE_S = 15.0
 
 Json = dict[str, Any]
 EVENTS: dict[int | str, dict[str, Any]] = {
@@ -103,7 +99,7 @@ def _add_writing(router: APIRouter, services: Services) -> None:
     generations = services.generations
 
     @router.post("", response_model=None)
-    async def create(body: NewGeneration) -> Json | StreamingResponse:
+    async def create(body: NewGeneration, request: Request) -> Json | Response:
         """Write a text; answers when it is finished, or streams events."""
 
         def start() -> Json:
@@ -117,14 +113,16 @@ def _add_writing(router: APIRouter, services: Services) -> None:
                 steering=body.steering,
             )
 
-        generation = await run_in_threadpool(start)
         if body.stream:
-            return await _stream(services, generation["id"])
-        await generations.wait(generation["id"])
-        return await run_in_threadpool(generations.result, generation["id"])
+            return EventStream(generations, lambda: str(start()["id"]))
+        with busy_as_429():
+            written = await unless_gone(request.receive, generations.write(start))
+        if written is None:
+            return Response()
+        return await run_in_threadpool(generations.result, written)
 
     @router.post("/{generation_id}/branch", status_code=202, response_model=None)
-    async def branch(generation_id: str, body: NewBranch) -> Json | StreamingResponse:
+    async def branch(generation_id: str, body: NewBranch) -> Json | Response:
         """Begin a text that takes another way from a chunk on; answers at once, or streams."""
 
         def start() -> Json:
@@ -139,13 +137,12 @@ def _add_writing(router: APIRouter, services: Services) -> None:
                 **body.sampling(),
             )
 
-        generation = await run_in_threadpool(start)
-        return await _stream(services, generation["id"]) if body.stream else generation
+        if body.stream:
+            return EventStream(generations, lambda: str(start()["id"]))
+        return await run_in_threadpool(start)
 
     @router.post("/{generation_id}/continue", status_code=202, response_model=None)
-    async def go_on(
-        generation_id: str, body: Continuation | None = None
-    ) -> Json | StreamingResponse:
+    async def go_on(generation_id: str, body: Continuation | None = None) -> Json | Response:
         """Begin a text that goes on after the last token; answers at once, or streams."""
         wanted = body or Continuation()
 
@@ -154,8 +151,9 @@ def _add_writing(router: APIRouter, services: Services) -> None:
                 generation_id, max_new_tokens=wanted.max_new_tokens, variant=wanted.variant
             )
 
-        generation = await run_in_threadpool(start)
-        return await _stream(services, generation["id"]) if wanted.stream else generation
+        if wanted.stream:
+            return EventStream(generations, lambda: str(start()["id"]))
+        return await run_in_threadpool(start)
 
     @router.post("/{generation_id}/stop")
     def stop(generation_id: str) -> Json:
@@ -179,9 +177,9 @@ def _add_reading(router: APIRouter, services: Services) -> None:
         return generations.get(generation_id)
 
     @router.get("/{generation_id}/events", response_class=StreamingResponse, responses=EVENTS)
-    async def events(generation_id: str) -> StreamingResponse:
-        """What happens in a text, from its beginning; any number of clients may read it."""
-        return await _stream(services, generation_id)
+    async def events(generation_id: str) -> Response:
+        """What happens in a text, from its beginning; many clients may read it at once."""
+        return EventStream(generations, lambda: generation_id)
 
     @router.get("/{generation_id}/export", response_class=Response)
     def export(generation_id: str, format: str = "json") -> Response:
@@ -201,40 +199,3 @@ def _add_reading(router: APIRouter, services: Services) -> None:
         """Delete a text; those that branched from it stay whole."""
         generations.delete(generation_id)
         return Response(status_code=204)
-
-
-async def _stream(services: Services, generation_id: str) -> StreamingResponse:
-    # Made before the answer begins, so that a wrong id is a 404.
-    reader = await run_in_threadpool(services.generations.events, generation_id)
-    return StreamingResponse(
-        _events(services, generation_id, reader),
-        media_type="text/event-stream",
-        headers={
-            "cache-control": "no-store",
-            "x-accel-buffering": "no",
-            # Where the same events are read again.
-            "content-location": f"/api/v1/generations/{generation_id}/events",
-        },
-    )
-
-
-async def _events(
-    services: Services, generation_id: str, reader: EventReader
-) -> AsyncIterator[str]:
-    """Yield the lines of the stream; a client that goes away ends this, not the text."""
-    yield _event("start", {"id": generation_id})
-    heard = time.monotonic()
-    async for news in follow(reader):
-        if news:
-            yield "".join(_event(name, value) for name, value in news)
-            heard = time.monotonic()
-        elif time.monotonic() - heard >= KEEP_ALIVE_S:
-            yield ": still at work\n\n"
-            heard = time.monotonic()
-    generation = await run_in_threadpool(services.generations.get, generation_id)
-    for name, value in last_events(generation):
-        yield _event(name, value)
-
-
-def _event(name: str, value: Json) -> str:
-    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -1,130 +1,218 @@
-"""Tells what happens in a generation, from its beginning, to any number of readers.
+"""Tells what happens in a generation, from its beginning, to many readers at once.
 
-What is told follows from what is stored and from the chunks in the making, so nothing has to
-be kept for readers that may come: one that attaches late gets the same events.
+Readers of one text share the look at it, the steps they are told and the threads that read them.
+A reader keeps its place and the step it is being sent, nothing else, so a slow one is only late.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
-from starlette.concurrency import run_in_threadpool
-
-from app.services.live import LiveGeneration, PartialChunk, split_variant, variants_of
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState
+from app.services.live import LiveGeneration
+from app.services.seats import Seats
+from app.services.telling import Ending, Place, Teller, Told
 from jobs.store import Store
 
-POLL_S = 0.03
-CHUNKS_AT_ONCE = 8
+MOST_READERS = 400
+MOST_READERS_OF_A_TEXT = 200
+READ_IT_WHOLE = "Try again in some seconds, or read the text by its id when it is finished."
+THREADS = 2
+"""Readers take turns in threads of their own, so those that answer pages stay free."""
+MOST_STEPS = 16
+"""Steps of a text kept for readers who come by next."""
+PAUSE_S = 0.03
+PAUSE_PER_READER_S = 0.001
+"""Seconds between looks at a text: the more are told, the more is told at once."""
+QUIET_S = 15.0
 
-Event = tuple[str, dict[str, Any]]
-"""A name and its values."""
+Find = Callable[[str], LiveGeneration | None]
+Key = tuple[asyncio.AbstractEventLoop, str, bool]
 
 
-class EventReader:
-    """One reader's place in a generation.
+class Following:
+    """All readers of all texts.
 
     Args:
-        store: Holds the finished chunks.
-        row: The generation.
-        live: The generation as it is being written; None if it has ended.
+        store: Holds the texts.
+        find: Returns a text that waits or is being written, None if it has ended.
     """
 
-    def __init__(self, store: Store, row: GenerationRow, live: LiveGeneration | None) -> None:
+    def __init__(self, store: Store, find: Find) -> None:
         self._store = store
-        self._id = row.id
-        self._live = live
-        self._first_written = row.branch_index or 0
-        self._variants = variants_of(row.settings)
-        self._told = dict.fromkeys(self._variants, 0)
-        self._tokens: dict[str, int | None] = dict.fromkeys(self._variants)
-        """Tokens told of the chunk in the making; None if it has not been told that it begins."""
+        self._find = find
+        self._seats = Seats(MOST_READERS, "readers may follow texts", READ_IT_WHOLE)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="following")
+        self._texts: dict[Key, SharedText] = {}
 
     @property
-    def has_ended(self) -> bool:
-        """Whether nothing happens any more; ask before ``news``, to miss nothing."""
-        return self._live is None or self._live.ended.is_set()
+    def num_readers(self) -> int:
+        """How many follow a text."""
+        return self._seats.taken
 
-    def news(self) -> list[Event]:
-        """Return what has happened since the last call; nothing if there is nothing new."""
-        finished, partial = ({}, {}) if self._live is None else self._live.progress()
-        chunks: list[tuple[int, int, str, dict[str, Any]]] = []
-        for place, variant in enumerate(self._variants):
-            told = self._told[variant]
-            limit = CHUNKS_AT_ONCE
-            if self._live is not None:
-                limit = min(limit, finished.get(variant, 0) - told)
-            if limit > 0:
-                found = self._store.read_chunks(self._id, variant, told, limit)
-                chunks += [(told + i, place, variant, chunk) for i, chunk in enumerate(found)]
-        events: list[Event] = []
-        # Several texts come chunk by chunk, as they are written.
-        for index, _, variant, chunk in sorted(chunks, key=lambda item: item[:2]):
-            events += self._finished(variant, index, chunk)
-        for variant, begun in partial.items():
-            if begun.index == self._told[variant]:
-                events += self._unfinished(variant, begun)
-        return events
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _finished(self, variant: str, index: int, chunk: dict[str, Any]) -> Iterator[Event]:
-        yield from self._begin(variant, index, chunk["is_prompt"], chunk["neighbors"])
-        was_written = not chunk["is_prompt"] and index >= self._first_written
-        if self._live is not None and was_written:
-            logprobs = chunk.get("logprobs") or [None] * len(chunk["token_ids"])
-            tokens = zip(chunk["token_ids"], chunk["segments"], logprobs, strict=True)
-            yield from self._new_tokens(variant, index, list(tokens))
-        self._told[variant] = index + 1
-        self._tokens[variant] = None
-        yield "chunk_end", {"variant": variant, **chunk}
+    @contextmanager
+    def reader(self) -> Iterator["Reader"]:
+        """Give one who reads a text, counted meanwhile.
 
-    def _unfinished(self, variant: str, chunk: PartialChunk) -> Iterator[Event]:
-        yield from self._begin(variant, chunk.index, chunk.is_prompt, chunk.neighbors_json)
-        segments = list(chunk.segments)
-        # The other lists may be longer by now.
-        tokens = zip(chunk.token_ids, segments, chunk.logprobs, strict=False)
-        yield from self._new_tokens(variant, chunk.index, list(tokens))
+        Raises:
+            BusyError: There are too many.
+        """
+        with self._seats.take(), ExitStack() as stack:
+            yield Reader(self, stack)
 
-    def _begin(
-        self, variant: str, index: int, is_prompt: bool, neighbors: list[dict[str, Any]]
-    ) -> Iterator[Event]:
-        if self._tokens[variant] is not None:
-            return
-        self._tokens[variant] = 0
-        yield "chunk_start", {"variant": variant, "index": index, "is_prompt": is_prompt}
-        if self._live is not None and split_variant(variant)[0] == "on":
-            yield "neighbors", {"variant": variant, "index": index, "neighbors": neighbors}
+    async def open(self, generation_id: str, stack: ExitStack) -> "SharedText":
+        """Return a text to be read until the stack is closed; see ``Reader.open``."""
+        # Looked for first: a text that ends in between is then read as one that has ended.
+        live = self._find(generation_id)
+        loop = asyncio.get_running_loop()
+        # Tokens are told of a text that is being written, to those who came before it ended.
+        key = (loop, generation_id, live is not None)
+        if key not in self._texts:
+            read = self._store.get_generation
+            row = await loop.run_in_executor(
+                self._threads, lambda: read(generation_id, with_chunks=False)
+            )
+            # Another reader may have been here meanwhile.
+            if key not in self._texts:
+                teller = Teller(self._store, row, live)
+                self._texts[key] = SharedText(teller, live, self._threads, self._pause)
+        text = self._texts[key]
+        stack.callback(self._forget_unread, key)
+        stack.enter_context(text.seats.take())
+        return text
 
-    def _new_tokens(
-        self, variant: str, index: int, tokens: list[tuple[int, list[Any], float | None]]
-    ) -> Iterator[Event]:
-        told = self._tokens[variant] or 0
-        for token_id, (text, run), logprob in tokens[told:]:
-            where = {"variant": variant, "chunk_index": index}
-            token = {"token_id": token_id, "text": text, "logprob": logprob, "run": run}
-            yield "token", {**where, **token}
-        self._tokens[variant] = max(told, len(tokens))
+    def _forget_unread(self, key: Key) -> None:
+        text = self._texts.get(key)
+        if text is not None and not text.seats.taken:
+            del self._texts[key]
+            text.close()
+
+    def _pause(self) -> float:
+        return PAUSE_S + PAUSE_PER_READER_S * self.num_readers
 
 
-async def follow(reader: EventReader) -> AsyncIterator[list[Event]]:
-    """Yield what happens, as it happens, until the generation has ended.
+class Reader:
+    """One who reads a text; see ``Following.reader``."""
 
-    Yields:
-        What is new; nothing, in an empty list, when some time has passed without news.
+    def __init__(self, following: Following, stack: ExitStack) -> None:
+        self._following = following
+        self._stack = stack
+
+    async def open(self, generation_id: str) -> None:
+        """Choose the text; only once, before anything is read.
+
+        Raises:
+            NotFoundError: There is no such generation.
+            BusyError: It has too many readers.
+        """
+        self._text = await self._following.open(generation_id, self._stack)
+
+    async def steps(self) -> AsyncIterator[Told]:
+        """Yield what happens, as it happens, until the generation has ended.
+
+        Yields:
+            What is new; a step without news when nothing was written for ``QUIET_S``.
+        """
+        place: Place | Ending | None = self._text.beginning
+        while isinstance(place, Place):
+            told = await self._text.told(place)
+            place = told.next
+            if told.lines:
+                yield told
+            elif not self._text.is_newest(told):
+                continue
+            elif told.head.has_ended:
+                return
+            elif not await self._text.more_than(told):
+                yield told
+
+    async def ending(self) -> AsyncIterator[Told]:
+        """Yield what ends the stream of a text that has ended, in parts."""
+        place: Place | Ending | None = Ending()
+        while place is not None:
+            told = await self._text.told(place)
+            place = told.next
+            yield told
+
+
+class SharedText:
+    """A text that is being read in one event loop.
+
+    Args:
+        teller: Makes the steps.
+        live: The text as it is being written; None if it has ended.
+        threads: Where they are made.
+        pause: Returns the least seconds between looks at the text.
     """
-    while True:
-        # Waiting in a thread would keep one of the few threads that answer pages.
-        has_ended = reader.has_ended
-        news = await run_in_threadpool(reader.news)
-        if has_ended and not news:
-            return
-        yield news
-        if not news:
-            await asyncio.sleep(POLL_S)
 
+    def __init__(
+        self,
+        teller: Teller,
+        live: LiveGeneration | None,
+        threads: ThreadPoolExecutor,
+        pause: Callable[[], float],
+    ) -> None:
+        self.seats = Seats(MOST_READERS_OF_A_TEXT, "readers may follow one text", READ_IT_WHOLE)
+        self._teller = teller
+        self._live = live
+        self._threads = threads
+        self._pause = pause
+        self._head = teller.look()
+        self._looked_at = time.monotonic()
+        self._steps: OrderedDict[Place | Ending, asyncio.Future[Told]] = OrderedDict()
+        self._next_look: asyncio.Task[None] | None = None
 
-def last_events(generation: dict[str, Any]) -> list[Event]:
-    """Return the events that end every stream of a generation that has ended."""
-    failed = generation["state"] == GenerationState.FAILED
-    error: list[Event] = [("error", {"detail": generation["message"]})] if failed else []
-    return [*error, ("done", generation)]
+    @property
+    def beginning(self) -> Place:
+        """Where every reader begins."""
+        return self._teller.beginning
+
+    def close(self) -> None:
+        """Look no more, because nobody reads any more."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    async def told(self, place: Place | Ending) -> Told:
+        """Return the step from a place, made once for all who stand there."""
+        step = self._steps.get(place)
+        if step is None or (step.done() and not self._is_good(step)):
+            loop = asyncio.get_running_loop()
+            step = loop.run_in_executor(self._threads, self._teller.tell, place, self._head)
+            self._steps[place] = step
+            while len(self._steps) > MOST_STEPS:
+                self._steps.popitem(last=False)
+        self._steps.move_to_end(place)
+        # A reader that leaves must not end what others wait for.
+        return await asyncio.shield(step)
+
+    def _is_good(self, step: "asyncio.Future[Told]") -> bool:
+        if step.cancelled() or step.exception() is not None:
+            return False
+        told = step.result()
+        return bool(told.lines) or self.is_newest(told)
+
+    def is_newest(self, told: Told) -> bool:
+        """Whether nothing can be said beyond a step without news."""
+        return told.head is self._head
+
+    async def more_than(self, told: Told) -> bool:
+        """Wait until there is more than was told; False if that takes longer than ``QUIET_S``."""
+        if not self.is_newest(told):
+            return True
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_again())
+        done, _ = await asyncio.wait((self._next_look,), timeout=QUIET_S)
+        return bool(done)
+
+    async def _look_again(self) -> None:
+        assert self._live is not None
+        await asyncio.sleep(self._looked_at + self._pause() - time.monotonic())
+        await self._live.bell.wait(self._head.rings)
+        self._head, self._looked_at = self._teller.look(), time.monotonic()
+        self._next_look = None

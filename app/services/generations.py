@@ -4,18 +4,21 @@ A text is written in the background, into its row. Pages and streams attach to i
 a reload or a closed browser loses nothing.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+
+from starlette.concurrency import run_in_threadpool
 
 from app.errors import MissingError
 from app.services.branching import Changes, Plan, plan_branch, plan_continuation
 from app.services.corpora import CorpusService
 from app.services.fit import ModelFacts, check_length, check_prompt, choose_step, read_model
-from app.services.following import POLL_S, EventReader
+from app.services.following import Following, Reader
 from app.services.live import RETRIEVAL_MODES, LiveGeneration, variants_of
 from app.services.orders import Order, check_retrieval, check_version, make_order
 from app.services.runs import RunService
+from app.services.seats import Seats
 from app.services.texts import generation_to_dict, summary_to_dict
 from app.services.writing import Writer
 from jobs.errors import JobError, NotFoundError
@@ -27,6 +30,9 @@ from retro.config import SamplingConfig, config_from_dict
 from retro.errors import RetroError
 from retro.generation.steering import steering_from_dict
 
+MOST_WAITING = 100
+ASK_LATER = "Try again in some seconds, or begin the text with a stream and read it by its id."
+
 
 class GenerationService:
     """Everything about generations."""
@@ -37,6 +43,8 @@ class GenerationService:
         self._corpora = corpora
         self._runs = runs
         self._writer = Writer(home, store, corpora)
+        self._following = Following(store, self._writer.find)
+        self._waiting = Seats(MOST_WAITING, "clients may wait for their texts", ASK_LATER)
 
     def recover(self) -> None:
         """Mark what a former web process left unfinished; call once at start-up."""
@@ -45,6 +53,17 @@ class GenerationService:
     def close(self) -> None:
         """Stop what is being written; finished chunks stay."""
         self._writer.close()
+        self._following.close()
+
+    @property
+    def num_readers(self) -> int:
+        """How many follow a text."""
+        return self._following.num_readers
+
+    @property
+    def num_waiting(self) -> int:
+        """How many wait for a text that they are to get when it has ended."""
+        return self._waiting.taken
 
     def start(
         self,
@@ -261,12 +280,13 @@ class GenerationService:
         """Return how many generations are written before this one, 0 once it has begun."""
         return self._writer.waiting_for(generation_id)
 
-    def events(self, generation_id: str) -> EventReader:
-        """Return a reader of what happens in a generation, from its beginning."""
-        # Looked for first: a text that ends in between is then read as one that has ended.
-        live = self._writer.find(generation_id)
-        row = self._store.get_generation(generation_id, with_chunks=False)
-        return EventReader(self._store, row, live)
+    def reader(self) -> AbstractContextManager[Reader]:
+        """Give one who reads what happens in a generation, counted meanwhile.
+
+        Raises:
+            BusyError: Too many do that.
+        """
+        return self._following.reader()
 
     def stop(self, generation_id: str) -> dict[str, Any]:
         """Stop writing; what is written stays."""
@@ -283,11 +303,21 @@ class GenerationService:
         """
         self._store.delete_generation(generation_id)
 
-    async def wait(self, generation_id: str) -> None:
-        """Wait until a generation is neither waiting nor being written here."""
-        # Waiting in a thread would keep one of the few threads that answer pages.
-        while self._writer.find(generation_id) is not None:
-            await asyncio.sleep(POLL_S)
+    async def write(self, start: Callable[[], dict[str, Any]]) -> str:
+        """Begin a text, wait until it has ended, and return its id; see ``result``.
+
+        Args:
+            start: Begins it, as ``start`` or ``branch`` do; called in a thread.
+
+        Raises:
+            BusyError: Too many wait for their texts; nothing was begun.
+            RetroError: It could not begin.
+        """
+        with self._waiting.take():
+            generation_id = str((await run_in_threadpool(start))["id"])
+            if (live := self._writer.find(generation_id)) is not None:
+                await live.wait()
+        return generation_id
 
     def result(self, generation_id: str) -> dict[str, Any]:
         """Return an ended generation, or raise what ended it.

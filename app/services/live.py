@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.services.bell import Bell
 from retro.config import SamplingConfig
 from retro.generation.events import ChunkStart, OutputChunk, ShownNeighbor, TokenEvent
 from retro.generation.overlap import RunTracker
@@ -125,18 +126,42 @@ class LiveGeneration:
     started: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    bell: Bell = field(default_factory=Bell)
+    """Rings when there is news of the text."""
+    end_bell: Bell = field(default_factory=Bell)
+    """Rings once, when the text has ended."""
     error: Exception | None = None
 
     def begin_chunk(self, variant: str, chunk: PartialChunk) -> None:
         """Note that a chunk begins."""
         with self.lock:
             self.partial[variant] = chunk
+        self.bell.ring()
+
+    def add_token(self, variant: str, event: TokenEvent) -> None:
+        """Append a token to the chunk in the making."""
+        self.partial[variant].add(event)
+        self.bell.ring()
 
     def finish_chunk(self, variant: str, index: int) -> None:
         """Note that a chunk is stored."""
         with self.lock:
             self.finished[variant] = index + 1
             self.partial.pop(variant, None)
+        self.bell.ring()
+
+    def end(self) -> None:
+        """Note that nothing will be added any more."""
+        with self.lock:
+            self.partial.clear()
+        self.ended.set()
+        self.bell.ring()
+        self.end_bell.ring()
+
+    async def wait(self) -> None:
+        """Wait until the text has ended."""
+        while not self.ended.is_set():
+            await self.end_bell.wait(0)
 
     def progress(self) -> tuple[dict[str, int], dict[str, PartialChunk]]:
         """Return the finished chunks of each variant and the ones in the making, of one moment."""

@@ -7,6 +7,7 @@ from app.services.doors import Doors
 from app.services.estimates import EstimateService
 from app.services.generations import GenerationService
 from app.services.installation import InstallationService, SetUp
+from app.services.job_waits import JobWaits
 from app.services.jobs import JobService
 from app.services.runs import RunService
 from app.services.storage import StorageService
@@ -33,6 +34,7 @@ class Services:
         self.store = store
         self.system = SystemService(home, store)
         self.jobs = JobService(home, store)
+        self.job_waits = JobWaits(self.jobs)
         self.corpora = CorpusService(home, store, self.jobs, chosen.encoder)
         self.uploads = UploadService(home, store, allowed)
         self.runs = RunService(home, store, self.corpora)

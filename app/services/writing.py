@@ -145,15 +145,13 @@ class Writer:
         except Exception:
             logger.exception("the end of generation %s could not be stored", live.id)
         finally:
-            with live.lock:
-                live.partial.clear()
             with self._lock:
                 self._live.pop(live.id, None)
                 if live.error is not None:
                     self._errors[live.id] = live.error
                     while len(self._errors) > MOST_KEPT_ERRORS:
                         self._errors.popitem(last=False)
-            live.ended.set()
+            live.end()
 
     def _keep_unfinished(self, live: LiveGeneration) -> None:
         """Store chunks that an error has cut off."""
@@ -219,7 +217,7 @@ class Writer:
                 head = taken_over[0] if taken_over else None
                 live.begin_chunk(variant, PartialChunk.begin(event, head))
             elif isinstance(event, TokenEvent):
-                live.partial[variant].add(event)
+                live.add_token(variant, event)
             elif isinstance(event, ChunkEvent):
                 chunk = event.chunk.to_dict()
                 self._store.append_chunk(live.id, chunk, variant, event.chunk.index)

@@ -1,27 +1,25 @@
 """The functions for ``gradio_client``, called through a real server behind the token gate."""
 
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from app.services import following
 from app.services.services import Services
 from app.web import make_app
 from jobs.store import Store
 from tests.app.real_app import LIMITS, TOKEN, Trained
+from tests.app.serving import serve, until
+from tests.app.texts import wait_in
 
 pytestmark = pytest.mark.slow
 
 PROMPT = "the cat sat on a mat and saw dogs run far over green hills by old rivers"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-PATIENCE_S = 30.0
 FUNCTIONS = {
     "/generate", "/generate_stream", "/branch", "/get_generation", "/search", "/list_runs",
     "/list_corpora", "/create_corpus", "/build_corpus", "/start_run", "/get_corpus", "/get_run",
@@ -40,16 +38,8 @@ def services(trained: Trained) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
-    app = make_app(services, token=TOKEN)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with serve(make_app(services, token=TOKEN)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +47,6 @@ def client(url: str) -> Iterator[Client]:
     made = Client(url, headers=HEADERS, verbose=False, analytics_enabled=False)
     yield made
     made.close()
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_only_the_typed_functions_are_listed(client: Client) -> None:
@@ -159,6 +142,29 @@ def test_an_error_reaches_the_client_as_its_sentence(
 
     with pytest.raises(AppError, match=words):
         client.predict(*given, api_name=name)
+
+
+def test_a_reader_that_goes_away_is_not_counted_while_nothing_is_written(
+    url: str, services: Services, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "QUIET_S", 0.2)
+    given = {"run_id": trained.run_id, "prompt": PROMPT}
+    long = {"max_new_tokens": 100_000, "temperature": 0}
+    first = services.generations.start(**given, sampling=long)
+    address = f"{url}/gradio_api/call/generate_stream"
+    data = [trained.run_id, PROMPT, 40, 0, 0, 1, 0, 1, 0, 2, [], "on", None, None]
+    event = httpx.post(address, json={"data": data}, headers=HEADERS).json()
+    with httpx.stream("GET", f"{address}/{event['event_id']}", headers=HEADERS) as answer:
+        assert next(answer.iter_lines()) == "event: generating"
+        assert services.generations.num_readers == 1
+
+    until(lambda: services.generations.num_readers == 0)
+
+    second = services.generations.list_generations(1)[0]
+    assert services.generations.waiting_for(second["id"]) == 1
+    for one in (second, first):
+        services.generations.stop(one["id"])
+        wait_in(services, one["id"])
 
 
 def test_a_model_is_made_step_by_step(client: Client, services: Services) -> None:
