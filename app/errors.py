@@ -33,7 +33,7 @@ class MissingError(RetroError):
     """There is nothing with this id."""
 
 
-class BusyError(RetroError):
+class TooManyError(RetroError):
     """As many do this already as may do it at once; later it will be possible."""
 
 
@@ -50,7 +50,7 @@ def status_of(error: Exception) -> int:
             return 409
         case RequestTooLargeError():
             return 413
-        case BusyError():
+        case TooManyError():
             return 429
         case OutOfMemoryError():
             return 503

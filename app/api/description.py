@@ -32,8 +32,7 @@ ERRORS = {
     409: "The thing is in a state that does not allow this.",
     413: "The request is larger than the limits allow.",
     422: "A value is missing, unknown or out of range.",
-    429: "Too many wrong tokens came from this address, or too many clients follow texts or wait for "
-    "them.",
+    429: "Too many wrong tokens came from this address, or too many clients follow or await texts.",
     503: "The device or the host has too little memory at the moment.",
     507: "The disk has no room for it.",
 }

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BusyError, status_of
+from app.errors import TooManyError, status_of
 from app.services.following import Reader
 from app.services.generations import GenerationService
 from app.services.telling import event_lines
@@ -34,7 +34,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; a client that goes away ends this, not the text."""
-        with busy_as_429(), self._generations.reader() as reader:
+        with too_many_as_429(), self._generations.reader() as reader:
             generation_id = await run_in_threadpool(self._begin)
             await reader.open(generation_id)
             stream = StreamingResponse(
@@ -67,10 +67,10 @@ def _cut(lines: bytes) -> Iterator[memoryview]:
 
 
 @contextlib.contextmanager
-def busy_as_429() -> Iterator[None]:
+def too_many_as_429() -> Iterator[None]:
     """Tell a client that is turned away when to come again."""
     try:
         yield
-    except BusyError as error:
+    except TooManyError as error:
         headers = {"retry-after": str(RETRY_AFTER_S)}
         raise HTTPException(status_of(error), str(error), headers) from error

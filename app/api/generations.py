@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api.body import Body, Items
-from app.api.event_stream import EventStream, busy_as_429
+from app.api.event_stream import EventStream, too_many_as_429
 from app.api.idempotency import idempotent_route
 from app.exports import export_generation
 from app.leaving import unless_gone
@@ -115,7 +115,7 @@ def _add_writing(router: APIRouter, services: Services) -> None:
 
         if body.stream:
             return EventStream(generations, lambda: str(start()["id"]))
-        with busy_as_429():
+        with too_many_as_429():
             written = await unless_gone(request.receive, generations.write(start))
         if written is None:
             return Response()

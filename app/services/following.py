@@ -61,7 +61,7 @@ class Following:
         """Give one who reads a text, counted meanwhile.
 
         Raises:
-            BusyError: There are too many.
+            TooManyError: There are too many.
         """
         with self._seats.take(), ExitStack() as stack:
             yield Reader(self, stack)
@@ -109,7 +109,7 @@ class Reader:
 
         Raises:
             NotFoundError: There is no such generation.
-            BusyError: It has too many readers.
+            TooManyError: It has too many readers.
         """
         self._text = await self._following.open(generation_id, self._stack)
 

@@ -284,7 +284,7 @@ class GenerationService:
         """Give one who reads what happens in a generation, counted meanwhile.
 
         Raises:
-            BusyError: Too many do that.
+            TooManyError: Too many do that.
         """
         return self._following.reader()
 
@@ -310,7 +310,7 @@ class GenerationService:
             start: Begins it, as ``start`` or ``branch`` do; called in a thread.
 
         Raises:
-            BusyError: Too many wait for their texts; nothing was begun.
+            TooManyError: Too many wait for their texts; nothing was begun.
             RetroError: It could not begin.
         """
         with self._waiting.take():

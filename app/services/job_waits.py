@@ -37,7 +37,7 @@ class JobWaits:
 
         Raises:
             NotFoundError: There is no such job, or no longer.
-            BusyError: Too many wait.
+            TooManyError: Too many wait.
         """
         until = time.monotonic() + timeout_s
         with self._seats.take(), self._wants(job_id):

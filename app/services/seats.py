@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import BusyError
+from app.errors import TooManyError
 
 
 class Seats:
@@ -33,11 +33,11 @@ class Seats:
         """Have a seat meanwhile.
 
         Raises:
-            BusyError: All are taken.
+            TooManyError: All are taken.
         """
         with self._lock:
             if self._taken >= self._most:
-                raise BusyError(
+                raise TooManyError(
                     f"At most {self._most} {self._what} at once, and as many do. {self._next_step}"
                 )
             self._taken += 1

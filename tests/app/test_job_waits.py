@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import BusyError
+from app.errors import TooManyError
 from app.services import job_waits
 from app.services.job_waits import JobWaits
 from app.services.services import Services
@@ -76,7 +76,7 @@ def test_so_many_wait_and_no_more(
     async def main() -> dict[str, Any]:
         first = asyncio.create_task(waits.wait(jobs[0], 30))
         await asyncio.sleep(0)
-        with pytest.raises(BusyError, match="At most 1 clients may wait for jobs at once"):
+        with pytest.raises(TooManyError, match="At most 1 clients may wait for jobs at once"):
             await waits.wait(jobs[1], 30)
         first.cancel()
         await asyncio.wait((first,))
