@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.corpus_locks import check_corpus_lock
@@ -23,8 +23,8 @@ from jobs.states import JobState, StopIntent
 from jobs.transitions import Transitions
 from retro.errors import ConfigError
 
-BUILD = "build"
-"""Kind of the job that builds a corpus."""
+BUILD, TRAIN = "build", "train"
+"""Kinds of the jobs that build a corpus and train a run; the states of both follow theirs."""
 PRIORITIES = range(-1000, 1001)
 
 
@@ -51,7 +51,7 @@ class JobQueue(Transitions):
         Args:
             kind: What to do; a task of this name must exist when the job starts.
             corpus_id: Corpus the job works on; that of the run by default.
-            run_id: Run the job works for. The job becomes the newest job of the run.
+            run_id: Run the job works for; its state follows that of its newest training.
             settings: What the task needs to know.
             after_id: Job that must succeed first.
             parent_id: Job that this one repeats or continues.
@@ -63,7 +63,7 @@ class JobQueue(Transitions):
             NotFoundError: A corpus, run or job does not exist.
             InvalidChangeError: Something else works on the same corpus or run, or the job
                 to wait for will not succeed.
-            BusyError, LockLostError: Documents of the corpus to build are being changed.
+            BusyError, LockLostError: Documents of the corpus are being changed.
             ConfigError: The priority is out of range.
         """
         check_priority(priority)
@@ -215,7 +215,7 @@ class JobQueue(Transitions):
                 raise InvalidChangeError(
                     f"Only a job that has not ended can be stopped, job {job_id} is {state.value}."
                 )
-            if wish is StopIntent.PAUSE and job.run_id is None:
+            if wish is StopIntent.PAUSE and (job.kind != TRAIN or job.run_id is None):
                 raise InvalidChangeError(
                     f"Only training can be paused, job {job_id} is a {job.kind} job. Cancel it; "
                     f"what it has finished is kept."
@@ -256,7 +256,9 @@ class JobQueue(Transitions):
         run = get_run_record(session, run_id, lock=True) if run_id is not None else None
         if run is not None:
             corpus_id = corpus_id or run.corpus_id
-            refuse_if_active(session, Job.run_id == run.id, f"Run {run.name!r}")
+        if run is not None and kind == TRAIN:
+            training = and_(Job.run_id == run.id, Job.kind == TRAIN)
+            refuse_if_active(session, training, f"Run {run.name!r}")
         corpus = get_corpus_record(session, corpus_id, lock=True) if corpus_id is not None else None
         if corpus is not None and kind == BUILD:
             refuse_if_active(session, Job.corpus_id == corpus.id, f"Corpus {corpus.name!r}")
@@ -283,7 +285,7 @@ class JobQueue(Transitions):
         )
         session.add(job)
         session.flush()
-        if run is not None:
+        if run is not None and kind == TRAIN:
             run.job_id = job.id
         if corpus is not None and kind == BUILD:
             corpus.build_job_id = job.id

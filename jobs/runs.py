@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from jobs.database import new_id
-from jobs.errors import InvalidChangeError, NotFoundError
+from jobs.errors import InvalidChangeError
 from jobs.lookup import (
-    changed_rows,
     get_corpus_record,
     get_job_record,
     get_run_record,
     refuse_if_active,
     require_lease,
 )
-from jobs.models import Checkpoint, Corpus, Job, Run, RunTag
-from jobs.queue import JobQueue
-from jobs.rows import CheckpointEntry, CheckpointRow, JobRow, RunRow, copy_row
+from jobs.models import Corpus, Job, Run, RunTag
+from jobs.queue import TRAIN, JobQueue, check_priority
+from jobs.rows import JobRow, RunRow, copy_row
 from jobs.states import JobState, RunState, StopIntent
 
 
@@ -26,42 +25,88 @@ class RunRecords(JobQueue):
     """Creates, changes and deletes runs."""
 
     def create_run(
+        self, name: str, corpus_id: str, settings: Mapping[str, Any], total_steps: int
+    ) -> RunRow:
+        """Record a new run, which a job that is submitted later is to train.
+
+        Raises:
+            NotFoundError: There is no such corpus.
+        """
+        with self.write() as session:
+            corpus = get_corpus_record(session, corpus_id, lock=True)
+            run = self._add_run(session, name, corpus_id, settings, total_steps, None)
+            return copy_row(RunRow, run, corpus_name=corpus.name, tags=())
+
+    def start_run(
         self,
         name: str,
         corpus_id: str,
         settings: Mapping[str, Any],
         total_steps: int,
+        *,
+        task: Mapping[str, Any],
         parent_id: str | None = None,
-    ) -> RunRow:
-        """Record a new run; submit a job for it to start it.
+        after_id: str | None = None,
+        priority: int = 0,
+    ) -> JobRow:
+        """Record a new run and submit the job that trains it: both or neither.
 
         Args:
             name: For people.
             corpus_id: What it learns and retrieves from.
-            settings: What was asked for.
+            settings: What was asked for, and what it amounts to.
             total_steps: Length of the run, optimizer steps.
+            task: What the job needs to know.
             parent_id: Run whose settings it takes over.
+            after_id: Job that must succeed first.
+            priority: A higher one starts first, within ``PRIORITIES``.
 
         Raises:
-            NotFoundError: There is no such corpus.
+            NotFoundError: There is no such corpus or job.
+            InvalidChangeError: The job to wait for will not succeed.
+            ConfigError: The priority is out of range.
         """
-        now = self.now()
+        check_priority(priority)
         with self.write() as session:
-            corpus = get_corpus_record(session, corpus_id, lock=True)
-            run = Run(
-                id=new_id(),
-                name=name,
+            get_corpus_record(session, corpus_id, lock=True)
+            run = self._add_run(session, name, corpus_id, settings, total_steps, parent_id)
+            job = self._submit(
+                session,
+                TRAIN,
                 corpus_id=corpus_id,
-                settings=dict(settings),
-                state=RunState.QUEUED.value,
-                total_steps=total_steps,
-                parent_id=parent_id,
-                created_at=now,
-                updated_at=now,
+                run_id=run.id,
+                settings=dict(task),
+                after_id=after_id,
+                parent_id=None,
+                time_limit_s=None,
+                priority=priority,
             )
-            session.add(run)
-            session.flush()
-            return copy_row(RunRow, run, corpus_name=corpus.name, tags=())
+            return copy_row(JobRow, job)
+
+    def _add_run(
+        self,
+        session: Session,
+        name: str,
+        corpus_id: str,
+        settings: Mapping[str, Any],
+        total_steps: int,
+        parent_id: str | None,
+    ) -> Run:
+        now = self.now()
+        run = Run(
+            id=new_id(),
+            name=name,
+            corpus_id=corpus_id,
+            settings=dict(settings),
+            state=RunState.QUEUED.value,
+            total_steps=total_steps,
+            parent_id=parent_id,
+            created_at=now,
+            updated_at=now,
+        )
+        session.add(run)
+        session.flush()
+        return run
 
     def list_runs(self, tag: str | None = None) -> list[RunRow]:
         """Return runs, newest first.
@@ -257,90 +302,6 @@ class RunRecords(JobQueue):
                 job.stop_intent = StopIntent.CANCEL.value
                 session.flush()
                 self.cancel_waiting(session, job)
-
-    def add_checkpoint(self, run_id: str, entry: CheckpointEntry, token: str) -> None:
-        """Record a checkpoint that is on disk; the best one is the only best.
-
-        Raises:
-            LeaseLost: The lease is no longer this process's.
-        """
-        with self.write() as session:
-            require_lease(session, run_id, token)
-            if entry.is_best:
-                session.execute(
-                    update(Checkpoint).where(Checkpoint.run_id == run_id).values(is_best=False)
-                )
-            session.merge(self._checkpoint(run_id, entry))
-
-    def replace_checkpoints(
-        self, run_id: str, entries: Sequence[CheckpointEntry], token: str
-    ) -> None:
-        """Make the rows of a run's checkpoints agree with what is on disk.
-
-        Raises:
-            LeaseLost: The lease is no longer this process's.
-        """
-        with self.write() as session:
-            require_lease(session, run_id, token)
-            of_run = Checkpoint.run_id == run_id
-            query = select(Checkpoint.step, Checkpoint.created_at).where(of_run)
-            written_at = {row.step: row.created_at for row in session.execute(query)}
-            session.execute(delete(Checkpoint).where(of_run))
-            session.add_all(
-                self._checkpoint(run_id, entry, written_at.get(entry.step)) for entry in entries
-            )
-
-    def remove_checkpoint(self, run_id: str, step: int, token: str) -> None:
-        """Remove the row of a checkpoint whose files are gone.
-
-        Raises:
-            LeaseLost: The lease is no longer this process's.
-        """
-        with self.write() as session:
-            require_lease(session, run_id, token)
-            session.execute(
-                delete(Checkpoint).where(Checkpoint.run_id == run_id, Checkpoint.step == step)
-            )
-
-    def set_pinned(self, run_id: str, step: int, *, pinned: bool) -> None:
-        """Record that a checkpoint is to be kept, or no longer; its files are the caller's.
-
-        Raises:
-            NotFoundError: There is no such checkpoint.
-        """
-        change = (
-            update(Checkpoint)
-            .where(Checkpoint.run_id == run_id, Checkpoint.step == step)
-            .values(is_pinned=pinned)
-        )
-        with self.write() as session:
-            if changed_rows(session, change) != 1:
-                raise NotFoundError(f"There is no checkpoint of step {step} in run {run_id}.")
-
-    def list_checkpoints(self, run_id: str) -> list[CheckpointRow]:
-        """Return the checkpoints of a run by step.
-
-        Raises:
-            NotFoundError: There is no such run.
-        """
-        query = select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.step)
-        with self.read() as session:
-            get_run_record(session, run_id)
-            return [copy_row(CheckpointRow, row) for row in session.scalars(query)]
-
-    def _checkpoint(
-        self, run_id: str, entry: CheckpointEntry, written_at: float | None = None
-    ) -> Checkpoint:
-        return Checkpoint(
-            run_id=run_id,
-            step=entry.step,
-            val_loss_on=entry.val_loss_on,
-            val_loss_off=entry.val_loss_off,
-            bytes=entry.bytes,
-            is_best=entry.is_best,
-            is_pinned=entry.is_pinned,
-            created_at=self.now() if written_at is None else written_at,
-        )
 
 
 def _ended_job(session: Session, run: Run, word: str) -> Job:

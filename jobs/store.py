@@ -1,6 +1,7 @@
 """Everything that is kept in the database, behind one object."""
 
 from jobs.alerts import AlertRecords
+from jobs.checkpoints import CheckpointRecords
 from jobs.corpora import CorpusRecords
 from jobs.documents import DocumentRecords
 from jobs.generations import GenerationRecords
@@ -15,6 +16,7 @@ from jobs.workers import WorkerRecords
 
 class Store(
     RunRecords,
+    CheckpointRecords,
     Leases,
     CorpusRecords,
     DocumentRecords,

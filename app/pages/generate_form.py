@@ -15,6 +15,8 @@ MODES = [("On", "on"), ("Off", "off"), ("Side by side", "both")]
 PRESET_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 NUMBERS = ("num_neighbors", "max_new_tokens", "seed", *PRESET_FIELDS, "num_samples")
 """Settings with a number field, in the order of ``WriteForm.fields``."""
+MOST_RUNS = 50
+"""Runs whose checkpoints are offered."""
 DEFAULTS = SamplingConfig()
 PRESETS: dict[str, dict[str, float]] = {
     "Precise": {"temperature": 0.2, "top_p": 0.9, "top_k": 20},
@@ -211,9 +213,8 @@ def _corpus_of(services: Services, run_id: str) -> str | None:
 
 def _models(services: Services) -> list[tuple[str, str]]:
     models = []
-    for run in services.runs.list_runs()[:50]:
-        found = services.runs.get(run["id"])
-        for item in reversed(found["checkpoints"]):
+    for run in services.runs.list_writable()[:MOST_RUNS]:
+        for item in reversed(run["checkpoints"]):
             label = f"{run['name']} \N{MIDDLE DOT} step {item['step']:,}"
             if item["val_loss_on"] is not None:
                 label += f" \N{MIDDLE DOT} loss {loss(item['val_loss_on'])}"

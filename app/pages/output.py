@@ -106,7 +106,7 @@ def _invitation(services: Services, query: Query) -> str:
             services.runs.get(query["run"])
         except NotFoundError as error:
             return missing(error)
-    if services.runs.newest_with_checkpoint() is None:
+    if not services.runs.list_writable():
         return HEADING + empty(
             "There is no model to write with yet. A checkpoint appears here as soon as "
             'training has written one. <a href="/">Start</a>'

@@ -10,7 +10,7 @@ from app.live_page import Page
 from app.pages.upload import render_upload
 from app.services.jobs import outcome, share_done
 from app.services.services import Services
-from app.ui import Query, action, badge, callout, describe_job, meter, write_button
+from app.ui import PRIVATE, Query, action, badge, callout, describe_job, meter, write_button
 
 ENDED_EARLY = ("failed", "interrupted", "canceled")
 SAMPLE_BUTTON = "Try with sample text"
@@ -33,7 +33,8 @@ def build(services: Services, demo: gr.Blocks) -> None:
     page = Page(services, demo, "Start", "/")
     with gr.Column(elem_id="page"):
         page.part("steps", lambda query: render_steps(services, query))
-        with gr.Row(elem_classes="doors", visible=False) as doors:
+        # Shown, by a style, as long as the part above is the introduction.
+        with gr.Row(elem_classes="doors"):
             with gr.Column(elem_classes=["form-panel", "door"]):
                 gr.HTML(SAMPLE_DOOR, apply_default_css=False, js_on_load=None)
                 sample = gr.Button(SAMPLE_BUTTON, variant="primary", elem_id="try-sample")
@@ -42,18 +43,11 @@ def build(services: Services, demo: gr.Blocks) -> None:
                 gr.HTML(box, apply_default_css=False, js_on_load=None)
     page.wire()
 
-    def state() -> Any:
-        return gr.update(visible=not services.corpora.list_corpora())
-
     @shows_errors
-    def try_sample() -> Any:
+    def try_sample() -> None:
         services.doors.try_sample()
-        return state()
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    demo.load(state, None, doors, queue=False, **quiet)
-    gr.Timer(1.5).tick(state, None, doors, queue=False, **quiet)
-    sample.click(try_sample, None, doors, concurrency_limit=None, **quiet)
+    sample.click(try_sample, None, None, **PRIVATE)
 
 
 def render_steps(services: Services, _query: Query) -> str:
@@ -67,7 +61,7 @@ def render_steps(services: Services, _query: Query) -> str:
     corpus = corpora[0]
     if run is not None:
         corpus = next((item for item in corpora if item["id"] == run["corpus_id"]), corpus)
-    writable = services.runs.newest_with_checkpoint()
+    writable = next(iter(services.runs.list_writable()), None)
     written = services.generations.list_generations(limit=1)
     cards = [
         _text_step(services, corpus),

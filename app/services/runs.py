@@ -95,22 +95,18 @@ class RunService:
                 f"and it is {corpus.state.value}. Build it first."
             )
         self._require_room(cleaned, model_config, training_config)
-        row = self._store.create_run(
+        job = self._store.start_run(
             cleaned,
             corpus_id,
             {**settings, "parameters": parameter_count(model_config)},
             training_config.max_steps,
-            parent_id,
-        )
-        self._store.submit(
-            "train",
-            run_id=row.id,
-            corpus_id=corpus_id,
-            settings=settings,
+            task=settings,
+            parent_id=parent_id,
             after_id=after_id,
             priority=priority,
         )
-        return self.get(row.id)
+        assert job.run_id is not None, "it was submitted for a run"
+        return self.get(job.run_id)
 
     def _require_room(
         self, name: str, model: ModelConfig, training: TrainingConfig, step: int = 0
@@ -193,10 +189,7 @@ class RunService:
     def get(self, run_id: str) -> dict[str, Any]:
         """Return one run with its checkpoints."""
         row = self._store.get_run(run_id)
-        checkpoints = [
-            checkpoint_to_dict(item)
-            for item in sorted(self._store.list_checkpoints(run_id), key=lambda item: item.step)
-        ]
+        checkpoints = [checkpoint_to_dict(item) for item in self._store.list_checkpoints(run_id)]
         alerts = [
             {"kind": item.kind, "step": item.step, "message": item.message, "at": item.at}
             for item in self._store.list_alerts(run_id)
@@ -220,12 +213,15 @@ class RunService:
         points = self._store.newest_metrics(run_id, names)
         return {name: (point.step, point.value) for name, point in points.items()}
 
-    def newest_with_checkpoint(self) -> dict[str, Any] | None:
-        """Return the newest run that can write, None if there is none."""
-        for row in self._store.list_runs():
-            if self._store.list_checkpoints(row.id):
-                return self.get(row.id)
-        return None
+    def list_writable(self) -> list[dict[str, Any]]:
+        """Return the runs that can write, the newest first, with their checkpoints by step."""
+        rows = self._store.list_runs()
+        found = self._store.checkpoints_of([row.id for row in rows])
+        return [
+            {**run_to_dict(row), "checkpoints": [checkpoint_to_dict(one) for one in found[row.id]]}
+            for row in rows
+            if row.id in found
+        ]
 
     def metrics(
         self,

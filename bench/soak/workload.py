@@ -76,9 +76,9 @@ def submit_runs(
     for seed in seeds:
         settings = run_settings(seed, steps)
         name = f"run {corpus.variant}.{seed}"
-        run = store.create_run(name, corpus.corpus_id, settings, steps)
-        store.submit("train", run_id=run.id, settings=settings)
-        run_ids[seed] = run.id
+        job = store.start_run(name, corpus.corpus_id, settings, steps, task=settings)
+        assert job.run_id is not None
+        run_ids[seed] = job.run_id
     return replace(corpus, run_ids=run_ids)
 
 

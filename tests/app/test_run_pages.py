@@ -37,14 +37,16 @@ def test_hostile_words_are_text_on_every_page(services: Services) -> None:
     tag = "<b>\"'${1}</b>"
     for run in (one, two):
         services.runs.change(run.id, tags=[tag], notes=HOSTILE)
-    child = services.store.create_run("child", one.corpus_id, {"preset": "tiny"}, 5, one.id)
+    job = services.store.start_run(
+        "child", one.corpus_id, {"preset": "tiny"}, 5, task={}, parent_id=one.id
+    )
 
     shown = [
         page(services),
         page(services, tag=tag),
         page(services, tag=HOSTILE),
         page(services, run=one.id),
-        page(services, run=child.id),
+        page(services, run=job.run_id),
         page(services, compare=f"{one.id},{two.id}"),
         page(services, compare=f"{HOSTILE},{one.id}"),
         page(services, duplicate=one.id),
@@ -60,11 +62,13 @@ def test_hostile_words_are_text_on_every_page(services: Services) -> None:
 
 def test_the_page_of_a_run_tells_where_it_comes_from(services: Services) -> None:
     parent = make_run(services, "parent")
-    child = services.store.create_run("child", parent.corpus_id, {"preset": "tiny"}, 5, parent.id)
+    job = services.store.start_run(
+        "child", parent.corpus_id, {"preset": "tiny"}, 5, task={}, parent_id=parent.id
+    )
 
-    known = page(services, run=child.id)
+    known = page(services, run=job.run_id)
     services.store.delete_run(parent.id)
-    gone = page(services, run=child.id)
+    gone = page(services, run=job.run_id)
 
     assert f'<a href="/runs?run={parent.id}">parent</a>' in known
     assert "a run that was deleted" in gone

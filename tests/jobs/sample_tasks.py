@@ -88,6 +88,7 @@ TASKS = {
     task.__name__: TaskEntry(function=f"sample_tasks:{task.__name__}", memory_advice=ADVICE)
     for task in (count, die_at_first, exit_at_once, ignore_everything, save_when_stopped, fail)
 } | {
+    "train": TaskEntry(function="sample_tasks:save_when_stopped", memory_advice=ADVICE),
     "missing": TaskEntry(function="sample_tasks:nothing", memory_advice=ADVICE),
     "sleep_through": TaskEntry(
         function="sample_tasks:sleep_through", memory_advice=ADVICE, saves_when_stopped=False

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.rows import CheckpointEntry, JobRow, RunRow
-from jobs.states import JobState, RunState
+from jobs.states import JobState, RunState, StopIntent
 from jobs.store import Store
 from tests.jobs.conftest import Clock
 
@@ -287,9 +287,41 @@ def test_a_run_at_work_is_not_extended(store: Store, run: RunRow, job: JobRow) -
 
 
 def test_a_copy_names_the_run_it_comes_from(store: Store, run: RunRow) -> None:
-    copy = store.create_run("second", run.corpus_id, {}, 10, parent_id=run.id)
+    job = store.start_run("second", run.corpus_id, {}, 10, task={}, parent_id=run.id)
 
-    assert (copy.parent_id, run.parent_id) == (run.id, None)
+    copy = store.get_run(job.run_id)
+    assert (copy.parent_id, run.parent_id, copy.job_id) == (run.id, None, job.id)
+
+
+def test_a_run_whose_job_is_refused_is_not_there(store: Store, run: RunRow) -> None:
+    ended = store.submit("train", run_id=run.id, settings={})
+    store.request_cancel(ended.id)
+
+    with pytest.raises(InvalidChangeError):
+        store.start_run("second", run.corpus_id, {}, 10, task={}, after_id=ended.id)
+
+    assert [one.name for one in store.list_runs()] == ["first"]
+
+
+@pytest.mark.usefixtures("job")
+def test_only_training_moves_a_run(store: Store, run: RunRow) -> None:
+    before = store.get_run(run.id)
+
+    other = store.submit("evaluate", run_id=run.id, settings={})
+    store.request_cancel(other.id)
+
+    assert other.corpus_id == run.corpus_id
+    assert store.get_run(run.id) == before
+    assert store.get_job(other.id).state is JobState.CANCELED
+
+
+def test_an_evaluation_is_not_paused_and_keeps_its_run(store: Store, run: RunRow) -> None:
+    other = store.submit("evaluate", run_id=run.id, settings={})
+
+    with pytest.raises(InvalidChangeError, match="Only training can be paused"):
+        store.request_cancel(other.id, StopIntent.PAUSE)
+    with pytest.raises(InvalidChangeError, match="Run 'first'"):
+        store.delete_run(run.id)
 
 
 def test_a_checkpoint_can_be_pinned(store: Store, run: RunRow, job: JobRow) -> None:

@@ -195,7 +195,7 @@ def test_a_running_job_is_canceled_at_its_next_step(store: Store, home: Home, ma
 def test_a_job_that_is_stopped_may_save_first(store: Store, home: Home, make_worker) -> None:
     corpus = store.create_corpus("letters", {})
     run = store.create_run("first", corpus.id, {}, 10)
-    job = store.submit("save_when_stopped", run_id=run.id, settings={})
+    job = store.submit("train", run_id=run.id, settings={})
     worker = make_worker()
     tick_until(worker, has_started(home, job.id))
 
