@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from enum import StrEnum
+from numbers import Integral
 from typing import Any, TypeVar
 
 from retro.errors import ConfigError
@@ -386,16 +387,25 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 def check_integer(config: object, name: str, minimum: int, maximum: int) -> None:
     """Refuse a field that is not an integer between two bounds, both allowed."""
-    value = getattr(config, name)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(value, float) and value.is_integer():
-        # Number fields of web forms and JSON written by JavaScript have no integers.
-        value, whole = int(value), True
-        object.__setattr__(config, name, value)
-    if not whole or not minimum <= value <= maximum:
-        raise ConfigError(
-            f"{name} must be a whole number between {minimum} and {maximum}, got {shown(value)}."
-        )
+    value = whole_number(name, getattr(config, name), minimum, maximum)
+    object.__setattr__(config, name, value)
+
+
+def whole_number(name: str, value: object, minimum: int, maximum: int) -> int:
+    """Return a value as an int, if it is a whole number between two bounds, both allowed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    # Number fields of web forms and JSON written by JavaScript have no integers.
+    is_float = isinstance(value, float) and value.is_integer()
+    if (is_float or isinstance(value, Integral)) and not isinstance(value, bool):
+        number: int = int(value)  # type: ignore[call-overload]  # a float or an integer
+        if minimum <= number <= maximum:
+            return number
+    raise ConfigError(
+        f"{name} must be a whole number between {minimum} and {maximum}, got {shown(value)}."
+    )
 
 
 def check_number(

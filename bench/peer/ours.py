@@ -19,7 +19,7 @@ from retro.config import CorpusConfig, Precision, SamplingConfig, TrainingConfig
 from retro.device import default_device
 from retro.generation.generate import Generator
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
-from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.encoder import TokenEmbedder
 from retro.training.optimizer import make_optimizer
 
 
