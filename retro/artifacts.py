@@ -29,6 +29,8 @@ from retro.errors import (
 )
 
 MANIFEST_NAME = "manifest.json"
+TOKENIZER_FILE = "tokenizer.json"
+"""Of a corpus, a run, a saved model."""
 FORMAT_VERSION = 1
 STAGING_PREFIX = ".tmp-"
 RETIRED_PREFIX = f"{STAGING_PREFIX}old-"

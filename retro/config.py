@@ -20,6 +20,7 @@ LARGEST_INTEGER = 2**53
 """Integers up to here are exact in JSON and in a browser."""
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
 """Name of the encoder that needs no download."""
+MOST_NEIGHBORS = 100
 MOST_STOPS = 16
 LONGEST_STOP = 200
 
@@ -91,7 +92,7 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         check_integer(self, "chunk_size", 2, 4096)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
         if self.vocab_size is not None:
             check_integer(self, "vocab_size", 258, 1_000_000)
         check_text(self, "encoder", optional=True)
@@ -289,7 +290,7 @@ class TrainingConfig:
         check_integer(self, "batch_size", 1, 65_536)
         check_integer(self, "accumulation", 1, 65_536)
         check_integer(self, "sequence_length", 2, 10_000_000)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
         check_number(self, "learning_rate", 0.0, 10.0, above_minimum=True)
         check_number(self, "final_learning_rate_fraction", 0.0, 1.0)
         check_integer(self, "warmup_steps", 0, 1_000_000_000)
@@ -355,7 +356,7 @@ class SamplingConfig:
         check_texts(self, "stop", MOST_STOPS, LONGEST_STOP)
         check_integer(self, "seed", 0, LARGEST_INTEGER)
         check_integer(self, "num_samples", 1, 16)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
 
 
 def config_from_dict(config_type: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:

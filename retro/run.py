@@ -43,7 +43,6 @@ __all__ = [
     "list_checkpoints",
     "open_run",
     "pin_checkpoint",
-    "resolve_run",
     "resolved_run",
     "write_resolved",
 ]
@@ -283,24 +282,3 @@ def write_resolved(run: Run, corpus: CorpusFacts) -> None:
             "corpus_summary": run.corpus_summary,
         },
     )
-
-
-def resolve_run(run: Run, corpus: CorpusFacts, *, max_steps: int | None = None) -> Run:
-    """Fix a run's settings at its first start; check the corpus at every later one.
-
-    Args:
-        run: The run.
-        corpus: Facts of its corpus.
-        max_steps: New length of the run, in optimizer steps; None keeps it.
-
-    Returns:
-        The run with settings of the model and of its training, as written to its folder.
-
-    Raises:
-        ConfigError: A setting does not fit the corpus, or the run is longer already.
-        ArtifactMismatchError: The corpus is not the one the run was started with.
-        DiskFullError: There is no room; the settings of before are kept.
-    """
-    resolved = resolved_run(run, corpus, max_steps=max_steps)
-    write_resolved(resolved, corpus)
-    return resolved

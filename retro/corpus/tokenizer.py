@@ -13,6 +13,7 @@ from typing import Any
 
 from retro.artifacts import (
     MANIFEST_NAME,
+    TOKENIZER_FILE,
     fingerprint,
     read_json,
     read_manifest,
@@ -25,7 +26,6 @@ from retro.config import shown
 from retro.corpus.files import CONFIG_NAME, DATABASE_NAME, TOKENIZER_KIND, TOKENIZER_NAME
 from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.splits import DocumentSource
-from retro.data.tokenizer import TOKENIZER_NAME as TOKENIZER_FILE
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
 

@@ -21,6 +21,7 @@ from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
 
 DATABASE_KIND = "database"
+RECORDS_NAME = "documents.json"
 NO_NEIGHBOR = -1
 
 
@@ -99,7 +100,7 @@ class RetrievalDatabase:
                 chunks_CM=open_array(folder / "chunks.npy"),
                 documents_C=open_array(folder / "documents.npy"),
                 spans_C2=open_array(folder / "spans.npy"),
-                documents=[_record(values) for values in read_json(folder / "documents.json")],
+                documents=read_records(folder),
                 num_retrievable=settings["num_retrievable"],
                 num_tokens=settings["num_tokens"],
                 pad_id=settings["pad_id"],
@@ -224,5 +225,13 @@ class RetrievalDatabase:
         return starts_N
 
 
-def _record(values: dict[str, Any]) -> DocumentRecord:
-    return DocumentRecord(**{**values, "split": Split(values["split"])})
+def read_records(folder: Path) -> list[DocumentRecord]:
+    """Return the documents of a database alone, by document id.
+
+    Raises:
+        ArtifactError: There is no list of them.
+        TypeError: It holds something else.
+        ValueError: It names no split.
+    """
+    records: list[dict[str, Any]] = read_json(folder / RECORDS_NAME)
+    return [DocumentRecord(**{**values, "split": Split(values["split"])}) for values in records]

@@ -16,14 +16,13 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from retro.artifacts import write_bytes
+from retro.artifacts import TOKENIZER_FILE, write_bytes
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
 
 PAD_ID = 0
 END_ID = 1
 SPECIAL_TOKENS = ("no text", "end of text")
 SMALLEST_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
-TOKENIZER_NAME = "tokenizer.json"
 
 PIECE_CHARACTERS = 2**16
 """Encoding holds some hundred bytes per token, so a text is encoded in pieces."""
@@ -117,22 +116,22 @@ class ByteLevelTokenizer:
             ArtifactMissingError: There is none in the folder.
             ArtifactMismatchError: The file is damaged or from another program.
         """
-        path = folder / TOKENIZER_NAME
+        path = folder / TOKENIZER_FILE
         if not path.exists():
             raise ArtifactMissingError(
-                f"{folder.parent.name} has no {TOKENIZER_NAME}. Build the corpus first."
+                f"{folder.parent.name} has no {TOKENIZER_FILE}. Build the corpus first."
             )
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         # The parser of the tokenizers package raises plain exceptions.
         except Exception as error:
             raise ArtifactMismatchError(
-                f"{TOKENIZER_NAME} is damaged ({error}). Build the corpus again."
+                f"{TOKENIZER_FILE} is damaged ({error}). Build the corpus again."
             ) from error
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` into a folder."""
-        write_bytes(folder / TOKENIZER_NAME, self._backend.to_str(pretty=True).encode())
+        write_bytes(folder / TOKENIZER_FILE, self._backend.to_str(pretty=True).encode())
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens.

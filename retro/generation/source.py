@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from retro.artifacts import TOKENIZER_FILE
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model, is_saved_model
 from retro.model.language_model import LanguageModel
 from retro.model.open import open_checkpoint, open_saved
-from retro.model.origin import TOKENIZER_NAME, ModelOrigin
+from retro.model.origin import ModelOrigin
 from retro.run import find_checkpoint, open_run
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -80,7 +81,7 @@ def _open_saved_model(
         )
     if origin is None or origin.tokenizer is None:
         raise ArtifactMissingError(
-            f"The saved model {Path(path).name} has no {TOKENIZER_NAME}, so it knows token ids "
+            f"The saved model {Path(path).name} has no {TOKENIZER_FILE}, so it knows token ids "
             f"only. Save it from its run with `python -m retro export`, or set model.origin "
             f"before save_pretrained."
         )
@@ -89,6 +90,6 @@ def _open_saved_model(
     if tokenizer.vocab_size != model.vocab_size:
         raise ArtifactMismatchError(
             f"The saved model {Path(path).name} has {model.vocab_size} tokens, but its "
-            f"{TOKENIZER_NAME} has {tokenizer.vocab_size}. Save the model again."
+            f"{TOKENIZER_FILE} has {tokenizer.vocab_size}. Save the model again."
         )
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir if with_corpus else None)

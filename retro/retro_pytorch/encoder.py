@@ -14,14 +14,12 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retro.artifacts import fingerprint
 from retro.config import BUNDLED_ENCODER
 from retro.data.tokenizer import PIECE_CHARACTERS, split_text
-from retro.device import default_device
 from retro.errors import ArtifactMissingError, ConfigError, ShapeError
 from retro.retrieval.embedder import Pool, TextEncoder
 
@@ -175,29 +173,27 @@ def _row_lengths(exists_NT: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 EncoderName = str | os.PathLike[str] | None
 
-_kept: dict[tuple[str, str], TokenEncoder] = {}
+_kept: dict[str, TokenEncoder] = {}
 _loading = Lock()
 
 
-def open_encoder(encoder: EncoderName = None, device: torch.device | None = None) -> TokenEncoder:
-    """Return the chosen encoder; it is loaded once per process and device.
+def open_encoder(encoder: EncoderName = None) -> TokenEncoder:
+    """Return the chosen encoder; it is loaded once per process.
 
     Args:
         encoder: Hub name or folder; None is what ``RETRO_ENCODER`` says, or
             ``bert-base-cased``.
-        device: Where it computes; None is CUDA where there is one.
 
     Raises:
         ArtifactMissingError: It is neither here nor can it be downloaded.
         ArtifactMismatchError: Its files cannot be used.
     """
     name = os.fspath(encoder or os.environ.get(ENCODER_VARIABLE) or DEFAULT_ENCODER)
-    device = device or default_device()
-    kept_as = (str(Path(name).resolve()) if Path(name).is_dir() else name, str(device))
+    kept_as = str(Path(name).resolve()) if Path(name).is_dir() else name
     with _loading:
         if kept_as not in _kept:
             try:
-                _kept[kept_as] = TokenEncoder.open(name, device)
+                _kept[kept_as] = TokenEncoder.open(name)
             except ArtifactMissingError as error:
                 cause = error.__cause__ or error
                 raise ArtifactMissingError(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import fingerprint, sha256_array, write_bytes
-from retro.config import CorpusConfig, Exclusion
+from retro.config import MOST_NEIGHBORS, CorpusConfig, Exclusion
 from retro.errors import ArtifactMismatchError
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
 from retro.retro_pytorch.arguments import checks_arguments, count
@@ -30,7 +30,6 @@ from retro.retro_pytorch.memory import MemorySize
 
 logger = logging.getLogger(__name__)
 
-MOST_NEIGHBORS = 100
 MOST_EXTRA = 1_000
 """Beyond it, FAISS on a GPU refuses; excluded results come on top."""
 FilePath = str | os.PathLike[str]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from retro.config import shown
+from retro.config import MOST_NEIGHBORS, shown
 from retro.errors import ConfigError
 from retro.model.retro.model import RETRO
 from retro.retro_pytorch.arguments import check_names, checks_arguments, count
@@ -23,7 +23,6 @@ from retro.retro_pytorch.index import IndexSettings
 from retro.retro_pytorch.memory import MemorySize
 from retro.retro_pytorch.neighbors import (
     MOST_EXTRA,
-    MOST_NEIGHBORS,
     FilePath,
     precalculated_neighbors,
 )

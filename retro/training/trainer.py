@@ -87,7 +87,6 @@ def train(
     listener: TrainingListener | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress = no_progress,
-    lock_wait_s: float = 0.0,
 ) -> TrainResult:
     """Train a run from its newest checkpoint, or from the start, to its last step.
 
@@ -104,7 +103,6 @@ def train(
         listener: Hears of metrics, checkpoints and alerts.
         should_stop: Asked after every step; True writes a checkpoint and ends.
         on_progress: Called with stage ``train`` and optimizer steps.
-        lock_wait_s: Longest wait, in seconds, for another process that trains this run to end.
 
     Returns:
         Whether all steps are done, and the newest losses.
@@ -119,7 +117,7 @@ def train(
     """
     open_run(run_dir)
     listener = listener or SilentListener()
-    with only_trainer(run_dir, lock_wait_s):
+    with only_trainer(run_dir):
         run = open_run(run_dir)
         for folder in (run.path, run.checkpoints_dir):
             remove_staging(folder)
