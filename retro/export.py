@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from retro.artifacts import TOKENIZER_FILE, read_manifest
+from retro.checkpoints import CHECKPOINT_KIND, CheckpointRecord, find_checkpoint
 from retro.config import config_to_dict
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import KEYS_NAME
@@ -13,7 +14,7 @@ from retro.errors import ArtifactError, ArtifactMissingError
 from retro.model.open import open_checkpoint
 from retro.model.origin import CorpusOrigin, ModelOrigin
 from retro.retrieval.keys import KEYS_KIND
-from retro.run import CHECKPOINT_KIND, CheckpointRecord, Run, find_checkpoint, open_run
+from retro.run import Run, open_run
 
 logger = logging.getLogger(__name__)
 

@@ -15,37 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from retro.artifacts import read_json, staged_folder, write_json
-from retro.checkpoints import (
-    CHECKPOINT_KIND,
-    DAMAGED_SUFFIX,
-    CheckpointRecord,
-    checkpoint_name,
-    find_checkpoint,
-    list_checkpoints,
-    pin_checkpoint,
-)
+from retro.checkpoints import list_checkpoints
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
 from retro.model.retro.presets import get_preset, resolve_preset
-
-__all__ = [
-    "CHECKPOINT_KIND",
-    "CONFIG_NAME",
-    "DAMAGED_SUFFIX",
-    "CheckpointRecord",
-    "CorpusFacts",
-    "Run",
-    "check_choices",
-    "checkpoint_name",
-    "create_run",
-    "find_checkpoint",
-    "list_checkpoints",
-    "open_run",
-    "pin_checkpoint",
-    "resolved_run",
-    "write_resolved",
-]
 
 CONFIG_NAME = "config.json"
 FROM_CORPUS = ("num_tokens", "chunk_size")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from app.errors import MissingError
 from jobs.home import Home
+from retro.checkpoints import list_checkpoints
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
-from retro.run import list_checkpoints, open_run
+from retro.run import open_run
 
 MOST_PROMPT_CHARACTERS = 1_000_000
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from retro.artifacts import TOKENIZER_FILE
+from retro.checkpoints import find_checkpoint
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model, is_saved_model
 from retro.model.language_model import LanguageModel
 from retro.model.open import open_checkpoint, open_saved
 from retro.model.origin import ModelOrigin
-from retro.run import find_checkpoint, open_run
+from retro.run import open_run
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from retro import RETRO
+from retro.checkpoints import CheckpointRecord, list_checkpoints
 from retro.config import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
-from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run, resolved_run
+from retro.run import Run, create_run, open_run, resolved_run
 from retro.training.checkpoint import save_values
 from retro.training.compilation import COMPILERS
 from retro.training.trainer import (
