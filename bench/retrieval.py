@@ -9,7 +9,7 @@ Shape suffixes: N any number of rows, M tokens per chunk, Z key width.
 
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from retro.data.tokenizer import END_ID, ByteLevelTokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING
+from retro.model.retro.model import RETRO
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 
 GOAL = 0.15
@@ -172,7 +173,7 @@ def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dic
         for chunk_NM in queries:
             finder.find(chunk_NM, [0])
 
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         KEY: partial(embed, queries),
         SEARCH: find_keys,
         ALL: find,
@@ -193,6 +194,7 @@ def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dic
 def encoding_seconds(generator: Generator) -> float:
     """Return how much longer the token that ends a chunk takes with neighbors than without."""
     model = generator.model
+    assert isinstance(model, RETRO)
     device, vocab_size = generator.device, model.config.num_tokens
     seq = torch.randint(1, vocab_size, (1, CHUNK_SIZE), device=device)
     shape = (1, 1, NUM_NEIGHBORS, 2 * CHUNK_SIZE)
