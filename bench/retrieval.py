@@ -33,7 +33,7 @@ from retro.config import CorpusConfig, SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.corpus.search import open_search
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import END_ID, ByteLevelTokenizer
+from retro.data.tokenizer import END_ID, Tokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING
@@ -120,7 +120,7 @@ def main() -> None:
 def build(folder: Path, sizes: Sizes) -> Corpus:
     """Build the corpus; the index is trained and chosen as always."""
 
-    def embedder(tokenizer: ByteLevelTokenizer) -> NormalKeys:
+    def embedder(tokenizer: Tokenizer) -> NormalKeys:
         real = ChunkEmbedder(TextEncoder.open(), tokenizer)
         return NormalKeys(real.embed(sample_chunks(tokenizer, sizes.real_keys)), real.fingerprint)
 
@@ -131,7 +131,7 @@ def build(folder: Path, sizes: Sizes) -> Corpus:
     return open_built(folder / "texts", folder / "corpus", config, embedder)
 
 
-def sample_chunks(tokenizer: ByteLevelTokenizer, count: int) -> NDArray[np.int32]:
+def sample_chunks(tokenizer: Tokenizer, count: int) -> NDArray[np.int32]:
     """Return whole chunks of real text, (count, chunk_size)."""
     ids = [tokenizer.encode(document.text) for document in sample_documents(SAMPLE)]
     return whole_chunks(ids, count, CHUNK_SIZE)

@@ -31,7 +31,7 @@ from retro.corpus import chunk_shards, embed_stage, index_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import DOCUMENTS_NAME, TextDocument, store_document
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.errors import RetroError
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ class TokenSums:
     width = KEY_WIDTH
     fingerprint = "token sums"
 
-    def __init__(self, tokenizer: ByteLevelTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         shape = (tokenizer.vocab_size, KEY_WIDTH)
         self._vectors_VZ = np.random.default_rng(0).standard_normal(shape)
 

@@ -27,7 +27,7 @@ from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import TokenizerOrigin, TokenizerRecord, training_fingerprint
 from retro.data.database import RetrievalDatabase, check_array
 from retro.data.splits import Split
-from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
+from retro.data.tokenizer import Tokenizer, choose_vocab_size, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
@@ -52,7 +52,7 @@ class Corpus:
     database: RetrievalDatabase
     """Its chunks."""
 
-    tokenizer: ByteLevelTokenizer
+    tokenizer: Tokenizer
     """Its tokenizer."""
 
     neighbors_CK: NDArray[np.int32]
@@ -98,7 +98,7 @@ class Corpus:
                 folder=corpus_dir,
                 config=config_from_dict(CorpusConfig, settings["config"]),
                 database=database,
-                tokenizer=ByteLevelTokenizer.load(corpus_dir / TOKENIZER_NAME),
+                tokenizer=open_tokenizer(corpus_dir / TOKENIZER_NAME),
                 neighbors_CK=open_array(corpus_dir / INDEX_NAME / "neighbors.npy"),
                 distances_CK=open_array(corpus_dir / INDEX_NAME / "distances.npy"),
                 exclusion=Exclusion(settings["exclusion"]),

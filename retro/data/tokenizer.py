@@ -39,9 +39,14 @@ class Tokenizer(Protocol):
     """Maps text to token ids and back."""
 
     vocab_size: int
+    """Token ids are below this."""
     pad_id: int
+    """Stands in chunks where there is no token, and is never written; below 0 where the vocabulary
+    has no id to spare."""
     eos_id: int
+    """Stands behind the last token of a document; writing it ends a text."""
     fingerprint: str
+    """Identity of the mapping."""
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens."""
@@ -58,6 +63,24 @@ class Tokenizer(Protocol):
     def token_bytes(self, id: int) -> bytes:
         """Return the UTF-8 bytes of one token, which may be part of a character."""
         ...
+
+
+class SavedTokenizer(Tokenizer, Protocol):
+    """A tokenizer that is kept in files."""
+
+    def save(self, folder: Path) -> None:
+        """Write what ``open_tokenizer`` reads into a folder."""
+        ...
+
+
+def open_tokenizer(folder: Path) -> SavedTokenizer:
+    """Open the tokenizer of a corpus, a run or a saved model.
+
+    Raises:
+        ArtifactMissingError: There is none in the folder.
+        ArtifactMismatchError: A file is damaged or from another program.
+    """
+    return ByteLevelTokenizer.load(folder)
 
 
 def choose_vocab_size(num_bytes: int) -> int:

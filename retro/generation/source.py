@@ -8,7 +8,7 @@ import torch
 
 from retro.artifacts import TOKENIZER_FILE
 from retro.checkpoints import find_checkpoint
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model, is_saved_model
 from retro.model.language_model import LanguageModel
@@ -24,7 +24,7 @@ class Source:
     """A model ready to write, and what it is to retrieve from."""
 
     model: LanguageModel
-    tokenizer: ByteLevelTokenizer
+    tokenizer: Tokenizer
     corpus_dir: Path | None
     """None with retrieval off."""
 
@@ -46,7 +46,7 @@ def open_source(
         raise ArtifactMissingError(f"Run {run.path.name} has not started yet. Train it first.")
     return Source(
         model=open_checkpoint(run.kind, run.model, record.path, device),
-        tokenizer=ByteLevelTokenizer.load(run.tokenizer_dir),
+        tokenizer=open_tokenizer(run.tokenizer_dir),
         corpus_dir=(corpus_dir or run.corpus_path) if with_corpus else None,
     )
 
@@ -86,7 +86,7 @@ def _open_saved_model(
             f"only. Save it from its run with `python -m retro export`, or set model.origin "
             f"before save_pretrained."
         )
-    tokenizer = ByteLevelTokenizer.load(folder)
+    tokenizer = open_tokenizer(folder)
     model = open_saved(folder, device)
     if tokenizer.vocab_size != model.vocab_size:
         raise ArtifactMismatchError(

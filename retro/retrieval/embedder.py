@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from retro.artifacts import fingerprint
 from retro.config import BUNDLED_ENCODER, Precision
-from retro.data.tokenizer import ByteLevelTokenizer, Tokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.device import autocast_dtype, default_device
 from retro.errors import ArtifactMismatchError, ConfigError
 from retro.retrieval.encoder_files import (
@@ -49,7 +49,7 @@ class Embedder(Protocol):
         ...
 
 
-MakeEmbedder = Callable[[ByteLevelTokenizer], Embedder]
+MakeEmbedder = Callable[[Tokenizer], Embedder]
 """Makes the embedder of a corpus, given its tokenizer."""
 
 

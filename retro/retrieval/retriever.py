@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retro.config import MOST_NEIGHBORS
 from retro.data.database import RetrievalDatabase
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.errors import ConfigError, InputError, ShapeError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Retriever:
     def __init__(
         self,
         database: RetrievalDatabase,
-        tokenizer: ByteLevelTokenizer,
+        tokenizer: Tokenizer,
         open_search: Callable[[], "KeySearch"],
     ) -> None:
         self.database = database
