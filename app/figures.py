@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-COPIED_RUN = 5
-"""Shortest run of tokens that counts as copied."""
-
 Chunk = Mapping[str, Any]
 Neighbor = Mapping[str, Any]
 Generation = Mapping[str, Any]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.figures import (
-    COPIED_RUN,
     Chunk,
     Generation,
     Neighbor,
@@ -14,6 +13,7 @@ from app.figures import (
     mode_of,
 )
 from app.format import count, number, percent
+from retro.generation.overlap import COPIED_RUN
 
 MOST_NAMED = 6
 """Exclusions that are told one by one."""

@@ -15,7 +15,7 @@ from bench.timing import is_quick, print_table, rounds, seconds
 from retro.config import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.ingest import ingest_folder
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 
 COPIES = 10
@@ -53,7 +53,7 @@ class RecordedEncoder:
         self.seconds_inside = 0.0
         """Seconds in the network while the corpus was built; only what a CPU computes at once."""
 
-    def make(self, tokenizer: ByteLevelTokenizer) -> ChunkEmbedder:
+    def make(self, tokenizer: Tokenizer) -> ChunkEmbedder:
         self._stages.begin(LOADING)
         encoder = TextEncoder.open()
         self._network = next(part for part in vars(encoder).values() if isinstance(part, nn.Module))

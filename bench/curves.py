@@ -16,7 +16,7 @@ from retro.corpus.corpus import Corpus
 from retro.corpus.ingest import ingest_folder
 from retro.device import default_device
 from retro.progress import no_progress
-from retro.run import create_run, open_run, resolve_run
+from retro.run import create_run, resolved_run
 from retro.training.trainer import SilentListener, Trainer, corpus_facts
 
 STEPS = 200
@@ -89,8 +89,8 @@ def losses(
     }
     run = create_run(run_dir, corpus_dir, preset="small", training=training)
     corpus = Corpus.open(corpus_dir)
-    resolve_run(run, corpus_facts(corpus, corpus_dir))
-    trainer = Trainer(open_run(run_dir), corpus, default_device())
+    facts = corpus_facts(corpus, corpus_dir)
+    trainer = Trainer(resolved_run(run, facts), corpus, default_device())
     trainer.order.seed = 0
     curve = Curve()
     trainer.train(curve, lambda: False, no_progress)

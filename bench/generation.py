@@ -65,7 +65,9 @@ def main() -> None:
     sizes = TINY if is_quick() else Sizes()
     with tempfile.TemporaryDirectory() as folder:
         generator = make_generator(Path(folder), sizes)
-        count = sum(parameter.numel() for parameter in generator.model.parameters())
+        model = generator.model
+        assert isinstance(model, RETRO)
+        count = sum(parameter.numel() for parameter in model.parameters())
         print(
             f"{generator.device.type}, preset {sizes.preset}, {count / 1e6:.1f} M parameters, "
             f"{torch.get_num_threads()} threads\n"
@@ -73,7 +75,7 @@ def main() -> None:
         by_position(generator, sizes)
         to_first_token(generator, sizes)
         several_samples(generator, sizes)
-    cached_or_recomputed(generator.model, sizes)
+    cached_or_recomputed(model, sizes)
 
 
 def make_generator(folder: Path, sizes: Sizes) -> Generator:

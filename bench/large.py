@@ -26,8 +26,7 @@ from jobs.states import JobState
 from jobs.store import Store
 from retro.config import CorpusConfig
 from retro.corpus.build import build_corpus
-from retro.data.document_batch import store_documents
-from retro.data.documents import TextDocument
+from retro.data.documents import TextDocument, store_document
 
 CHUNKS, DOCUMENTS, POINTS, FILES = 100_000, 10_000, 50_000, 1_500
 CHUNK_SIZE = 16
@@ -136,11 +135,14 @@ def make_corpus(home: Home, store: Store, documents: int) -> str:
         for row in range(documents)
     ]
     for start in range(0, len(texts), 500):
-        batch = texts[start : start + 500]
-        sizes = store_documents(folder, batch)
         entries = [
-            DocumentEntry(path=text.path, bytes=int(str(size)), sha256=text.path, encoding="utf-8")
-            for text, size in zip(batch, sizes, strict=True)
+            DocumentEntry(
+                path=text.path,
+                bytes=store_document(folder, text),
+                sha256=text.path,
+                encoding="utf-8",
+            )
+            for text in texts[start : start + 500]
         ]
         store.add_documents(corpus.id, entries)
     config = CorpusConfig(chunk_size=CHUNK_SIZE, vocab_size=1000)

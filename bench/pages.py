@@ -87,16 +87,16 @@ def measure(base: str) -> None:
     wait_for(lambda: json.loads(get(address))["state"] == "canceled", 60)
 
 
-def get(address: str) -> bytes:
+def get(address: str | urllib.request.Request) -> bytes:
     with urllib.request.urlopen(address, timeout=30) as answer:
-        return answer.read()  # type: ignore[no-any-return]
+        return answer.read()
 
 
 def post(address: str, values: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(
         address, json.dumps(values).encode(), {"Content-Type": "application/json"}
     )
-    return json.loads(get(request))  # type: ignore[arg-type, no-any-return]
+    return json.loads(get(request))
 
 
 def wait_for(condition: Any, seconds: float) -> None:

@@ -9,7 +9,7 @@ Shape suffixes: N any number of rows, M tokens per chunk, Z key width.
 
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,10 +33,11 @@ from retro.config import CorpusConfig, SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.corpus.search import open_search
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import END_ID, ByteLevelTokenizer
+from retro.data.tokenizer import END_ID, Tokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING
+from retro.model.retro.model import RETRO
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 
 GOAL = 0.15
@@ -119,7 +120,7 @@ def main() -> None:
 def build(folder: Path, sizes: Sizes) -> Corpus:
     """Build the corpus; the index is trained and chosen as always."""
 
-    def embedder(tokenizer: ByteLevelTokenizer) -> NormalKeys:
+    def embedder(tokenizer: Tokenizer) -> NormalKeys:
         real = ChunkEmbedder(TextEncoder.open(), tokenizer)
         return NormalKeys(real.embed(sample_chunks(tokenizer, sizes.real_keys)), real.fingerprint)
 
@@ -130,7 +131,7 @@ def build(folder: Path, sizes: Sizes) -> Corpus:
     return open_built(folder / "texts", folder / "corpus", config, embedder)
 
 
-def sample_chunks(tokenizer: ByteLevelTokenizer, count: int) -> NDArray[np.int32]:
+def sample_chunks(tokenizer: Tokenizer, count: int) -> NDArray[np.int32]:
     """Return whole chunks of real text, (count, chunk_size)."""
     ids = [tokenizer.encode(document.text) for document in sample_documents(SAMPLE)]
     return whole_chunks(ids, count, CHUNK_SIZE)
@@ -172,7 +173,7 @@ def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dic
         for chunk_NM in queries:
             finder.find(chunk_NM, [0])
 
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         KEY: partial(embed, queries),
         SEARCH: find_keys,
         ALL: find,
@@ -193,6 +194,7 @@ def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dic
 def encoding_seconds(generator: Generator) -> float:
     """Return how much longer the token that ends a chunk takes with neighbors than without."""
     model = generator.model
+    assert isinstance(model, RETRO)
     device, vocab_size = generator.device, model.config.num_tokens
     seq = torch.randint(1, vocab_size, (1, CHUNK_SIZE), device=device)
     shape = (1, 1, NUM_NEIGHBORS, 2 * CHUNK_SIZE)

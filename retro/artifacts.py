@@ -12,8 +12,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,8 @@ from retro.errors import (
 )
 
 MANIFEST_NAME = "manifest.json"
+TOKENIZER_FILE = "tokenizer.json"
+"""Of a corpus, a run, a saved model."""
 FORMAT_VERSION = 1
 STAGING_PREFIX = ".tmp-"
 RETIRED_PREFIX = f"{STAGING_PREFIX}old-"
@@ -69,6 +71,11 @@ def sha256_file(path: Path) -> str:
     """Return the sha256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_array(array: NDArray[Any]) -> str:
+    """Return the sha256 of an array's numbers in hexadecimal, row after row."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 @contextmanager
@@ -120,18 +127,45 @@ def write_bytes(path: Path, data: bytes) -> None:
 @contextmanager
 def _staged_file(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write into, which becomes ``path`` if the block ends well."""
-    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(TOKEN_BYTES)}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with staged_files([path]) as files:
+        yield files[0]
+
+
+@contextmanager
+def staged_files(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    """Give files to write into, which take their names together if the block ends well.
+
+    If the block raises, they are removed, and older files of these names stay as they were.
+
+    Args:
+        paths: Where the files will be.
+
+    Yields:
+        The open files.
+
+    Raises:
+        DiskFullError: The disk is full.
+    """
+    token = secrets.token_hex(TOKEN_BYTES)
+    staging = [path.with_name(f"{STAGING_PREFIX}{path.name}-{token}") for path in paths]
+    with disk_errors(paths[0]):
         try:
-            with staging.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            staging.replace(path)
+            with ExitStack() as stack:
+                files: list[BinaryIO] = []
+                for path in staging:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    files.append(stack.enter_context(path.open("wb")))
+                yield files
+                for file in files:
+                    file.flush()
+                    os.fsync(file.fileno())
+            for path, final in zip(staging, paths, strict=True):
+                path.replace(final)
         finally:
-            staging.unlink(missing_ok=True)
-        sync_folder(path.parent)
+            for path in staging:
+                path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            sync_folder(folder)
 
 
 def write_json(path: Path, value: object) -> None:

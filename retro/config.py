@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from enum import StrEnum
+from numbers import Integral
 from typing import Any, TypeVar
 
 from retro.errors import ConfigError
@@ -19,6 +20,7 @@ LARGEST_INTEGER = 2**53
 """Integers up to here are exact in JSON and in a browser."""
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
 """Name of the encoder that needs no download."""
+MOST_NEIGHBORS = 100
 MOST_STOPS = 16
 LONGEST_STOP = 200
 
@@ -90,7 +92,7 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         check_integer(self, "chunk_size", 2, 4096)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
         if self.vocab_size is not None:
             check_integer(self, "vocab_size", 258, 1_000_000)
         check_text(self, "encoder", optional=True)
@@ -288,7 +290,7 @@ class TrainingConfig:
         check_integer(self, "batch_size", 1, 65_536)
         check_integer(self, "accumulation", 1, 65_536)
         check_integer(self, "sequence_length", 2, 10_000_000)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
         check_number(self, "learning_rate", 0.0, 10.0, above_minimum=True)
         check_number(self, "final_learning_rate_fraction", 0.0, 1.0)
         check_integer(self, "warmup_steps", 0, 1_000_000_000)
@@ -354,7 +356,7 @@ class SamplingConfig:
         check_texts(self, "stop", MOST_STOPS, LONGEST_STOP)
         check_integer(self, "seed", 0, LARGEST_INTEGER)
         check_integer(self, "num_samples", 1, 16)
-        check_integer(self, "num_neighbors", 1, 100)
+        check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
 
 
 def config_from_dict(config_type: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
@@ -386,16 +388,25 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 def check_integer(config: object, name: str, minimum: int, maximum: int) -> None:
     """Refuse a field that is not an integer between two bounds, both allowed."""
-    value = getattr(config, name)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(value, float) and value.is_integer():
-        # Number fields of web forms and JSON written by JavaScript have no integers.
-        value, whole = int(value), True
-        object.__setattr__(config, name, value)
-    if not whole or not minimum <= value <= maximum:
-        raise ConfigError(
-            f"{name} must be a whole number between {minimum} and {maximum}, got {shown(value)}."
-        )
+    value = whole_number(name, getattr(config, name), minimum, maximum)
+    object.__setattr__(config, name, value)
+
+
+def whole_number(name: str, value: object, minimum: int, maximum: int) -> int:
+    """Return a value as an int, if it is a whole number between two bounds, both allowed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    # Number fields of web forms and JSON written by JavaScript have no integers.
+    is_float = isinstance(value, float) and value.is_integer()
+    if (is_float or isinstance(value, Integral)) and not isinstance(value, bool):
+        number: int = int(value)  # type: ignore[call-overload]  # a float or an integer
+        if minimum <= number <= maximum:
+            return number
+    raise ConfigError(
+        f"{name} must be a whole number between {minimum} and {maximum}, got {shown(value)}."
+    )
 
 
 def check_number(

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import torch
 
-from retro.artifacts import read_manifest
+from retro.artifacts import TOKENIZER_FILE, read_manifest
+from retro.checkpoints import CHECKPOINT_KIND, CheckpointRecord, find_checkpoint
 from retro.config import config_to_dict
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import KEYS_NAME
 from retro.errors import ArtifactError, ArtifactMissingError
 from retro.model.open import open_checkpoint
-from retro.model.origin import TOKENIZER_NAME, CorpusOrigin, ModelOrigin
+from retro.model.origin import CorpusOrigin, ModelOrigin
 from retro.retrieval.keys import KEYS_KIND
-from retro.run import CHECKPOINT_KIND, CheckpointRecord, Run, find_checkpoint, open_run
+from retro.run import Run, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ def run_origin(run: Run, record: CheckpointRecord) -> ModelOrigin:
     Raises:
         ArtifactMissingError: The run has lost its tokenizer.
     """
-    path = run.tokenizer_dir / TOKENIZER_NAME
+    path = run.tokenizer_dir / TOKENIZER_FILE
     if not path.exists():
         raise ArtifactMissingError(
-            f"Run {run.path.name} has no {path.parent.name}/{TOKENIZER_NAME}. "
+            f"Run {run.path.name} has no {path.parent.name}/{TOKENIZER_FILE}. "
             f"Copy it from its corpus."
         )
     settings = read_manifest(record.path, CHECKPOINT_KIND).settings

@@ -15,38 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from retro.artifacts import read_json, staged_folder, write_json
-from retro.checkpoints import (
-    CHECKPOINT_KIND,
-    DAMAGED_SUFFIX,
-    CheckpointRecord,
-    checkpoint_name,
-    find_checkpoint,
-    list_checkpoints,
-    pin_checkpoint,
-)
+from retro.checkpoints import list_checkpoints
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
 from retro.model.retro.presets import get_preset, resolve_preset
-
-__all__ = [
-    "CHECKPOINT_KIND",
-    "CONFIG_NAME",
-    "DAMAGED_SUFFIX",
-    "CheckpointRecord",
-    "CorpusFacts",
-    "Run",
-    "check_choices",
-    "checkpoint_name",
-    "create_run",
-    "find_checkpoint",
-    "list_checkpoints",
-    "open_run",
-    "pin_checkpoint",
-    "resolve_run",
-    "resolved_run",
-    "write_resolved",
-]
 
 CONFIG_NAME = "config.json"
 FROM_CORPUS = ("num_tokens", "chunk_size")
@@ -283,24 +256,3 @@ def write_resolved(run: Run, corpus: CorpusFacts) -> None:
             "corpus_summary": run.corpus_summary,
         },
     )
-
-
-def resolve_run(run: Run, corpus: CorpusFacts, *, max_steps: int | None = None) -> Run:
-    """Fix a run's settings at its first start; check the corpus at every later one.
-
-    Args:
-        run: The run.
-        corpus: Facts of its corpus.
-        max_steps: New length of the run, in optimizer steps; None keeps it.
-
-    Returns:
-        The run with settings of the model and of its training, as written to its folder.
-
-    Raises:
-        ConfigError: A setting does not fit the corpus, or the run is longer already.
-        ArtifactMismatchError: The corpus is not the one the run was started with.
-        DiskFullError: There is no room; the settings of before are kept.
-    """
-    resolved = resolved_run(run, corpus, max_steps=max_steps)
-    write_resolved(resolved, corpus)
-    return resolved

@@ -1,9 +1,10 @@
 """Refuses a run that the disk has no room for, before its first step."""
 
+from retro.checkpoints import list_checkpoints
 from retro.config import ModelConfig, TrainingConfig
 from retro.disk import require_free
 from retro.model.retro.presets import parameter_count
-from retro.run import Run, list_checkpoints
+from retro.run import Run
 
 BYTES_PER_PARAMETER = 12
 """A weight and the two moments of AdamW, each float32."""

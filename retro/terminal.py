@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from tqdm import tqdm
 
-from retro.run import CheckpointRecord
+from retro.checkpoints import CheckpointRecord
 from retro.training.alerts import Alert
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[OneLineParser]"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from retro import RETRO
+from retro.checkpoints import list_checkpoints
 from retro.config import CorpusConfig, Precision, SamplingConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
@@ -14,7 +15,7 @@ from retro.device import autocast_dtype, default_device
 from retro.generation.events import ChunkEvent, OutputChunk
 from retro.generation.generate import Generator
 from retro.model.packing import Packing
-from retro.run import create_run, list_checkpoints
+from retro.run import create_run
 from retro.training.trainer import SilentListener, train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 from tests.fakes import store_texts

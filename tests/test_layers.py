@@ -198,6 +198,16 @@ def test_only_the_model_package_knows_kinds_of_model() -> None:
     assert [item for item in imported if not item[0].startswith(RETRO_USERS)] == []
 
 
+def test_only_a_build_that_trains_a_tokenizer_names_its_kind() -> None:
+    users = {
+        path
+        for path, name in modules_imported("retro", "jobs", "app")
+        if name == "retro.data.tokenizer.ByteLevelTokenizer"
+    }
+
+    assert users == {"retro/corpus/build.py"}
+
+
 @pytest.mark.parametrize("package", FENCES)
 def test_third_parties_stay_behind_their_fences(package: str) -> None:
     users = [

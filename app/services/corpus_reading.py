@@ -8,13 +8,13 @@ import numpy as np
 from app.errors import MissingError
 from jobs.home import Home
 from jobs.store import Store
+from retro.config import MOST_NEIGHBORS
 from retro.corpus.corpus import Corpus
 from retro.data.documents import read_stored
 from retro.errors import ArtifactMissingError, ConfigError, InputError
 from retro.retrieval.retriever import Neighbor
 
 MOST_SEARCH_CHARACTERS = 20_000
-MOST_NEIGHBORS = 100
 PROMPT_CHARACTERS = 160
 
 

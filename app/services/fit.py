@@ -6,11 +6,12 @@ from pathlib import Path
 
 from app.errors import MissingError
 from jobs.home import Home
+from retro.checkpoints import list_checkpoints
 from retro.corpus.corpus import Corpus
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
-from retro.run import list_checkpoints, open_run
+from retro.run import open_run
 
 MOST_PROMPT_CHARACTERS = 1_000_000
 
@@ -27,15 +28,15 @@ class ModelFacts:
     tokenizer_dir: Path
 
     @property
-    def tokenizer(self) -> ByteLevelTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer it reads."""
         return load_tokenizer(self.tokenizer_dir)
 
 
 @lru_cache(maxsize=4)
-def load_tokenizer(folder: Path) -> ByteLevelTokenizer:
+def load_tokenizer(folder: Path) -> Tokenizer:
     """Open the tokenizer of a run, which never changes; the last few are kept."""
-    return ByteLevelTokenizer.load(folder)
+    return open_tokenizer(folder)
 
 
 def read_model(home: Home, run_id: str, run_name: str) -> ModelFacts:

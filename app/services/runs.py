@@ -18,12 +18,12 @@ from jobs.rows import CheckpointRow, CorpusRow, RunRow
 from jobs.states import CorpusState, RunState
 from jobs.store import Store
 from jobs.version_files import corpus_to_train_on
+from retro.checkpoints import pin_checkpoint
 from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
 from retro.data.tokenizer import choose_vocab_size
 from retro.disk import require_free
 from retro.errors import ArtifactMissingError, ConfigError
 from retro.model.retro.presets import PRESETS, parameter_count, resolve_preset
-from retro.run import pin_checkpoint
 from retro.run_space import needed_bytes
 
 DEFAULT_PRESET = "tiny"

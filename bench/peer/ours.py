@@ -18,8 +18,8 @@ from retro import RETRO, __version__
 from retro.config import CorpusConfig, Precision, SamplingConfig, TrainingConfig
 from retro.device import default_device
 from retro.generation.generate import Generator
-from retro.retrieval.embedder import ChunkEmbedder, Embedder, TextEncoder
-from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retrieval.embedder import ChunkEmbedder, Embedder
+from retro.retro_pytorch.encoder import TokenEmbedder, TokenEncoder
 from retro.training.optimizer import make_optimizer
 
 
@@ -41,7 +41,7 @@ class Encoding:
     def prepare(self, chunks: str, count: int, encoder: str) -> None:
         self._chunks_NM = np.fromfile(chunks, dtype=np.int32).reshape(count, -1)[:, :-1]
         for precision in (Precision.FLOAT32, Precision.BFLOAT16):
-            loaded = TextEncoder.open(encoder, default_device(), precision)
+            loaded = TokenEncoder.open(encoder, default_device(), precision)
             self._embedders[f"{precision} by tokens"] = TokenEmbedder(loaded)
             by_text = ChunkEmbedder(loaded, WordPieces(Path(encoder)))
             self._embedders[f"{precision} by text"] = by_text
@@ -72,7 +72,7 @@ class Writing:
         made = RETRO(**{**sizes, "num_tokens": tokenizer.vocab_size}).to(default_device()).eval()
         self._generator = Generator(made, tokenizer, built)
         self._prompt = sample_prompts(tokenizer, [1])[1]
-        config = SamplingConfig(
+        sampling = SamplingConfig(
             max_new_tokens=sizes["max_seq_len"],
             temperature=1.0,
             top_k=int(tokenizer.vocab_size * KEPT_SHARE),
@@ -80,7 +80,7 @@ class Writing:
             num_neighbors=NUM_NEIGHBORS,
         )
         self._configs = {
-            retrieval: with_whole_text(self._generator, self._prompt, config, retrieval=retrieval)
+            retrieval: with_whole_text(self._generator, self._prompt, sampling, retrieval=retrieval)
             for retrieval in (True, False)
         }
         return {

@@ -31,7 +31,7 @@ from retro.corpus import chunk_shards, embed_stage, index_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import DOCUMENTS_NAME, TextDocument, store_document
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.errors import RetroError
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ class TokenSums:
     width = KEY_WIDTH
     fingerprint = "token sums"
 
-    def __init__(self, tokenizer: ByteLevelTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         shape = (tokenizer.vocab_size, KEY_WIDTH)
         self._vectors_VZ = np.random.default_rng(0).standard_normal(shape)
 
@@ -242,7 +242,7 @@ def main(arguments: list[str]) -> int:
 def _soak(kills: int, seed: int, stride: int) -> BuildFigures:
     _make_many_shards()
     # A killed process loses nothing it has written; waiting for the disk only costs kills.
-    os.fsync = lambda _: None
+    os.fsync = lambda fd: None  # noqa: ARG005  # its name
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="retro-builds-") as name:
         builds = Builds(Path(name), seed)

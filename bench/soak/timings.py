@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # has no types
 
 from bench.soak.processes import DEAD, WorkerProcess, children, kill, wait_for
 from jobs.home import Home

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]  # has no types
 import uvicorn
-from app.gate import Gate
 
+from app.edge.gate import Gate
 from app.services.services import Services
 from app.services.uploads import UploadLimits
 from app.web import make_rest_app

@@ -8,10 +8,11 @@ from jobs.errors import PASSING_FAULTS, JobCancelled, JobError
 from jobs.rows import CheckpointEntry, MetricPoint
 from jobs.states import StopIntent
 from jobs.version_files import corpus_to_train_on
+from retro.checkpoints import CheckpointRecord, list_checkpoints
 from retro.config import config_to_dict
 from retro.errors import RetroError
 from retro.model.retro.presets import parameter_count
-from retro.run import CONFIG_NAME, CheckpointRecord, create_run, list_checkpoints, open_run
+from retro.run import CONFIG_NAME, create_run, open_run
 from retro.training.alerts import Alert
 from retro.training.trainer import train
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from retro.checkpoints import list_checkpoints
 from retro.config import TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ConfigError
 from retro.model.retro.presets import PRESETS
-from retro.run import CONFIG_NAME, Run, create_run, list_checkpoints, open_run
+from retro.run import CONFIG_NAME, Run, create_run, open_run
 from retro.terminal import Bars, MetricsFile, Subparsers
 
 

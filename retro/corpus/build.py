@@ -41,15 +41,13 @@ from retro.corpus.tokenizer import (
 from retro.data.database import DATABASE_KIND, RetrievalDatabase
 from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources
-from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
+from retro.data.tokenizer import ByteLevelTokenizer, Tokenizer, choose_vocab_size, open_tokenizer
 from retro.device import default_device
 from retro.disk import require_free
 from retro.errors import ArtifactMismatchError, ConfigError
 from retro.progress import Progress, no_progress
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, MakeEmbedder
 from retro.retrieval.keys import KEYS_KIND
-
-BUILD_STAGES = ("ingest", "tokenize", "chunk", "embed", "index", "neighbors")
 
 
 def build_corpus(
@@ -74,7 +72,8 @@ def build_corpus(
         corpus_dir: The corpus; it holds ``documents/``.
         config: How to build it.
         device: Where keys are computed; None is CUDA where there is one.
-        on_progress: Told of each of ``BUILD_STAGES``; it may raise to stop the work.
+        on_progress: Told of each stage (ingest, tokenize, chunk, embed, index, neighbors); it may
+            raise to stop the work.
         embedder: Makes the embedder, given the tokenizer; None is the encoder that
             ``config`` names.
         tokenizer: A run, a saved model, another corpus, or a folder with
@@ -169,10 +168,10 @@ class Build:
     def _require_free(self, needed: int) -> None:
         require_free(self.corpus_dir, needed, f"building the corpus {self.corpus_dir.name!r}")
 
-    def _open_embedder(self, tokenizer: ByteLevelTokenizer) -> Embedder:
+    def _open_embedder(self, tokenizer: Tokenizer) -> Embedder:
         return ChunkEmbedder.open(self.config.encoder, tokenizer, self.device)
 
-    def _tokenize(self, sources: list[DocumentSource]) -> ByteLevelTokenizer:
+    def _tokenize(self, sources: list[DocumentSource]) -> Tokenizer:
         if self.tokenizer is not None:
             take_tokenizer(self.corpus_dir, self.tokenizer)
         splits = choose_splits(self.corpus_dir, sources, self.config)
@@ -190,7 +189,7 @@ class Build:
         if not finished:
             self._train_tokenizer(trained_on, vocab_size, kept)
         self.on_progress("tokenize", len(trained_on), len(trained_on))
-        return ByteLevelTokenizer.load(self.corpus_dir / TOKENIZER_NAME)
+        return open_tokenizer(self.corpus_dir / TOKENIZER_NAME)
 
     def _train_tokenizer(
         self, trained_on: list[DocumentSource], vocab_size: int, lost: TokenizerRecord | None
@@ -217,7 +216,7 @@ class Build:
         self.on_progress(stage, row, total)
         return read_stored(self.corpus_dir, source.path)
 
-    def _chunk(self, sources: list[DocumentSource], tokenizer: ByteLevelTokenizer) -> None:
+    def _chunk(self, sources: list[DocumentSource], tokenizer: Tokenizer) -> None:
         splits = choose_splits(self.corpus_dir, sources, self.config)
         wanted = database_fingerprint(sources, self.config, tokenizer, splits)
         if is_finished(self.corpus_dir / DATABASE_NAME, DATABASE_KIND, wanted):

@@ -13,7 +13,6 @@ import numpy as np
 
 from retro.artifacts import (
     fingerprint,
-    read_json,
     read_manifest,
     staged_folder,
     write_json,
@@ -25,7 +24,7 @@ from retro.corpus.chunk_shards import Cut, CutDocument, cut_documents
 from retro.corpus.earlier_cuts import earlier_cuts
 from retro.corpus.files import DATABASE_NAME, DATABASE_PARTIAL_NAME
 from retro.data.cutting import split_into_chunks
-from retro.data.database import DATABASE_KIND, DocumentRecord
+from retro.data.database import DATABASE_KIND, RECORDS_NAME, DocumentRecord, read_records
 from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import Tokenizer
@@ -52,8 +51,7 @@ def _splits_before(folder: Path, chosen: tuple[float, int]) -> Mapping[str, Spli
         settings = read_manifest(folder, DATABASE_KIND).settings
         if (settings["validation_fraction"], settings["seed"]) != chosen:
             return {}
-        records = read_json(folder / "documents.json")
-        return {record["path"]: Split(record["split"]) for record in records}
+        return {record.path: record.split for record in read_records(folder)}
     except (ArtifactError, KeyError, TypeError, ValueError):
         # What is damaged is about to be made anew.
         return {}
@@ -124,7 +122,7 @@ def build_database(
                 num_tokens += int((document.chunks_CM != tokenizer.pad_id).sum())
         num_retrievable = _settle_splits(records, config.validation_fraction)
         _check_size(num_retrievable, chunks.num_rows, config.chunk_size)
-        write_json(staging / "documents.json", [asdict(record) for record in records])
+        write_json(staging / RECORDS_NAME, [asdict(record) for record in records])
         write_manifest(
             staging,
             DATABASE_KIND,
@@ -148,11 +146,7 @@ def build_database(
 def _cutter(corpus_dir: Path, chunk_size: int, tokenizer: Tokenizer) -> Cut:
     # The old database stays where it is until the new one is whole.
     earlier = earlier_cuts(
-        corpus_dir / DATABASE_NAME,
-        DATABASE_KIND,
-        tokenizer.fingerprint,
-        tokenizer.pad_id,
-        chunk_size,
+        corpus_dir / DATABASE_NAME, tokenizer.fingerprint, tokenizer.pad_id, chunk_size
     )
 
     def cut(source: DocumentSource) -> CutDocument:

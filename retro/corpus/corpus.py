@@ -9,7 +9,7 @@ Shape suffixes: C chunks, K neighbors per chunk.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ from retro.corpus.files import (
 )
 from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import TokenizerOrigin, TokenizerRecord, training_fingerprint
-from retro.data.database import RetrievalDatabase
+from retro.data.database import RetrievalDatabase, check_array
 from retro.data.splits import Split
-from retro.data.tokenizer import ByteLevelTokenizer, choose_vocab_size
+from retro.data.tokenizer import Tokenizer, choose_vocab_size, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
@@ -52,7 +52,7 @@ class Corpus:
     database: RetrievalDatabase
     """Its chunks."""
 
-    tokenizer: ByteLevelTokenizer
+    tokenizer: Tokenizer
     """Its tokenizer."""
 
     neighbors_CK: NDArray[np.int32]
@@ -98,7 +98,7 @@ class Corpus:
                 folder=corpus_dir,
                 config=config_from_dict(CorpusConfig, settings["config"]),
                 database=database,
-                tokenizer=ByteLevelTokenizer.load(corpus_dir / TOKENIZER_NAME),
+                tokenizer=open_tokenizer(corpus_dir / TOKENIZER_NAME),
                 neighbors_CK=open_array(corpus_dir / INDEX_NAME / "neighbors.npy"),
                 distances_CK=open_array(corpus_dir / INDEX_NAME / "distances.npy"),
                 exclusion=Exclusion(settings["exclusion"]),
@@ -121,21 +121,10 @@ class Corpus:
                 f"The index of {corpus_dir.name!r} was made from other chunks than those in "
                 f"{DATABASE_NAME!r}; a later build was not finished. Build the corpus again."
             )
-        corpus._check_shapes()
+        shape = (database.num_chunks, corpus.config.num_neighbors)
+        check_array("neighbors.npy", corpus.neighbors_CK, np.int32, shape)
+        check_array("distances.npy", corpus.distances_CK, np.float32, shape)
         return corpus
-
-    def _check_shapes(self) -> None:
-        shape = (self.database.num_chunks, self.config.num_neighbors)
-        arrays: dict[str, tuple[NDArray[Any], Any]] = {
-            "neighbors.npy": (self.neighbors_CK, np.int32),
-            "distances.npy": (self.distances_CK, np.float32),
-        }
-        for name, (array, dtype) in arrays.items():
-            if array.shape != shape or array.dtype != dtype:
-                raise ArtifactMismatchError(
-                    f"{name} must hold {np.dtype(dtype)} of shape {shape}, "
-                    f"got {array.dtype} of shape {array.shape}. Build the corpus again."
-                )
 
     def retriever(
         self,

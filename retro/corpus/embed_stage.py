@@ -5,7 +5,6 @@ Shards are written once and checked when a build is resumed.
 Shape suffixes: N any number of rows, M tokens per chunk, Z key width.
 """
 
-import hashlib
 import itertools
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from retro.artifacts import (
     json_bytes,
     remove_staging,
     save_array,
+    sha256_array,
     sha256_file,
     sync_folder,
     write_json,
@@ -73,7 +73,7 @@ def embed_database(
             "rows": stop - start,
             "width": embedder.width,
             "dtype": "float32",
-            "input_sha256": _sha256(chunks_NM),
+            "input_sha256": sha256_array(chunks_NM),
             "embedder": embedder.fingerprint,
             "chunks": (digests := chunk_digests(chunks_NM)).hex(),
         }
@@ -115,14 +115,12 @@ def prepare_keys(corpus_dir: Path, database: RetrievalDatabase, embedder: Embedd
     sync_folder(folder)
     remove_staging(folder)
     wanted = {
-        Path(shard_name(start)).with_suffix(".json").name: _sha256(database.chunks_CM[start:stop])
+        Path(shard_name(start)).with_suffix(".json").name: sha256_array(
+            database.chunks_CM[start:stop]
+        )
         for start, stop in itertools.pairwise(_shard_starts(database))
     }
     set_aside(corpus_dir, folder, wanted, embedder.fingerprint)
-
-
-def _sha256(chunks_NM: NDArray[np.int32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(chunks_NM).tobytes()).hexdigest()
 
 
 def _shard_starts(database: RetrievalDatabase) -> list[int]:

@@ -23,6 +23,8 @@ from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.errors import ArtifactError
 
 DIGEST_BYTES = 16
+DIGEST_LETTERS = 2 * DIGEST_BYTES
+"""A chunk in the list of what keys were made from, in hexadecimal digits."""
 NAME_LETTERS = 32
 
 

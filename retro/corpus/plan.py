@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retro.artifacts import MANIFEST_NAME, Manifest, read_json, read_manifest
+from retro.artifacts import MANIFEST_NAME, Manifest, read_manifest
 from retro.config import CorpusConfig, config_to_dict
 from retro.corpus.files import (
     DATABASE_NAME,
@@ -17,7 +17,8 @@ from retro.corpus.files import (
     INDEX_PARTIAL_NAME,
     KEYS_NAME,
 )
-from retro.data.database import DATABASE_KIND
+from retro.corpus.key_reuse import DIGEST_LETTERS
+from retro.data.database import DATABASE_KIND, read_records
 from retro.data.documents import DOCUMENTS_NAME, stored_documents
 from retro.data.tokenizer import choose_vocab_size
 from retro.errors import ArtifactError
@@ -35,8 +36,6 @@ CHUNK_ROW_BYTES = 4 + 2 * 8
 """Document id and span."""
 NEIGHBOR_BYTES = 4 + 4
 KEY_BYTES = 4
-DIGEST_BYTES = 32
-"""A chunk in the list of what keys were made from, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +117,7 @@ def size_of(num_chunks: int, config: CorpusConfig, width: int) -> BuildSize:
     return BuildSize(
         tokenizer=0,
         database=0,
-        keys=num_chunks * (width * KEY_BYTES + DIGEST_BYTES),
+        keys=num_chunks * (width * KEY_BYTES + DIGEST_LETTERS),
         index=plan.index_bytes + 2 * neighbors,
     )
 
@@ -144,9 +143,8 @@ def _finished_database(
     folder = corpus_dir / DATABASE_NAME
     try:
         manifest = read_manifest(folder, DATABASE_KIND)
-        records = read_json(folder / "documents.json")
-        found = {record["path"]: record["bytes"] for record in records}
-    except (ArtifactError, KeyError, TypeError):
+        found = {record.path: record.bytes for record in read_records(folder)}
+    except (ArtifactError, KeyError, TypeError, ValueError):
         return None
     settings = config_to_dict(config)
     is_same = all(

@@ -6,7 +6,7 @@ import torch
 
 from retro.artifacts import read_manifest
 from retro.corpus.files import INDEX_KIND, INDEX_NAME, KEYS_NAME
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.embedder import ChunkEmbedder, MakeEmbedder
@@ -20,7 +20,7 @@ def open_search(
     corpus_dir: Path,
     version: str,
     info: IndexInfo,
-    tokenizer: ByteLevelTokenizer,
+    tokenizer: Tokenizer,
     *,
     encoder: str | None,
     device: torch.device | None,

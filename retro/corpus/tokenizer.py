@@ -13,6 +13,7 @@ from typing import Any
 
 from retro.artifacts import (
     MANIFEST_NAME,
+    TOKENIZER_FILE,
     fingerprint,
     read_json,
     read_manifest,
@@ -25,8 +26,7 @@ from retro.config import shown
 from retro.corpus.files import CONFIG_NAME, DATABASE_NAME, TOKENIZER_KIND, TOKENIZER_NAME
 from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.splits import DocumentSource
-from retro.data.tokenizer import TOKENIZER_NAME as TOKENIZER_FILE
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import SavedTokenizer, open_tokenizer
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
 
 SETTINGS_FILES = ("config.json", CONFIG_NAME)
@@ -48,7 +48,7 @@ class TokenizerOrigin(StrEnum):
 class TokenizerSource:
     """A tokenizer that a corpus can take."""
 
-    tokenizer: ByteLevelTokenizer
+    tokenizer: SavedTokenizer
 
     name: str
     """What people call the place it comes from."""
@@ -177,11 +177,11 @@ def find_tokenizer(path: str | Path) -> TokenizerSource:
     )
 
 
-def _load(folder: Path) -> ByteLevelTokenizer:
+def _load(folder: Path) -> SavedTokenizer:
     if (folder / MANIFEST_NAME).exists():
         verify_files(folder, read_manifest(folder, TOKENIZER_KIND))
     try:
-        return ByteLevelTokenizer.load(folder)
+        return open_tokenizer(folder)
     except ArtifactMismatchError as error:
         raise ArtifactMismatchError(
             f"{folder.name}/{TOKENIZER_FILE} must be a tokenizer of a corpus built here, and it "
@@ -229,7 +229,7 @@ def take_tokenizer(corpus_dir: Path, source: TokenizerSource) -> None:
 
 def save_tokenizer(
     corpus_dir: Path,
-    tokenizer: ByteLevelTokenizer,
+    tokenizer: SavedTokenizer,
     made_from: str,
     *,
     asked_vocab_size: int | None = None,

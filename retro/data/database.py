@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from retro.artifacts import open_array, read_json, read_manifest
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
 
 DATABASE_KIND = "database"
+RECORDS_NAME = "documents.json"
 NO_NEIGHBOR = -1
 
 
@@ -99,7 +100,7 @@ class RetrievalDatabase:
                 chunks_CM=open_array(folder / "chunks.npy"),
                 documents_C=open_array(folder / "documents.npy"),
                 spans_C2=open_array(folder / "spans.npy"),
-                documents=[_record(values) for values in read_json(folder / "documents.json")],
+                documents=read_records(folder),
                 num_retrievable=settings["num_retrievable"],
                 num_tokens=settings["num_tokens"],
                 pad_id=settings["pad_id"],
@@ -108,28 +109,16 @@ class RetrievalDatabase:
                 fingerprint=manifest.fingerprint,
                 tokenizer_fingerprint=settings["tokenizer"],
             )
-            expected: tuple[int, int] = (settings["num_chunks"], settings["chunk_size"])
+            num_chunks, chunk_size = settings["num_chunks"], settings["chunk_size"]
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactMismatchError(
                 f"{folder.parent.name}/{folder.name} is incomplete ({error!r}). "
                 f"Build the corpus again."
             ) from error
-        database._check(expected)
+        check_array("chunks.npy", database.chunks_CM, np.int32, (num_chunks, chunk_size))
+        check_array("documents.npy", database.documents_C, np.int32, (num_chunks,))
+        check_array("spans.npy", database.spans_C2, np.int64, (num_chunks, 2))
         return database
-
-    def _check(self, expected: tuple[int, int]) -> None:
-        num_chunks = expected[0]
-        shapes: dict[str, tuple[NDArray[Any], Any, tuple[int, ...]]] = {
-            "chunks.npy": (self.chunks_CM, np.int32, expected),
-            "documents.npy": (self.documents_C, np.int32, (num_chunks,)),
-            "spans.npy": (self.spans_C2, np.int64, (num_chunks, 2)),
-        }
-        for name, (array, dtype, shape) in shapes.items():
-            if array.shape != shape or array.dtype != dtype:
-                raise ArtifactMismatchError(
-                    f"{name} must hold {np.dtype(dtype)} of shape {shape}, "
-                    f"got {array.dtype} of shape {array.shape}. Build the corpus again."
-                )
 
     @property
     def num_chunks(self) -> int:
@@ -224,5 +213,26 @@ class RetrievalDatabase:
         return starts_N
 
 
-def _record(values: dict[str, Any]) -> DocumentRecord:
-    return DocumentRecord(**{**values, "split": Split(values["split"])})
+def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+    """Refuse an array of a corpus that is not what its manifest tells.
+
+    Raises:
+        ArtifactMismatchError: It has another type or shape.
+    """
+    if array.shape != shape or array.dtype != dtype:
+        raise ArtifactMismatchError(
+            f"{name} must hold {np.dtype(dtype)} of shape {shape}, got {array.dtype} of shape "
+            f"{array.shape}. Build the corpus again."
+        )
+
+
+def read_records(folder: Path) -> list[DocumentRecord]:
+    """Return the documents of a database alone, by document id.
+
+    Raises:
+        ArtifactError: There is no list of them.
+        TypeError: It holds something else.
+        ValueError: It names no split.
+    """
+    records: list[dict[str, Any]] = read_json(folder / RECORDS_NAME)
+    return [DocumentRecord(**{**values, "split": Split(values["split"])}) for values in records]

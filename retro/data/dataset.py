@@ -50,9 +50,6 @@ class Batch:
     num_labels: int
     """Labels that count."""
 
-    num_padding: int
-    """Tokens that are padding."""
-
 
 class SequenceDataset:
     """Rows of at most ``sequence_length`` tokens, from the documents of one split.
@@ -173,7 +170,6 @@ class SequenceDataset:
             pieces_BT=pieces_BT if is_packed else None,
             chunk_starts_C=start_C if is_packed else None,
             num_labels=int(counted_BT.sum()),
-            num_padding=int(len(rows_B) * width - self.row_lengths_N[rows_B].sum()),
         )
 
     def _retrieved(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

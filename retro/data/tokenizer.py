@@ -16,14 +16,13 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from retro.artifacts import write_bytes
+from retro.artifacts import TOKENIZER_FILE, write_bytes
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
 
 PAD_ID = 0
 END_ID = 1
 SPECIAL_TOKENS = ("no text", "end of text")
 SMALLEST_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
-TOKENIZER_NAME = "tokenizer.json"
 
 PIECE_CHARACTERS = 2**16
 """Encoding holds some hundred bytes per token, so a text is encoded in pieces."""
@@ -40,9 +39,14 @@ class Tokenizer(Protocol):
     """Maps text to token ids and back."""
 
     vocab_size: int
+    """Token ids are below this."""
     pad_id: int
+    """Stands in chunks where there is no token, and is never written; below 0 where the vocabulary
+    has no id to spare."""
     eos_id: int
+    """Stands behind the last token of a document; writing it ends a text."""
     fingerprint: str
+    """Identity of the mapping."""
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens."""
@@ -59,6 +63,24 @@ class Tokenizer(Protocol):
     def token_bytes(self, id: int) -> bytes:
         """Return the UTF-8 bytes of one token, which may be part of a character."""
         ...
+
+
+class SavedTokenizer(Tokenizer, Protocol):
+    """A tokenizer that is kept in files."""
+
+    def save(self, folder: Path) -> None:
+        """Write what ``open_tokenizer`` reads into a folder."""
+        ...
+
+
+def open_tokenizer(folder: Path) -> SavedTokenizer:
+    """Open the tokenizer of a corpus, a run or a saved model.
+
+    Raises:
+        ArtifactMissingError: There is none in the folder.
+        ArtifactMismatchError: A file is damaged or from another program.
+    """
+    return ByteLevelTokenizer.load(folder)
 
 
 def choose_vocab_size(num_bytes: int) -> int:
@@ -117,22 +139,22 @@ class ByteLevelTokenizer:
             ArtifactMissingError: There is none in the folder.
             ArtifactMismatchError: The file is damaged or from another program.
         """
-        path = folder / TOKENIZER_NAME
+        path = folder / TOKENIZER_FILE
         if not path.exists():
             raise ArtifactMissingError(
-                f"{folder.parent.name} has no {TOKENIZER_NAME}. Build the corpus first."
+                f"{folder.parent.name} has no {TOKENIZER_FILE}. Build the corpus first."
             )
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         # The parser of the tokenizers package raises plain exceptions.
         except Exception as error:
             raise ArtifactMismatchError(
-                f"{TOKENIZER_NAME} is damaged ({error}). Build the corpus again."
+                f"{TOKENIZER_FILE} is damaged ({error}). Build the corpus again."
             ) from error
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` into a folder."""
-        write_bytes(folder / TOKENIZER_NAME, self._backend.to_str(pretty=True).encode())
+        write_bytes(folder / TOKENIZER_FILE, self._backend.to_str(pretty=True).encode())
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens.

@@ -30,24 +30,23 @@ class Prefix:
     chunks: tuple[PrefixChunk, ...]
 
     @classmethod
-    def from_chunks(cls, chunks: Sequence[Mapping[str, Any]], stop: int | None = None) -> "Prefix":
+    def from_chunks(cls, chunks: Sequence[Mapping[str, Any]]) -> "Prefix":
         """Make a prefix of chunks as they were stored.
 
         Args:
-            chunks: What ``OutputChunk.to_dict`` returned, from the first one on.
-            stop: Keep so many chunks; None keeps all, an unfinished last one included.
+            chunks: What ``OutputChunk.to_dict`` returned, from the first one on; the last one
+                may be unfinished.
 
         Raises:
             InputError: There is no chunk to keep, or the chunks lack what is needed.
         """
-        kept = list(chunks)[:stop]
-        indices = [chunk["index"] for chunk in kept]
-        if not kept or indices != list(range(len(kept))):
+        indices = [chunk["index"] for chunk in chunks]
+        if not chunks or indices != list(range(len(chunks))):
             raise InputError(
                 f"A text goes on after at least one chunk, counted from 0 without a gap, got "
                 f"{indices}. Generate it again."
             )
-        return cls(tuple(_chunk(chunk) for chunk in kept))
+        return cls(tuple(_chunk(chunk) for chunk in chunks))
 
     @property
     def token_ids(self) -> list[int]:

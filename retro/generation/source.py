@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.artifacts import TOKENIZER_FILE
+from retro.checkpoints import find_checkpoint
+from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model, is_saved_model
 from retro.model.language_model import LanguageModel
 from retro.model.open import open_checkpoint, open_saved
-from retro.model.origin import TOKENIZER_NAME, ModelOrigin
-from retro.run import find_checkpoint, open_run
+from retro.model.origin import ModelOrigin
+from retro.run import open_run
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -22,7 +24,7 @@ class Source:
     """A model ready to write, and what it is to retrieve from."""
 
     model: LanguageModel
-    tokenizer: ByteLevelTokenizer
+    tokenizer: Tokenizer
     corpus_dir: Path | None
     """None with retrieval off."""
 
@@ -44,7 +46,7 @@ def open_source(
         raise ArtifactMissingError(f"Run {run.path.name} has not started yet. Train it first.")
     return Source(
         model=open_checkpoint(run.kind, run.model, record.path, device),
-        tokenizer=ByteLevelTokenizer.load(run.tokenizer_dir),
+        tokenizer=open_tokenizer(run.tokenizer_dir),
         corpus_dir=(corpus_dir or run.corpus_path) if with_corpus else None,
     )
 
@@ -80,15 +82,15 @@ def _open_saved_model(
         )
     if origin is None or origin.tokenizer is None:
         raise ArtifactMissingError(
-            f"The saved model {Path(path).name} has no {TOKENIZER_NAME}, so it knows token ids "
+            f"The saved model {Path(path).name} has no {TOKENIZER_FILE}, so it knows token ids "
             f"only. Save it from its run with `python -m retro export`, or set model.origin "
             f"before save_pretrained."
         )
-    tokenizer = ByteLevelTokenizer.load(folder)
+    tokenizer = open_tokenizer(folder)
     model = open_saved(folder, device)
     if tokenizer.vocab_size != model.vocab_size:
         raise ArtifactMismatchError(
             f"The saved model {Path(path).name} has {model.vocab_size} tokens, but its "
-            f"{TOKENIZER_NAME} has {tokenizer.vocab_size}. Save the model again."
+            f"{TOKENIZER_FILE} has {tokenizer.vocab_size}. Save the model again."
         )
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir if with_corpus else None)

@@ -15,6 +15,7 @@ from torch import nn
 
 from retro.artifacts import (
     STAGING_PREFIX,
+    TOKENIZER_FILE,
     disk_errors,
     read_json,
     staged_folder,
@@ -35,13 +36,13 @@ from retro.model.kinds import (
     saved_settings,
     without_kind,
 )
-from retro.model.origin import ORIGIN_NAME, TOKENIZER_NAME, ModelOrigin
+from retro.model.origin import ORIGIN_NAME, ModelOrigin
 from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
 
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
 CARD_MARK = "<!-- Written by retro. Saving a model here again replaces this file. -->"
-MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_NAME, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
+MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_FILE, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
 """In the order in which they are put in place: a folder without settings is not opened."""
 
 STAGING_NAME = f"{STAGING_PREFIX}model"

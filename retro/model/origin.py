@@ -8,11 +8,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from retro.artifacts import read_json
+from retro.artifacts import TOKENIZER_FILE, read_json
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 
 ORIGIN_NAME = "origin.json"
-TOKENIZER_NAME = "tokenizer.json"
 
 FactsT = TypeVar("FactsT")
 
@@ -69,7 +68,7 @@ class ModelOrigin:
         values = asdict(self)
         tokenizer = values.pop("tokenizer")
         if tokenizer is not None:
-            (folder / TOKENIZER_NAME).write_bytes(tokenizer)
+            (folder / TOKENIZER_FILE).write_bytes(tokenizer)
             values["tokenizer_sha256"] = hashlib.sha256(tokenizer).hexdigest()
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         (folder / ORIGIN_NAME).write_text(text, encoding="utf-8")
@@ -89,7 +88,7 @@ class ModelOrigin:
             ArtifactMismatchError: A file is damaged or belongs to another model.
         """
         if not (folder / ORIGIN_NAME).exists():
-            tokenizer = folder / TOKENIZER_NAME
+            tokenizer = folder / TOKENIZER_FILE
             return cls(tokenizer=tokenizer.read_bytes()) if tokenizer.exists() else None
         values = read_json(folder / ORIGIN_NAME)
         try:
@@ -123,16 +122,16 @@ def _known(facts: type[FactsT], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_tokenizer(folder: Path, sha256: str) -> bytes:
-    path = folder / TOKENIZER_NAME
+    path = folder / TOKENIZER_FILE
     if not path.exists():
         raise ArtifactMissingError(
-            f"{folder.name}/{TOKENIZER_NAME} is missing, and the model was saved with one. "
+            f"{folder.name}/{TOKENIZER_FILE} is missing, and the model was saved with one. "
             f"Copy the whole folder, or save the model again."
         )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ArtifactMismatchError(
-            f"{folder.name}/{TOKENIZER_NAME} is damaged or belongs to another model: its sha256 "
+            f"{folder.name}/{TOKENIZER_FILE} is damaged or belongs to another model: its sha256 "
             f"is not the one in {ORIGIN_NAME}. Save the model again."
         )
     return content

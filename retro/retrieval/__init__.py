@@ -1,4 +1,4 @@
-"""Keys, index, neighbors and the corpus that holds them.
+"""Keys, index, neighbors, and the retriever that finds them.
 
 The functions on raw files, named as in RETRO-pytorch, are imported when they are first
 used, so ``import retro.retrieval`` is fast.

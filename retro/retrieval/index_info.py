@@ -1,15 +1,13 @@
-"""Facts about an index that are known without loading it, and which one fits into memory.
+"""Facts about an index that are known without loading it.
 
 Shape suffixes: Z key width.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from retro.config import IndexKind
-from retro.errors import ConfigError
 
 LARGEST_FLAT = 65_536
 """Keys up to which exact search is used: it takes some milliseconds per query."""
@@ -17,7 +15,6 @@ LARGEST_FLAT = 65_536
 HNSW_LINKS = 32
 TRAINING_KEYS_PER_LIST = 64
 KEYS_PER_BLOCK = 16_384
-FEWEST_KEYS_PER_BLOCK = 64
 PRODUCT_CENTROIDS = 256
 """Values of one byte of a product code; it is trained on at least as many keys."""
 ID_BYTES = 8
@@ -109,63 +106,20 @@ def plan_index(
     num_keys: int,
     width: int,
     *,
-    largest_bytes: int | None = None,
-    available_bytes: int | None = None,
+    code: KeyCode = KeyCode.FULL,
+    code_bytes: int | None = None,
 ) -> IndexPlan:
-    """Choose an index that fits into memory: full keys if they do, else shorter codes.
+    """Plan an index.
 
     Args:
         kind: Structure; ``AUTO`` chooses by the number of keys.
         num_keys: Keys in the index.
         width: Key width.
-        largest_bytes: Most the index may take; None is no limit.
-        available_bytes: Most that building may hold: the index twice (it is copied while
-            it is written), and the keys it is trained on or the block that is added.
-
-    Raises:
-        ConfigError: No index is small enough; the smallest possible size is given.
+        code: How it stores a key; codes shorter than a key are kept in inverted lists.
+        code_bytes: Bytes per key; None is what a full key has.
     """
     kind = choose_kind(kind, num_keys)
-    smallest, least = math.inf, math.inf
-    for code, code_bytes in _codes(num_keys, width):
-        # Codes are kept in inverted lists, whatever full keys would be in.
-        form = kind if code is KeyCode.FULL else IndexKind.IVF
-        plan = _plan(form, code, code_bytes, num_keys, width, available_bytes)
-        smallest = min(smallest, plan.index_bytes)
-        least = min(least, plan.index_bytes * 2 + _fewest_keys(plan) * width * FLOAT_BYTES)
-        if largest_bytes is not None and plan.index_bytes > largest_bytes:
-            continue
-        if available_bytes is not None and _building_bytes(plan, width) > available_bytes:
-            continue
-        return plan
-    if largest_bytes is not None and smallest > largest_bytes:
-        raise ConfigError(
-            f"max_index_memory_usage must be at least {smallest} bytes for {num_keys} keys of "
-            f"width {width}, got {largest_bytes}. Raise it or index fewer chunks."
-        )
-    raise ConfigError(
-        f"current_memory_available must be at least {least} bytes to index {num_keys} keys of "
-        f"width {width}, got {available_bytes}. Raise it or index fewer chunks."
-    )
-
-
-def _codes(num_keys: int, width: int) -> Iterator[tuple[KeyCode, int]]:
-    yield KeyCode.FULL, width * FLOAT_BYTES
-    yield KeyCode.SCALAR, width
-    if num_keys >= PRODUCT_CENTROIDS:
-        yield from (
-            (KeyCode.PRODUCT, groups) for groups in range(width // 2, 0, -1) if width % groups == 0
-        )
-
-
-def _plan(
-    kind: IndexKind,
-    code: KeyCode,
-    code_bytes: int,
-    num_keys: int,
-    width: int,
-    available_bytes: int | None,
-) -> IndexPlan:
+    code_bytes = width * FLOAT_BYTES if code_bytes is None else code_bytes
     num_lists, num_training = 0, 0
     index_bytes = HEADER_BYTES + num_keys * code_bytes
     if kind is IndexKind.HNSW:
@@ -179,7 +133,7 @@ def _plan(
             num_training = max(num_training, PRODUCT_CENTROIDS * TRAINING_KEYS_PER_LIST)
         if code is not KeyCode.FULL:
             index_bytes += PRODUCT_CENTROIDS * width * FLOAT_BYTES
-    plan = IndexPlan(
+    return IndexPlan(
         kind=kind,
         code=code,
         code_bytes=code_bytes,
@@ -188,30 +142,3 @@ def _plan(
         keys_per_block=min(KEYS_PER_BLOCK, num_keys),
         index_bytes=index_bytes,
     )
-    return plan if available_bytes is None else _within(plan, width, available_bytes)
-
-
-def _within(plan: IndexPlan, width: int, available_bytes: int) -> IndexPlan:
-    """Return the plan with as many keys held at once as memory has room for."""
-    room = max(0, available_bytes - 2 * plan.index_bytes) // (width * FLOAT_BYTES)
-    fewest = _fewest_keys(plan)
-    return replace(
-        plan,
-        # FAISS holds what it trains on twice.
-        num_training=min(plan.num_training, max(room // 2, fewest // 2)),
-        keys_per_block=min(plan.keys_per_block, max(room, fewest)),
-    )
-
-
-def _fewest_keys(plan: IndexPlan) -> int:
-    """Return the keys that must be held at once, at the least, to build an index."""
-    trained = max(
-        min(plan.num_lists, plan.num_training),
-        PRODUCT_CENTROIDS if plan.code is KeyCode.PRODUCT else 0,
-    )
-    return max(2 * trained, min(FEWEST_KEYS_PER_BLOCK, plan.keys_per_block))
-
-
-def _building_bytes(plan: IndexPlan, width: int) -> int:
-    held = max(2 * plan.num_training, plan.keys_per_block)
-    return 2 * plan.index_bytes + held * width * FLOAT_BYTES

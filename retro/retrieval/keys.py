@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import open_array, read_manifest
-from retro.errors import ArtifactMismatchError
+from retro.data.database import check_array
 
 KEYS_KIND = "keys"
 
@@ -50,11 +50,7 @@ class KeyStore:
         shards: list[NDArray[np.float32]] = []
         for start, stop in itertools.pairwise(starts):
             shard = open_array(folder / shard_name(start))
-            if shard.shape != (stop - start, width) or shard.dtype != np.float32:
-                raise ArtifactMismatchError(
-                    f"{shard_name(start)} must hold float32 of shape {(stop - start, width)}, "
-                    f"got {shard.dtype} of shape {shard.shape}. Build the corpus again."
-                )
+            check_array(shard_name(start), shard, np.float32, (stop - start, width))
             shards.append(shard)
         return cls(
             starts=np.array(starts, dtype=np.int64),

@@ -18,6 +18,7 @@ from retro.config import CorpusConfig, Exclusion
 from retro.data.database import NO_NEIGHBOR
 from retro.progress import Progress, no_progress
 from retro.retrieval.exact import (
+    QUERIES_PER_BLOCK,
     SPARE_RESULTS,
     Keys,
     choose_nearest,
@@ -27,7 +28,6 @@ from retro.retrieval.exact import (
 from retro.retrieval.index import Index
 from retro.retrieval.index_info import IndexInfo
 
-QUERIES_PER_BLOCK = 1024
 LARGEST_OVERFETCH = 128
 """Excluded results that are asked for in vain; beyond it, exact search is cheaper."""
 LARGEST_SHARE = 0.5

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retro.config import MOST_NEIGHBORS
 from retro.data.database import RetrievalDatabase
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.errors import ConfigError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from retro.retrieval.search import KeySearch
-
-MOST_NEIGHBORS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +71,7 @@ class Retriever:
     def __init__(
         self,
         database: RetrievalDatabase,
-        tokenizer: ByteLevelTokenizer,
+        tokenizer: Tokenizer,
         open_search: Callable[[], "KeySearch"],
     ) -> None:
         self.database = database

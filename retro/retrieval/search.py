@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from retro.errors import ArtifactMismatchError
 from retro.retrieval.embedder import Embedder
+from retro.retrieval.exact import SPARE_RESULTS
 from retro.retrieval.index import Index
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.keys import KeyStore
 from retro.retrieval.neighbors import nearest_allowed
+
+NOTHING_EXCLUDED = np.empty((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +41,20 @@ class KeySearch:
             )
 
     def nearest(
-        self, chunks_NM: NDArray[np.int32], num_neighbors: int, excluded_X2: NDArray[np.int64]
+        self,
+        chunks_NM: NDArray[np.int32],
+        num_neighbors: int,
+        excluded_X2: NDArray[np.int64] = NOTHING_EXCLUDED,
+        num_extra: int = SPARE_RESULTS,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return ids and squared distances of the nearest retrievable chunks."""
+        """Return ids and squared distances of the nearest retrievable chunks.
+
+        Args:
+            chunks_NM: Token ids, (chunks, tokens).
+            num_neighbors: Neighbors per chunk.
+            excluded_X2: Ranges of ids that are not found, (ranges, 2).
+            num_extra: See ``nearest_allowed``.
+        """
         return nearest_allowed(
             self.embedder.embed(chunks_NM),
             self.keys,
@@ -48,5 +62,6 @@ class KeySearch:
             self.info,
             num_neighbors,
             excluded_QX2=np.broadcast_to(excluded_X2, (len(chunks_NM), *excluded_X2.shape)),
+            num_extra=num_extra,
             device=self.device,
         )

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
 
+from retro.config import whole_number
 from retro.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LARGEST_COUNT = 2**31 - 1
+"""Chunk ids are int32."""
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
@@ -35,6 +39,15 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def count(name: str, value: object, minimum: int, maximum: int = LARGEST_COUNT) -> int:
+    """Return an argument that counts something as an int.
+
+    Raises:
+        ConfigError: It is no whole number in its range.
+    """
+    return whole_number(name, value, minimum, maximum)
 
 
 def check_names(function: str, given: Iterable[str], known: list[str]) -> None:

@@ -7,7 +7,6 @@ row: a chunk and the token after it.
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 
 from retro.data.documents import decode_text, read_inside
 from retro.errors import ConfigError, InputError
-from retro.retrieval.embedder import TextEncoder
-from retro.retro_pytorch.arguments import checks_arguments
-from retro.retro_pytorch.bert import EncoderName, open_encoder
-from retro.retro_pytorch.dataset import chunks_per_sequence, whole_number
-from retro.retro_pytorch.files import as_path, only_writer, remove_stale, replaced_together
+from retro.retro_pytorch.arguments import checks_arguments, count
+from retro.retro_pytorch.dataset import chunks_per_sequence
+from retro.retro_pytorch.encoder import EncoderName, TokenEncoder, open_encoder
+from retro.retro_pytorch.files import as_path, only_writer, replaced_together
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +74,8 @@ def text_folder_to_chunks_(
     """
     per_sequence = chunks_per_sequence(seq_len, chunk_size)
     chunk_size = int(chunk_size)
-    max_chunks = whole_number("max_chunks", max_chunks, 1)
-    max_seqs = whole_number("max_seqs", max_seqs, 1)
+    max_chunks = count("max_chunks", max_chunks, 1)
+    max_seqs = count("max_seqs", max_seqs, 1)
     paths = [
         as_path("chunks_memmap_path", chunks_memmap_path),
         as_path("seqs_memmap_path", seqs_memmap_path),
@@ -87,7 +85,7 @@ def text_folder_to_chunks_(
     files_in = matching_files(root, glob)
     opened = open_encoder(encoder)
     counts = {"chunks": 0, "docs": 0, "seqs": 0}
-    with only_writer(paths[0]), _fresh_files(paths) as files:
+    with only_writer(paths[0]), replaced_together(paths) as files:
         for tokens_N in _tokenized(root, files_in, opened):
             rows_CW = document_rows(tokens_N, chunk_size, opened)
             num_chunks = len(rows_CW)
@@ -108,14 +106,6 @@ def text_folder_to_chunks_(
         _check_caps(counts, max_chunks, max_seqs)
     logger.info("%(docs)d documents, %(chunks)d chunks, %(seqs)d sequences", counts)
     return counts
-
-
-@contextmanager
-def _fresh_files(paths: list[Path]) -> Iterator[list[BinaryIO]]:
-    for path in paths:
-        remove_stale(path)
-    with replaced_together(paths) as files:
-        yield files
 
 
 def matching_files(folder: Path, glob: str) -> list[str]:
@@ -147,7 +137,7 @@ def matching_files(folder: Path, glob: str) -> list[str]:
 
 
 def document_rows(
-    tokens_N: NDArray[np.int32], chunk_size: int, encoder: TextEncoder
+    tokens_N: NDArray[np.int32], chunk_size: int, encoder: TokenEncoder
 ) -> NDArray[np.int32]:
     """Return the stored rows of one document.
 
@@ -160,7 +150,7 @@ def document_rows(
         Rows, (chunks, chunk_size + 1). No chunk holds the end token alone: then it is only
         in the last column.
     """
-    cls_id, sep_id, pad_id = encoder.tokens.special_ids
+    cls_id, sep_id, pad_id = encoder.special_ids
     num_tokens = len(tokens_N) + 2
     num_chunks = -(-(num_tokens - 1) // chunk_size)
     flat_N = np.full(num_chunks * chunk_size + 1, pad_id, dtype=np.int32)
@@ -173,7 +163,9 @@ def document_rows(
     return rows_CW
 
 
-def _tokenized(folder: Path, files: list[str], encoder: TextEncoder) -> Iterator[NDArray[np.int32]]:
+def _tokenized(
+    folder: Path, files: list[str], encoder: TokenEncoder
+) -> Iterator[NDArray[np.int32]]:
     root = folder.resolve()
     batch: list[tuple[str, str]] = []
     num_characters = 0
@@ -190,9 +182,9 @@ def _tokenized(folder: Path, files: list[str], encoder: TextEncoder) -> Iterator
 
 
 def _tokenize_batch(
-    batch: list[tuple[str, str]], encoder: TextEncoder
+    batch: list[tuple[str, str]], encoder: TokenEncoder
 ) -> Iterator[NDArray[np.int32]]:
-    found = encoder.tokens.tokenize_documents([text for _, text in batch])
+    found = encoder.tokenize_documents([text for _, text in batch])
     for (relative, _), tokens_N in zip(batch, found, strict=True):
         if len(tokens_N) == 0:
             logger.warning("skipped %s: the tokenizer finds no token in it", relative)

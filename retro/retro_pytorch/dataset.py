@@ -16,15 +16,12 @@ from torch.utils.data import Dataset
 
 from retro.data.database import NO_NEIGHBOR
 from retro.errors import ArtifactMismatchError, ConfigError
-from retro.retro_pytorch.arguments import checks_arguments
+from retro.retro_pytorch.arguments import checks_arguments, count
 from retro.retro_pytorch.files import as_path, open_rows
 
 MEMMAP_EOS_ID = 102
 """[SEP] of BERT base cased."""
 MEMMAP_PAD_ID = 0
-
-LARGEST_COUNT = 2**31 - 1
-"""Chunk ids are int32."""
 
 
 class RETRODataset(Dataset[tuple[Tensor, Tensor]]):
@@ -75,13 +72,13 @@ class RETRODataset(Dataset[tuple[Tensor, Tensor]]):
         add_continuations: bool = True,
     ) -> None:
         super().__init__()
-        self.num_chunks = whole_number("num_chunks", num_chunks, 1)
-        self.chunk_size = whole_number("chunk_size", chunk_size, 2)
-        self.num_sequences = whole_number("num_sequences", num_sequences, 1)
-        self.num_neighbors = whole_number("num_neighbors", num_neighbors, 1)
+        self.num_chunks = count("num_chunks", num_chunks, 1)
+        self.chunk_size = count("chunk_size", chunk_size, 2)
+        self.num_sequences = count("num_sequences", num_sequences, 1)
+        self.num_neighbors = count("num_neighbors", num_neighbors, 1)
         self.seq_num_chunks = chunks_per_sequence(seq_len, chunk_size)
-        self.eos_id = whole_number("eos_id", eos_id, 0)
-        self.pad_id = whole_number("pad_id", pad_id, 0)
+        self.eos_id = count("eos_id", eos_id, 0)
+        self.pad_id = count("pad_id", pad_id, 0)
         self.add_continuations = add_continuations
         self._paths = tuple(
             as_path(name, path).absolute()
@@ -195,28 +192,14 @@ def chunks_per_sequence(seq_len: int, chunk_size: int) -> int:
     Raises:
         ConfigError: A sequence does not consist of whole chunks.
     """
-    seq_len = whole_number("seq_len", seq_len, 1)
-    chunk_size = whole_number("chunk_size", chunk_size, 2)
+    seq_len = count("seq_len", seq_len, 1)
+    chunk_size = count("chunk_size", chunk_size, 2)
     if seq_len % chunk_size != 0:
         raise ConfigError(
             f"seq_len must be a multiple of chunk_size, got {seq_len} and {chunk_size}. "
             f"Choose for example {max(1, seq_len // chunk_size) * chunk_size}."
         )
     return seq_len // chunk_size
-
-
-def whole_number(name: str, value: object, minimum: int, maximum: int = LARGEST_COUNT) -> int:
-    """Return an argument as an int, if it is a whole number in its range.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    number = isinstance(value, int | float | np.integer) and not isinstance(value, bool)
-    if not number or value != value // 1 or not minimum <= value <= maximum:  # type: ignore[operator]  # a number by then
-        raise ConfigError(
-            f"{name} must be a whole number between {minimum} and {maximum}, got {value!r}."
-        )
-    return int(value)
 
 
 def check_ids(ids: NDArray[Any], minimum: int, stop: int, where: str) -> None:

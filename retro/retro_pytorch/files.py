@@ -7,24 +7,20 @@ the file cannot hold that. Files are opened read-only and never grow.
 import errno
 import fcntl
 import glob
-import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retro.artifacts import STAGING_PREFIX, disk_errors, sync_folder
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.artifacts import STAGING_PREFIX, read_json, sha256_file, staged_files, write_json
+from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
 
 logger = logging.getLogger(__name__)
-
-PAGE_BYTES = 2**22
 
 
 def as_path(name: str, value: object) -> Path:
@@ -57,7 +53,18 @@ def open_rows(
         ArtifactMissingError: There is no such file.
         ArtifactMismatchError: It is smaller, or does not consist of such rows.
     """
-    held = count_rows(path, dtype, row_shape)
+    if not path.is_file():
+        raise ArtifactMissingError(
+            f"There is no file {str(path)!r}. Run the step that writes it, or correct the path."
+        )
+    row_bytes = np.dtype(dtype).itemsize * int(np.prod(row_shape, dtype=np.int64))
+    held, rest = divmod(path.stat().st_size, row_bytes)
+    if rest:
+        raise ArtifactMismatchError(
+            f"{path.name} must consist of rows of {row_bytes} bytes "
+            f"({np.dtype(dtype)} of shape {row_shape}), got {path.stat().st_size} bytes. "
+            f"Check the sizes it was made with."
+        )
     if num_rows > held:
         raise ArtifactMismatchError(
             f"{counted} must be at most the {held} rows that {path.name} holds, got {num_rows}. "
@@ -66,50 +73,36 @@ def open_rows(
     return np.memmap(path, dtype=dtype, mode="r", shape=(num_rows, *row_shape))
 
 
-def count_rows(path: Path, dtype: DTypeLike, row_shape: tuple[int, ...]) -> int:
-    """Return how many rows a raw file holds.
+def note_path(path: Path) -> Path:
+    """Return where it stands what a file was made from."""
+    return path.with_name(f"{path.name}.json")
 
-    Raises:
-        ArtifactMissingError: There is no such file.
-        ArtifactMismatchError: It does not consist of such rows.
+
+def write_note(path: Path, wanted: str, **facts: object) -> None:
+    """Write down what a finished file was made from.
+
+    Args:
+        path: The file.
+        wanted: Fingerprint of its inputs.
+        **facts: What else is to be known of it.
     """
-    if not path.is_file():
-        raise ArtifactMissingError(
-            f"There is no file {str(path)!r}. Run the step that writes it, or correct the path."
-        )
-    row_bytes = np.dtype(dtype).itemsize * int(np.prod(row_shape, dtype=np.int64))
-    num_bytes = path.stat().st_size
-    if num_bytes % row_bytes != 0:
-        raise ArtifactMismatchError(
-            f"{path.name} must consist of rows of {row_bytes} bytes "
-            f"({np.dtype(dtype)} of shape {row_shape}), got {num_bytes} bytes. "
-            f"Check the sizes it was made with."
-        )
-    return num_bytes // row_bytes
+    write_json(note_path(path), {"fingerprint": wanted, "sha256": sha256_file(path), **facts})
 
 
-def sha256_rows(rows: NDArray[Any]) -> str:
-    """Return the sha256 of an array's bytes, read page by page."""
-    digest = hashlib.sha256()
-    flat = rows.reshape(-1)
-    step = max(1, PAGE_BYTES // rows.itemsize)
-    for start in range(0, len(flat), step):
-        digest.update(np.ascontiguousarray(flat[start : start + step]).data)
-    return digest.hexdigest()
+def read_note(path: Path, wanted: str) -> dict[str, Any] | None:
+    """Return the note of a file that was made from these inputs and is undamaged, else None."""
+    try:
+        note: Any = read_json(note_path(path))
+    except ArtifactError:
+        return None
+    if not isinstance(note, dict) or note.get("fingerprint") != wanted or not path.is_file():
+        return None
+    return note if note.get("sha256") == sha256_file(path) else None
 
 
 @contextmanager
 def replaced_together(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
-    """Give files to write, which take their names together if the block ends well.
-
-    Before that they have temporary names beside the final ones; if the block raises, they
-    are removed and older files stay as they were.
-
-    Args:
-        paths: Where the files will be.
-
-    Yields:
-        The open files.
+    """Give files to write; see ``staged_files``. What killed processes left is removed first.
 
     Raises:
         ConfigError: Two paths are the same, or one is a folder.
@@ -120,32 +113,10 @@ def replaced_together(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
     for path in paths:
         if path.is_dir():
             raise ConfigError(f"{str(path)!r} must be a file, but is a folder. Choose another.")
-    token = secrets.token_hex(4)
-    staging = [path.with_name(f"{STAGING_PREFIX}{path.name}-{token}") for path in paths]
-    with disk_errors(paths[0]):
-        try:
-            with ExitStack() as stack:
-                files: list[BinaryIO] = []
-                for path in staging:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    files.append(stack.enter_context(path.open("wb")))
-                yield files
-                for file in files:
-                    file.flush()
-                    os.fsync(file.fileno())
-            for path, final in zip(staging, paths, strict=True):
-                path.replace(final)
-            for folder in {path.parent for path in paths}:
-                sync_folder(folder)
-        finally:
-            for path in staging:
-                path.unlink(missing_ok=True)
-
-
-def remove_stale(path: Path) -> None:
-    """Remove what a killed process left of a file it was writing; call as the only writer."""
-    for left in path.parent.glob(f"{STAGING_PREFIX}{glob.escape(path.name)}-*"):
-        left.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{STAGING_PREFIX}{glob.escape(path.name)}-*"):
+            left.unlink(missing_ok=True)
+    with staged_files(paths) as files:
+        yield files
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 from retro.artifacts import fingerprint, read_json, sha256_file, write_json
 from retro.data.documents import read_inside
 from retro.errors import ArtifactError, InputError
-from retro.retro_pytorch.bert import EncoderName, open_encoder
 from retro.retro_pytorch.chunks import matching_files, text_folder_to_chunks_
+from retro.retro_pytorch.encoder import EncoderName, open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,8 @@ def processed_folder(
         chunks_memmap_path=paths["chunks"],
         seqs_memmap_path=paths["seqs"],
         doc_ids_memmap_path=paths["doc_ids"],
-        chunk_size=settings.chunk_size,
-        seq_len=settings.seq_len,
-        glob=settings.glob,
-        max_chunks=settings.max_chunks,
-        max_seqs=settings.max_seqs,
         encoder=encoder,
+        **asdict(settings),
     )
     write_json(stats_path, {**counts, "fingerprint": wanted, "sha256": _hashes(paths)})
     return counts
@@ -96,7 +92,7 @@ def _why_not_current(stats_path: Path, paths: dict[str, Path], wanted: str) -> s
     try:
         stats: Any = read_json(stats_path)
     except ArtifactError:
-        return f"{stats_path.name} does not say what was done before"
+        stats = None
     if not isinstance(stats, dict) or not all(isinstance(stats.get(name), int) for name in COUNTS):
         return f"{stats_path.name} does not say what was done before"
     if stats.get("fingerprint") != wanted:

@@ -4,28 +4,30 @@ Shape suffixes: W tokens of a stored row.
 """
 
 import logging
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, read_json, sha256_file, write_bytes, write_json
+from retro.artifacts import fingerprint, write_bytes
 from retro.config import IndexKind
 from retro.errors import ArtifactError, ConfigError
-from retro.retrieval.embedder import TextEncoder
 from retro.retrieval.index import Index, build_index, open_index
-from retro.retrieval.index_info import IndexInfo, plan_index
-from retro.retro_pytorch.bert import EncoderName, TokenEmbedder, open_encoder
-from retro.retro_pytorch.dataset import whole_number
-from retro.retro_pytorch.files import only_writer, open_rows
-from retro.retro_pytorch.keys import MemmapKeys, embed_rows, sidecar
+from retro.retrieval.index_info import IndexInfo
+from retro.retrieval.search import KeySearch
+from retro.retro_pytorch.arguments import count
+from retro.retro_pytorch.encoder import (
+    EncoderName,
+    TokenEmbedder,
+    TokenEncoder,
+    open_encoder,
+)
+from retro.retro_pytorch.files import only_writer, open_rows, read_note, write_note
+from retro.retro_pytorch.keys import embed_rows
+from retro.retro_pytorch.memory import MemorySize, memory_bytes, plan_within
 
 logger = logging.getLogger(__name__)
-
-MemorySize = str | int | None
-MEMORY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +63,9 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        whole_number("max_rows_per_file", self.max_rows_per_file, 1)
+        count("max_rows_per_file", self.max_rows_per_file, 1)
         if self.chunks_to_embeddings_batch_size is not None:
-            whole_number("chunks_to_embeddings_batch_size", self.chunks_to_embeddings_batch_size, 1)
+            count("chunks_to_embeddings_batch_size", self.chunks_to_embeddings_batch_size, 1)
         if not self.index_file or Path(self.index_file).name != self.index_file:
             raise ConfigError(
                 f"index_file must be a file name without folders, got {self.index_file!r}. "
@@ -80,17 +82,11 @@ class IndexedChunks:
     rows_CW: NDArray[np.int32]
     """Stored rows; the last column is the token after the chunk."""
 
-    embedder: TokenEmbedder
+    encoder: TokenEncoder
     """Made the keys."""
 
-    keys: MemmapKeys
-    """The keys by chunk id."""
-
-    index: Index
-    """The index over them."""
-
-    info: IndexInfo
-    """Facts about the index."""
+    search: KeySearch
+    """Finds chunks by their keys."""
 
     fingerprint: str
     """Identity of keys and index."""
@@ -110,14 +106,13 @@ def index_chunks(
     Raises:
         RetroError: See ``retro.retrieval.chunks_to_index_and_embed``.
     """
-    num_chunks = whole_number("num_chunks", num_chunks, 1)
-    chunk_size = whole_number("chunk_size", chunk_size, 2)
+    num_chunks = count("num_chunks", num_chunks, 1)
+    chunk_size = count("chunk_size", chunk_size, 2)
     rows_CW = open_rows(chunks_path, np.int32, num_chunks, (chunk_size + 1,), counted="num_chunks")
     encoder = open_encoder(settings.encoder)
     _check_encoder(encoder, chunk_size, settings)
     # Refused before the keys are computed, which takes long.
-    plan = plan_index(
-        IndexKind.AUTO,
+    plan = plan_within(
         num_chunks,
         encoder.width,
         largest_bytes=memory_bytes("max_index_memory_usage", settings.max_index_memory_usage),
@@ -143,28 +138,11 @@ def index_chunks(
             found = build_index(keys, num_chunks, IndexKind.AUTO, plan=plan)
             _keep_index(path, wanted, *found)
     index, info = found
-    return IndexedChunks(
-        rows_CW=rows_CW, embedder=embedder, keys=keys, index=index, info=info, fingerprint=wanted
-    )
+    search = KeySearch(embedder=embedder, keys=keys, index=index, info=info, device=encoder.device)
+    return IndexedChunks(rows_CW=rows_CW, encoder=encoder, search=search, fingerprint=wanted)
 
 
-def memory_bytes(name: str, value: MemorySize) -> int | None:
-    """Return a size of memory in bytes; k, m, G, T are powers of 1,024.
-
-    Raises:
-        ConfigError: It is no such size.
-    """
-    if value is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(value).lower())
-    if isinstance(value, bool) or found is None or float(found[1]) == 0:
-        raise ConfigError(
-            f"{name} must be a size like '100m', '1G' or a number of bytes, got {value!r}."
-        )
-    return int(float(found[1]) * MEMORY_UNITS[found[2]])
-
-
-def _check_encoder(encoder: TextEncoder, chunk_size: int, settings: IndexSettings) -> None:
+def _check_encoder(encoder: TokenEncoder, chunk_size: int, settings: IndexSettings) -> None:
     if settings.embed_dim is not None and settings.embed_dim != encoder.width:
         raise ConfigError(
             f"embed_dim must be {encoder.width}, the width of the encoder {encoder.name!r}, "
@@ -179,9 +157,7 @@ def _check_encoder(encoder: TextEncoder, chunk_size: int, settings: IndexSetting
 
 def _keep_index(path: Path, wanted: str, index: Index, info: IndexInfo) -> None:
     write_bytes(path, index.serialized().tobytes())
-    write_json(
-        sidecar(path), {"fingerprint": wanted, "sha256": sha256_file(path), "info": asdict(info)}
-    )
+    write_note(path, wanted, info=asdict(info))
     logger.info(
         "index %s (%s) of %d keys finds %.1f %% of the true neighbors",
         info.kind.value,
@@ -193,10 +169,7 @@ def _keep_index(path: Path, wanted: str, index: Index, info: IndexInfo) -> None:
 
 def _kept_index(path: Path, wanted: str) -> tuple[Index, IndexInfo] | None:
     try:
-        note = read_json(sidecar(path))
-        if not isinstance(note, dict) or note.get("fingerprint") != wanted:
-            return None
-        if not path.exists() or note.get("sha256") != sha256_file(path):
+        if (note := read_note(path, wanted)) is None:
             return None
         info = IndexInfo(**note["info"])
         return open_index(path.parent, info, path.name), info

@@ -18,20 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, write_bytes
-from retro.config import CorpusConfig, Exclusion
+from retro.artifacts import fingerprint, sha256_array, write_bytes
+from retro.config import MOST_NEIGHBORS, CorpusConfig, Exclusion
 from retro.errors import ArtifactMismatchError
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
-from retro.retro_pytorch.arguments import checks_arguments
-from retro.retro_pytorch.bert import EncoderName
-from retro.retro_pytorch.dataset import whole_number
-from retro.retro_pytorch.files import as_path, only_writer, open_rows, sha256_rows
-from retro.retro_pytorch.index import IndexedChunks, IndexSettings, MemorySize, index_chunks
-from retro.retro_pytorch.keys import is_current, note_made
+from retro.retro_pytorch.arguments import checks_arguments, count
+from retro.retro_pytorch.encoder import EncoderName
+from retro.retro_pytorch.files import as_path, only_writer, open_rows, read_note, write_note
+from retro.retro_pytorch.index import IndexedChunks, IndexSettings, index_chunks
+from retro.retro_pytorch.memory import MemorySize
 
 logger = logging.getLogger(__name__)
 
-MOST_NEIGHBORS = 100
 MOST_EXTRA = 1_000
 """Beyond it, FAISS on a GPU refuses; excluded results come on top."""
 FilePath = str | os.PathLike[str]
@@ -121,7 +119,7 @@ def chunks_to_index_and_embed(
     made = index_chunks(
         as_path("chunk_memmap_path", chunk_memmap_path), num_chunks, chunk_size, settings
     )
-    return made.index.backend, made.keys.keys_CZ
+    return made.search.index.backend, made.search.keys.shards[0]
 
 
 @checks_arguments
@@ -198,7 +196,7 @@ def chunks_to_precalculated_knn_(
         window=exclusion_window,
         settings=settings,
     )
-    return path, made.index.backend
+    return path, made.search.index.backend
 
 
 def precalculated_neighbors(
@@ -213,10 +211,10 @@ def precalculated_neighbors(
     settings: IndexSettings,
 ) -> tuple[Path, IndexedChunks]:
     """Do the work of ``chunks_to_precalculated_knn_``; return all that was opened for it."""
-    num_chunks = whole_number("num_chunks", num_chunks, 1)
-    num_neighbors = whole_number("num_nearest_neighbors", num_neighbors, 1, MOST_NEIGHBORS)
-    num_extra = whole_number("num_extra_neighbors", num_extra, 0, MOST_EXTRA)
-    window = whole_number("exclusion_window", window, 1)
+    num_chunks = count("num_chunks", num_chunks, 1)
+    num_neighbors = count("num_nearest_neighbors", num_neighbors, 1, MOST_NEIGHBORS)
+    num_extra = count("num_extra_neighbors", num_extra, 0, MOST_EXTRA)
+    window = count("exclusion_window", window, 1)
     documents = open_documents(doc_ids_path, num_chunks, chunk_size)
     made = index_chunks(chunks_path, num_chunks, chunk_size, settings)
     path = chunks_path.with_name(f"{chunks_path.stem}.knn{chunks_path.suffix}")
@@ -249,25 +247,24 @@ def _bring_up_to_date(
     wanted = fingerprint(
         {
             "index": made.fingerprint,
-            "documents": sha256_rows(documents.documents_C),
+            "documents": sha256_array(documents.documents_C),
             "exclusion": [exclusion, window if exclusion is Exclusion.WINDOW else None],
             "neighbors": [num_neighbors, num_extra],
         }
     )
-    shape = (documents.num_chunks, num_neighbors)
-    if not force and is_current(path, np.int32, shape, wanted):
+    if not force and read_note(path, wanted) is not None:
         logger.info("%s is up to date", path.name)
         return
     ids_CK, _ = find_neighbors(
         documents,
-        made.keys,
-        made.index,
-        made.info,
+        made.search.keys,
+        made.search.index,
+        made.search.info,
         num_neighbors=num_neighbors,
         exclusion=exclusion,
         window=window,
         num_extra=num_extra,
-        device=made.embedder.encoder.device,
+        device=made.search.device,
     )
     num_short = int((ids_CK[:, -1] < 0).sum())
     if num_short:
@@ -275,7 +272,7 @@ def _bring_up_to_date(
             "%d of %d chunks have fewer than %d neighbors", num_short, len(ids_CK), num_neighbors
         )
     write_bytes(path, ids_CK.tobytes())
-    note_made(path, np.int32, shape, wanted)
+    write_note(path, wanted, shape=list(ids_CK.shape))
 
 
 def open_documents(path: Path, num_chunks: int, chunk_size: int) -> MemmapDocuments:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.data.database import NO_NEIGHBOR
-from retro.retrieval.neighbors import nearest_allowed
 from retro.retro_pytorch.dataset import retrieved_rows
 from retro.retro_pytorch.index import IndexedChunks
 
@@ -21,7 +20,7 @@ class ChunkSearch:
         self.made = made
         self.num_neighbors = num_neighbors
         self.num_extra = num_extra
-        _, self.eos_id, self.pad_id = made.embedder.encoder.tokens.special_ids
+        _, self.eos_id, self.pad_id = made.encoder.special_ids
 
     def retrieved(self, chunks_LM: NDArray[Any]) -> NDArray[np.int64]:
         """Return the neighbors of chunks with their continuations.
@@ -36,19 +35,11 @@ class ChunkSearch:
         """
         ids_LK = np.full((len(chunks_LM), self.num_neighbors), NO_NEIGHBOR, dtype=np.int64)
         rows = np.flatnonzero((chunks_LM != self.pad_id).any(axis=1))
-        made = self.made
-        encoder = made.embedder.encoder
         if len(rows):
+            encoder = self.made.encoder
             known_LM = chunks_LM[rows] < encoder.num_embeddings
-            queries_LM = np.where(known_LM, chunks_LM[rows], encoder.tokens.unknown_id)
-            ids_LK[rows], _ = nearest_allowed(
-                made.embedder.embed(queries_LM.astype(np.int32)),
-                made.keys,
-                made.index,
-                made.info,
-                self.num_neighbors,
-                excluded_QX2=np.empty((len(rows), 0, 2), dtype=np.int64),
-                num_extra=self.num_extra,
-                device=encoder.device,
+            queries_LM = np.where(known_LM, chunks_LM[rows], encoder.unknown_id)
+            ids_LK[rows], _ = self.made.search.nearest(
+                queries_LM.astype(np.int32), self.num_neighbors, num_extra=self.num_extra
             )
-        return retrieved_rows(made.rows_CW, ids_LK, eos_id=self.eos_id, pad_id=self.pad_id)
+        return retrieved_rows(self.made.rows_CW, ids_LK, eos_id=self.eos_id, pad_id=self.pad_id)

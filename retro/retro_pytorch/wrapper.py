@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from retro.config import shown
+from retro.config import MOST_NEIGHBORS, shown
 from retro.errors import ConfigError
 from retro.model.retro.model import RETRO
-from retro.retro_pytorch.arguments import check_names, checks_arguments
-from retro.retro_pytorch.bert import EncoderName, open_encoder
-from retro.retro_pytorch.dataset import RETRODataset, whole_number
+from retro.retro_pytorch.arguments import check_names, checks_arguments, count
+from retro.retro_pytorch.dataset import RETRODataset
+from retro.retro_pytorch.encoder import EncoderName, open_encoder
 from retro.retro_pytorch.files import as_path
 from retro.retro_pytorch.filters import top_k as top_k
 from retro.retro_pytorch.filters import top_p as top_p
 from retro.retro_pytorch.folder import FolderSettings, processed_folder
-from retro.retro_pytorch.index import IndexSettings, MemorySize
+from retro.retro_pytorch.index import IndexSettings
+from retro.retro_pytorch.memory import MemorySize
 from retro.retro_pytorch.neighbors import (
     MOST_EXTRA,
-    MOST_NEIGHBORS,
     FilePath,
     precalculated_neighbors,
 )
@@ -100,8 +100,8 @@ class TrainingWrapper(nn.Module):
     ) -> None:
         super().__init__()
         _check_model(retro, chunk_size)
-        knn = whole_number("knn", knn, 1, MOST_NEIGHBORS)
-        num_extra = whole_number("knn_extra_neighbors", knn_extra_neighbors, 0, MOST_EXTRA)
+        knn = count("knn", knn, 1, MOST_NEIGHBORS)
+        num_extra = count("knn_extra_neighbors", knn_extra_neighbors, 0, MOST_EXTRA)
         force = os.environ.get(FORCE_VARIABLE, "").lower() in ("1", "true", "t")
         settings = IndexSettings(
             index_file=faiss_index_filename,
@@ -240,15 +240,15 @@ class TrainingWrapper(nn.Module):
         if generator is not None and seed is not None:
             raise ConfigError("generate() takes a generator or a seed, got both. Leave one out.")
         if seed is not None:
-            generator = torch.Generator().manual_seed(whole_number("seed", seed, 0, 2**53))
+            generator = torch.Generator().manual_seed(count("seed", seed, 0, 2**53))
         sampler = Sampler(
             filter_fn=filter_fn,
             filter_thres=filter_thres,
             temperature=temperature,
             generator=generator,
         )
-        encoder = self.search.made.embedder.encoder
-        cls_id = encoder.tokens.special_ids[0]
+        encoder = self.search.made.encoder
+        cls_id = encoder.special_ids[0]
         prompt_BT = check_prompt(torch.tensor([[cls_id]]) if start is None else start, self.retro)
         if retrieved is not None:
             retrieved = check_retrieved(retrieved, prompt_BT, self.retro)
@@ -259,7 +259,7 @@ class TrainingWrapper(nn.Module):
                 self.search.retrieved,
                 sampler,
                 eos_id=self.search.eos_id,
-                vocab_size=encoder.tokens.vocab_size,
+                vocab_size=encoder.vocab_size,
                 retrieved=retrieved,
                 pads_left=start is not None,
             )
@@ -279,8 +279,8 @@ def _check_model(retro: object, chunk_size: int) -> None:
 
 def _check_tokens(retro: RETRO, encoder: EncoderName) -> None:
     opened = open_encoder(encoder)
-    pad_id = opened.tokens.special_ids[2]
-    vocab_size = opened.tokens.vocab_size
+    pad_id = opened.special_ids[2]
+    vocab_size = opened.vocab_size
     if vocab_size > retro.config.num_tokens:
         raise ConfigError(
             f"num_tokens of the model must be at least {vocab_size}, the vocabulary of the encoder "

@@ -106,13 +106,6 @@ def restore_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
-def num_processes() -> int:
-    """Return the number of processes that train together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size()
-    return 1
-
-
 def save_checkpoint(
     run: Run, model: LanguageModel, optimizer: torch.optim.Optimizer, state: TrainerState
 ) -> CheckpointRecord:
@@ -134,7 +127,6 @@ def save_checkpoint(
             "state": vars(state),
             "random": random_states(),
             "num_threads": torch.get_num_threads(),
-            "world_size": num_processes(),
         }
         save_values(values, staging / TRAINER_NAME)
         measured = state.val_step == state.step
@@ -147,7 +139,6 @@ def save_checkpoint(
             "model": config_to_dict(run.model),
             "training": config_to_dict(run.training),
             "num_threads": values["num_threads"],
-            "world_size": values["world_size"],
         }
         write_manifest(staging, CHECKPOINT_KIND, content=fingerprint(settings), settings=settings)
     return next(r for r in list_checkpoints(run.path) if r.step == state.step)
@@ -279,19 +270,15 @@ def _restore(
 
 def _tell_differences(run: Run, values: dict[str, Any]) -> None:
     """Warn where a resumed run cannot equal one that was never stopped."""
-    for name, before, now in (
-        ("threads", values["num_threads"], torch.get_num_threads()),
-        ("processes", values.get("world_size", 1), num_processes()),
-    ):
-        if before != now:
-            logger.warning(
-                "%s was trained with %d %s and goes on with %d: the result may differ in the "
-                "last digits from a run that was never stopped",
-                run.path.name,
-                before,
-                name,
-                now,
-            )
+    before, now = values["num_threads"], torch.get_num_threads()
+    if before != now:
+        logger.warning(
+            "%s was trained with %d threads and goes on with %d: the result may differ in the "
+            "last digits from a run that was never stopped",
+            run.path.name,
+            before,
+            now,
+        )
 
 
 def delete_old_checkpoints(run: Run, keep: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from retro.run import CheckpointRecord
+from retro.checkpoints import CheckpointRecord
 from retro.training.alerts import Alert
 
 

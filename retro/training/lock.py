@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -12,11 +11,10 @@ from retro.artifacts import disk_errors
 from retro.errors import TrainingError
 
 LOCK_NAME = "training.lock"
-POLL_S = 0.1
 
 
 @contextmanager
-def only_trainer(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
+def only_trainer(run_dir: Path) -> Iterator[None]:
     """Keep other processes from training a run; the lock ends with the process, however it ends.
 
     Processes that prepare batches may outlive a killed trainer for some seconds. They inherit
@@ -25,7 +23,6 @@ def only_trainer(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
 
     Args:
         run_dir: Folder of the run.
-        wait_s: Longest wait for another process to end, in seconds.
 
     Raises:
         TrainingError: Another process still trains the run.
@@ -33,14 +30,11 @@ def only_trainer(run_dir: Path, wait_s: float = 0.0) -> Iterator[None]:
     """
     path = run_dir / LOCK_NAME
     with path.open("a+b", buffering=0) as file:
-        deadline = time.monotonic() + wait_s
-        while not _is_taken(file):
-            if time.monotonic() >= deadline:
-                raise TrainingError(
-                    f"A run can be trained by one process at a time, and {run_dir.name} is trained "
-                    f"by process {_holder(file)}. Wait until it ends, or stop it."
-                )
-            time.sleep(POLL_S)
+        if not _is_taken(file):
+            raise TrainingError(
+                f"A run can be trained by one process at a time, and {run_dir.name} is trained "
+                f"by process {_holder(file)}. Wait until it ends, or stop it."
+            )
         with disk_errors(path):
             file.truncate(0)
             file.write(str(os.getpid()).encode())

@@ -7,7 +7,6 @@ retrieved value.
 import contextlib
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from retro.training.listener import SilentListener, TrainingListener
 from retro.training.lock import only_trainer
 from retro.training.optimizer import learning_rate, make_optimizer
 from retro.training.state import TrainerState
+from retro.training.window import ReportWindow, StepReport
 
 __all__ = [
     "SilentListener",
@@ -87,7 +87,6 @@ def train(
     listener: TrainingListener | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress = no_progress,
-    lock_wait_s: float = 0.0,
 ) -> TrainResult:
     """Train a run from its newest checkpoint, or from the start, to its last step.
 
@@ -104,7 +103,6 @@ def train(
         listener: Hears of metrics, checkpoints and alerts.
         should_stop: Asked after every step; True writes a checkpoint and ends.
         on_progress: Called with stage ``train`` and optimizer steps.
-        lock_wait_s: Longest wait, in seconds, for another process that trains this run to end.
 
     Returns:
         Whether all steps are done, and the newest losses.
@@ -119,7 +117,7 @@ def train(
     """
     open_run(run_dir)
     listener = listener or SilentListener()
-    with only_trainer(run_dir, lock_wait_s):
+    with only_trainer(run_dir):
         run = open_run(run_dir)
         for folder in (run.path, run.checkpoints_dir):
             remove_staging(folder)
@@ -186,7 +184,7 @@ class Trainer:
         on_progress("train", state.step, config.max_steps)
         saved = state.step if self.resumed is not None else -1
         batches = self._batches()
-        window = _Window()
+        window = ReportWindow()
         stopped = should_stop()
         while state.step < config.max_steps and not stopped:
             window.add(self._step(batches, listener))
@@ -248,7 +246,7 @@ class Trainer:
         for batch in load_batches(self.dataset, rows, config.num_workers):
             yield DeviceBatch.move(batch, self.device)
 
-    def _step(self, batches: Iterator[DeviceBatch], listener: TrainingListener) -> "_StepReport":
+    def _step(self, batches: Iterator[DeviceBatch], listener: TrainingListener) -> StepReport:
         """Take one optimizer step."""
         config, state = self.config, self.state
         self.network.train()
@@ -275,7 +273,7 @@ class Trainer:
         state.step += 1
         state.sequences_seen += config.accumulation * config.batch_size
         state.tokens_seen += num_labels
-        return _StepReport(total, norm, rate, num_labels)
+        return StepReport(total, norm, rate, num_labels)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -319,40 +317,3 @@ def _shuffled(retrieved: Retrieved) -> Retrieved:
 def _fail(alert: Alert, listener: TrainingListener) -> NoReturn:
     listener.on_alert(alert)
     raise TrainingError(alert.message)
-
-
-@dataclass(frozen=True, slots=True)
-class _StepReport:
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    num_labels: int
-
-
-class _Window:
-    """Means over the steps since the last report, without the time of evaluation and saving."""
-
-    def __init__(self) -> None:
-        self.reports: list[_StepReport] = []
-        self.started = time.perf_counter()
-
-    def add(self, report: _StepReport) -> None:
-        self.reports.append(report)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        self.started += time.perf_counter() - begun
-
-    def close(self) -> dict[str, float]:
-        seconds = time.perf_counter() - self.started
-        reports, self.reports = self.reports, []
-        self.started = time.perf_counter()
-        labels = sum(report.num_labels for report in reports)
-        return {
-            "train_loss": sum(r.loss * r.num_labels for r in reports) / max(1, labels),
-            "gradient_norm": reports[-1].gradient_norm,
-            "learning_rate": reports[-1].learning_rate,
-            "tokens_per_second": labels / max(seconds, 1e-9),
-        }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]  # has no types
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 

@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from retro import RETRO
+from retro.checkpoints import list_checkpoints
 from retro.config import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.export import export_run
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
 from retro.model.retro.network import RetroNetwork
-from retro.run import Run, create_run, list_checkpoints, open_run
+from retro.run import Run, create_run, open_run
 from retro.training.trainer import Trainer, train
 
 pytestmark = pytest.mark.slow

@@ -46,11 +46,10 @@ from retro.retrieval import (
     chunks_to_precalculated_knn_,
     text_folder_to_chunks_,
 )
-from retro.retrieval.embedder import TextEncoder
 from retro.retrieval.index import Index, build_index
 from retro.retrieval.index_info import LARGEST_FLAT, KeyCode, plan_index
 from retro.retrieval.keys import KeyStore
-from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.encoder import TokenEmbedder, TokenEncoder
 from retro.retro_pytorch.filters import top_k, top_p
 from retro.training.optimizer import make_optimizer
 from tests.conftest import TINY_MODEL
@@ -626,7 +625,9 @@ def test_a_chunk_is_embedded_the_same_in_the_database_and_as_a_query(
     made = wrapper.search.made
     rows = np.array(made.rows_CW)[:, :-1]
 
-    np.testing.assert_allclose(made.embedder.embed(rows), made.keys.keys_CZ, atol=1e-2)
+    np.testing.assert_allclose(
+        made.search.embedder.embed(rows), made.search.keys.shards[0], atol=1e-2
+    )
     assert np.array_equal(wrapper.search.retrieved(rows)[:, 0, :M], rows)
 
 
@@ -637,16 +638,16 @@ def test_the_encoder_reads_the_same_tokens_for_the_database_and_for_a_query(
     rows = np.array(wrapper.search.made.rows_CW)
     rows.tofile(tmp_path / "chunks.dat")
     read: list[list[list[int]]] = []
-    whole = TextEncoder.encode_tokens
+    whole = TokenEncoder.encode_tokens
 
     def listen(
-        self: TextEncoder, ids: NDArray[np.int64], exists: NDArray[np.bool_], **options: Any
+        self: TokenEncoder, ids: NDArray[np.int64], exists: NDArray[np.bool_], **options: Any
     ) -> NDArray[np.float32]:
         kept = zip(ids.tolist(), exists.tolist(), strict=True)
         read.append([list(itertools.compress(*row)) for row in kept])
         return whole(self, ids, exists, **options)
 
-    monkeypatch.setattr(TextEncoder, "encode_tokens", listen)
+    monkeypatch.setattr(TokenEncoder, "encode_tokens", listen)
     chunks_to_index_and_embed(
         num_chunks=len(rows), chunk_size=M, chunk_memmap_path=tmp_path / "chunks.dat",
         encoder=bert_folder,
@@ -671,7 +672,7 @@ def test_special_tokens_are_read_once(wrapper: TrainingWrapper, bert_folder: Pat
 
     for chunk, text in zip((first, inner, last), texts, strict=True):
         expected = bert_embed(torch.tensor([[CLS, *text, SEP]]), encoder=bert_folder)
-        np.testing.assert_allclose(made.embedder.embed(chunk[None]), expected, atol=1e-2)
+        np.testing.assert_allclose(made.search.embedder.embed(chunk[None]), expected, atol=1e-2)
 
 
 # ------------------------------------------------------------------------------ 13 samplers

@@ -219,23 +219,6 @@ def resolve_preset(
     return model_config, training_config
 
 
-def paper_parameter_count(config: ModelConfig) -> int:
-    """Return the parameters of the paper's network of these sizes, as its table 1 counts them.
-
-    Two differences from ``parameter_count``: embedding and output layer are left out, and every
-    attention has one matrix more, which the paper uses to project relative positions
-    (Transformer-XL, arXiv:1901.02860). Our rotary positions need none, so a model here has
-    7 to 9 % fewer parameters than the paper's of the same widths and depths.
-    """
-    inner = config.heads * config.dim_head
-    total = parameter_count(config)
-    total -= config.num_tokens * config.dec_dim * (1 if config.tie_embeddings else 2)
-    if config.separate_encoder_embedding:
-        total -= config.num_tokens * config.enc_dim
-    total += (config.dec_depth + len(config.dec_cross_attn_layers)) * config.dec_dim * inner
-    return total + (config.enc_depth + len(config.encoder_cross_layers)) * config.enc_dim * inner
-
-
 def parameter_count(config: ModelConfig) -> int:
     """Return the number of parameters of a model without making it."""
     inner = config.heads * config.dim_head

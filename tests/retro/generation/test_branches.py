@@ -67,7 +67,7 @@ def test_a_branch_with_nothing_changed_is_the_same_text(generator: Generator, in
     whole = write(generator, max_new_tokens=40)
     left = sum(len(event.chunk.token_ids) for event in whole.chunks if event.chunk.index >= index)
 
-    branch = write(generator, Prefix.from_chunks(whole.stored, index), max_new_tokens=left)
+    branch = write(generator, Prefix.from_chunks(whole.stored[:index]), max_new_tokens=left)
 
     assert branch.chunks[0].chunk.index == index
     assert_same_chunks(branch.stored, whole.stored[index:])
@@ -80,7 +80,7 @@ def test_a_branch_without_a_neighbor_differs_only_from_there_on(generator: Gener
 
     branch = write(
         generator,
-        Prefix.from_chunks(whole.stored, 4),
+        Prefix.from_chunks(whole.stored[:4]),
         max_new_tokens=24,
         steering=Steering(exclude_chunks=(left_out.chunk_id,)),
     )
@@ -102,7 +102,7 @@ def test_all_excluded_chunks_are_left_out(generator: Generator) -> None:
 
     branch = write(
         generator,
-        Prefix.from_chunks(whole.stored, 4),
+        Prefix.from_chunks(whole.stored[:4]),
         max_new_tokens=3,
         steering=Steering(exclude_chunks=tuple(id for id in ids if id is not None)),
     )
@@ -153,7 +153,7 @@ def test_given_neighbors_are_what_the_chunk_reads(generator: Generator) -> None:
 
     branch = write(
         generator,
-        Prefix.from_chunks(whole.stored, 2),
+        Prefix.from_chunks(whole.stored[:2]),
         max_new_tokens=16,
         steering=Steering(given={2: given}),
     )

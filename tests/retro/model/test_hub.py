@@ -90,7 +90,7 @@ def test_a_folder_holds_these_files_and_no_others(tmp_path: Path) -> None:
     assert whole == bare | {"origin.json", "tokenizer.json"}
     assert {path.name for path in tmp_path.iterdir()} == {"bare", "whole"}
     settings = json.loads((tmp_path / "whole" / "config.json").read_text())
-    assert set(settings) == set(ModelConfig.__dataclass_fields__)
+    assert set(settings) == {"kind", *ModelConfig.__dataclass_fields__}
 
 
 def test_what_a_model_was_saved_with_before_does_not_stay(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_mean_is_over_real_tokens_only(encoder: TextEncoder) -> None:
     short, long = "word", "many more words than the other text has " * 10
 
     alone = encoder.encode([short])
-    rows = encoder.tokens.tokenize([short, long])
+    rows = encoder._tokenizer([short, long])["input_ids"]
     width = max(len(ids) for ids in rows)
     ids_NT = np.array([[*ids, *[0] * (width - len(ids))] for ids in rows])
     exists_NT = np.arange(width) < np.array([[len(ids)] for ids in rows])

@@ -12,9 +12,8 @@ from transformers import AutoModel, AutoTokenizer
 from retro.config import Precision
 from retro.errors import ArtifactMissingError, InputError, ShapeError
 from retro.retrieval import bert_embed, tokenize
-from retro.retrieval.embedder import TextEncoder
-from retro.retro_pytorch import bert
-from retro.retro_pytorch.bert import TokenEmbedder, open_encoder
+from retro.retro_pytorch import encoder as module
+from retro.retro_pytorch.encoder import TokenEmbedder, TokenEncoder, open_encoder
 from tests.small_bert import CLS, SEP, WIDTH, save_small_bert
 
 pytestmark = pytest.mark.usefixtures("small_bert")
@@ -69,7 +68,7 @@ def test_vectors_are_those_of_the_definition(small_bert: Path, cls: bool, eps: f
 
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=BFLOAT16_NOISE)
-    exact = TextEncoder.open(str(small_bert), torch.device("cpu"), Precision.FLOAT32)
+    exact = TokenEncoder.open(str(small_bert), torch.device("cpu"), Precision.FLOAT32)
     in_float32 = exact.encode_tokens(ids.numpy(), (ids != 0).numpy(), first_token=cls, eps=eps)
     torch.testing.assert_close(torch.from_numpy(in_float32), expected, rtol=1e-4, atol=1e-5)
 
@@ -194,7 +193,7 @@ def test_a_missing_encoder_names_the_way_out(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/nonexistent")
     monkeypatch.delenv("RETRO_ENCODER")
-    monkeypatch.setattr(bert, "DEFAULT_ENCODER", "bert-base-nowhere")
+    monkeypatch.setattr(module, "DEFAULT_ENCODER", "bert-base-nowhere")
 
     with pytest.raises(ArtifactMissingError) as refused:
         tokenize(["hello"])
@@ -205,4 +204,4 @@ def test_a_missing_encoder_names_the_way_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_default_is_that_of_the_readme() -> None:
-    assert bert.DEFAULT_ENCODER == "bert-base-cased"
+    assert module.DEFAULT_ENCODER == "bert-base-cased"

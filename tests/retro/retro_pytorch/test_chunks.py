@@ -97,7 +97,7 @@ def test_long_documents_in_pieces_give_the_same_rows(
     folder = write_prose(tmp_path / "text", 6)
     process(folder, tmp_path)
     whole = (tmp_path / "chunks.dat").read_bytes()
-    monkeypatch.setattr("retro.retrieval.encoder_tokens.PIECE_CHARACTERS", 100)
+    monkeypatch.setattr("retro.retro_pytorch.encoder.PIECE_CHARACTERS", 100)
     monkeypatch.setattr(memmap_chunks, "CHARACTERS_AT_ONCE", 500)
 
     process(folder, tmp_path)

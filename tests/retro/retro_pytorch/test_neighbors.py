@@ -23,7 +23,8 @@ from retro.retrieval import (
 from retro.retrieval.index_info import KeyCode
 from retro.retro_pytorch import index as memmap_index
 from retro.retro_pytorch import neighbors as memmaps
-from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.encoder import TokenEmbedder
+from retro.retro_pytorch.memory import memory_bytes
 from retro.retro_pytorch.search import ChunkSearch
 from tests.small_bert import CLS, SEP, WIDTH, save_small_bert, write_prose
 
@@ -208,7 +209,7 @@ def test_a_killed_process_loses_one_block_at_most(
     script = (
         "import os, signal, sys\n"
         "from retro.retrieval import chunks_to_index_and_embed\n"
-        "from retro.retro_pytorch.bert import TokenEmbedder\n"
+        "from retro.retro_pytorch.encoder import TokenEmbedder\n"
         "whole, calls = TokenEmbedder.embed, []\n"
         "def embed(self, chunks):\n"
         "    calls.append(1)\n"
@@ -310,8 +311,8 @@ def test_chunks_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
 
 def test_memory_sizes_are_understood() -> None:
     sizes = {"100m": 100 * 2**20, "1G": 2**30, "1.5GB": 3 * 2**29, "2 MiB": 2**21, 4096: 4096}
-    assert {size: memmap_index.memory_bytes("x", size) for size in sizes} == sizes
-    assert memmap_index.memory_bytes("x", "512") == 512
+    assert {size: memory_bytes("x", size) for size in sizes} == sizes
+    assert memory_bytes("x", "512") == 512
 
 
 def test_a_small_index_is_built_where_memory_is_short_and_neighbors_stay_right(

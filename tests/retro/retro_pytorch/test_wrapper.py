@@ -16,7 +16,7 @@ from torch import Tensor
 from retro import RETRO, TrainingWrapper
 from retro.errors import ConfigError, InputError, ShapeError
 from retro.retro_pytorch import folder as memmap_folder
-from retro.retro_pytorch.bert import TokenEmbedder
+from retro.retro_pytorch.encoder import TokenEmbedder
 from retro.retro_pytorch.wrapper import top_k
 from retro.training.optimizer import parameter_groups
 from tests.small_bert import CLS, SEP, write_prose
@@ -270,7 +270,7 @@ def literal_greedy(wrapper: TrainingWrapper, prompt: Tensor, padding: int) -> Te
         with torch.no_grad():
             logits = model(tokens, retrieved, left_padding=padding)[:, -1]
         logits[:, 0] = float("-inf")
-        logits[:, wrapper.search.made.embedder.encoder.tokens.vocab_size :] = float("-inf")
+        logits[:, wrapper.search.made.encoder.vocab_size :] = float("-inf")
         ended = ((tokens == SEP) & (torch.arange(tokens.shape[1]) >= prompt.shape[1])).any(1)
         tokens = torch.cat((tokens, torch.where(ended, 0, logits.argmax(-1))[:, None]), 1)
     return tokens
@@ -391,7 +391,7 @@ def test_seeds_repeat_and_temperature_zero_needs_none(wrapper: TrainingWrapper) 
 
 
 def test_only_tokens_of_the_tokenizer_are_drawn(wrapper: TrainingWrapper) -> None:
-    vocab = wrapper.search.made.embedder.encoder.tokens.vocab_size
+    vocab = wrapper.search.made.encoder.vocab_size
     assert vocab < wrapper.retro.config.num_tokens
 
     written = wrapper.generate(prompts(8, 4), filter_thres=1.0, temperature=50.0, seed=0)

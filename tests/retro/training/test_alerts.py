@@ -11,7 +11,7 @@ from retro.checkpoints import list_checkpoints
 from retro.config import TrainingConfig
 from retro.corpus.corpus import Corpus
 from retro.errors import ConfigError, TrainingError
-from retro.run import open_run, resolve_run
+from retro.run import open_run, resolved_run
 from retro.training.alerts import note_validation
 from retro.training.optimizer import extension_note, learning_rate
 from retro.training.state import TrainerState
@@ -122,8 +122,8 @@ def test_a_loss_that_is_no_number_is_told_and_nothing_of_it_is_saved(
     run = make_run(tmp_path / "run", corpus_dir, checkpoint_every=2, eval_every=6)
     go(run, stop=StopAfter(4))
     before = folder_content(run.checkpoints_dir)
-    resolve_run(run, corpus_facts(corpus, corpus_dir))
-    trainer = Trainer(open_run(run.path), corpus, CPU)
+    facts = corpus_facts(corpus, corpus_dir)
+    trainer = Trainer(resolved_run(run, facts), corpus, CPU)
     weight = trainer.model.to_logits.weight
     recorder = Recorder()
 

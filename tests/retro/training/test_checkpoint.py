@@ -32,7 +32,6 @@ from retro.run_space import (
 from retro.training.alerts import Alert
 from retro.training.checkpoint import (
     delete_old_checkpoints,
-    num_processes,
     restore_newest,
     save_checkpoint,
 )
@@ -171,19 +170,8 @@ def test_a_manifest_says_how_the_checkpoint_was_made(saved: Run) -> None:
     assert saved.model is not None
     assert settings["model"]["dec_dim"] == saved.model.dec_dim
     assert settings["training"]["keep_checkpoints"] == KEEP
-    assert (settings["num_threads"], settings["world_size"]) == (torch.get_num_threads(), 1)
+    assert settings["num_threads"] == torch.get_num_threads()
     assert settings["corpus"] == "none"
-
-
-def test_processes_that_train_together_are_counted(tmp_path: Path) -> None:
-    assert num_processes() == 1
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1
-    )
-    try:
-        assert num_processes() == torch.distributed.get_world_size()
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def test_pinned_checkpoints_are_kept_until_they_are_unpinned(saved: Run) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,15 +51,6 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_pa
         # Its child is still there, and has not inherited the lock.
         with only_trainer(tmp_path):
             pass
-
-
-def test_a_process_can_wait_for_the_one_before(tmp_path: Path) -> None:
-    with hold(tmp_path, 0.5):
-        begun = time.monotonic()
-        with only_trainer(tmp_path, wait_s=10):
-            waited = time.monotonic() - begun
-
-    assert 0.1 < waited < 8
 
 
 def test_the_lock_names_the_newest_process_only(tmp_path: Path) -> None:

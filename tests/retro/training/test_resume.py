@@ -18,7 +18,7 @@ import torch
 from retro.checkpoints import checkpoint_name, list_checkpoints
 from retro.corpus.corpus import Corpus
 from retro.errors import TrainingError
-from retro.run import open_run, resolve_run
+from retro.run import open_run, resolved_run
 from retro.training.checkpoint import random_states, restore_random_states
 from retro.training.trainer import Trainer, corpus_facts, train
 from tests.conftest import TINY_MODEL
@@ -87,8 +87,8 @@ def test_a_resumed_run_reads_the_batches_that_come_next(
     tmp_path: Path, corpus_dir: Path, corpus: Corpus
 ) -> None:
     run = make_run(tmp_path / "run", corpus_dir, **SETTINGS)
-    resolve_run(run, corpus_facts(corpus, corpus_dir))
-    order = Trainer(open_run(run.path), corpus, CPU).order
+    facts = corpus_facts(corpus, corpus_dir)
+    order = Trainer(resolved_run(run, facts), corpus, CPU).order
     rows = order.take(0, 34).reshape(-1, 2)
     go(run, stop=StopAfter(10))
 
@@ -146,12 +146,12 @@ def test_every_random_generator_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_checkpoint_of_an_earlier_version_goes_on(
     tmp_path: Path, corpus_dir: Path, straight: tuple[dict[str, object], Recorder]
 ) -> None:
-    """It has only torch's random states, and knows of no alerts, sizes or processes."""
+    """It has only torch's random states, and knows of no alerts and sizes."""
     run = make_run(tmp_path / "run", corpus_dir, **SETTINGS)
     go(run, stop=StopAfter(8))
     path = run.checkpoints_dir / checkpoint_name(8)
     values = torch.load(path / "trainer.pt", weights_only=True)
-    del values["world_size"], values["random"]["python"], values["random"]["numpy"]
+    del values["random"]["python"], values["random"]["numpy"]
     old = ("step", "sequences_seen", "tokens_seen", "val_step", "val_loss_on", "val_loss_off")
     values["state"] = {name: values["state"][name] for name in old}
     torch.save(values, path / "trainer.pt")

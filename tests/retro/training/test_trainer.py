@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from retro import RETRO
+from retro.checkpoints import CheckpointRecord, list_checkpoints
 from retro.config import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
-from retro.run import CheckpointRecord, Run, create_run, list_checkpoints, open_run, resolve_run
+from retro.run import Run, create_run, open_run, resolved_run
 from retro.training.checkpoint import save_values
 from retro.training.compilation import COMPILERS
 from retro.training.trainer import (
@@ -236,8 +237,8 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_a_checkpoint(
     tmp_path: Path, corpus_dir: Path, corpus: Corpus
 ) -> None:
     run = run_with(tmp_path, corpus_dir, "run")
-    resolve_run(run, corpus_facts(corpus, corpus_dir))
-    trainer = Trainer(open_run(run.path), corpus, CPU)
+    facts = corpus_facts(corpus, corpus_dir)
+    trainer = Trainer(resolved_run(run, facts), corpus, CPU)
     with torch.no_grad():
         trainer.model.to_logits.weight[5] = float("nan")
 
@@ -362,8 +363,8 @@ def test_packed_training_takes_fewer_steps_through_short_documents(tmp_path: Pat
         training={**TINY_TRAINING, "sequence_length": 128, "max_steps": 2},
     )
     corpus = Corpus.open(tmp_path / "corpus")
-    resolve_run(run, corpus_facts(corpus, tmp_path / "corpus"))
-    trainer = Trainer(open_run(run.path), corpus, CPU)
+    facts = corpus_facts(corpus, tmp_path / "corpus")
+    trainer = Trainer(resolved_run(run, facts), corpus, CPU)
 
     result = trainer.train(SilentListener(), lambda: False, lambda *_: None)
 

@@ -9,8 +9,9 @@ from retro.config import IndexKind
 from retro.errors import ConfigError
 from retro.retrieval.exact import exact_search
 from retro.retrieval.index import build_index, open_index
-from retro.retrieval.index_info import KeyCode, plan_index
+from retro.retrieval.index_info import KeyCode
 from retro.retrieval.neighbors import nearest_allowed
+from retro.retro_pytorch.memory import plan_within
 from tests.retro.retrieval.test_exact import ArrayKeys
 from tests.retro.retrieval.test_index import clustered_keys
 
@@ -36,7 +37,7 @@ def keys() -> ArrayKeys:
 def test_the_index_fits_and_true_keys_decide(
     keys: ArrayKeys, largest: int | None, code: KeyCode, tmp_path: Path
 ) -> None:
-    plan = plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=largest)
+    plan = plan_within(NUM_KEYS, WIDTH, largest_bytes=largest)
 
     index, info = build_index(keys, NUM_KEYS, IndexKind.AUTO, plan=plan)
 
@@ -62,7 +63,7 @@ def test_the_index_fits_and_true_keys_decide(
 
 
 def test_more_candidates_find_more_with_short_codes(keys: ArrayKeys) -> None:
-    plan = plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=90_000)
+    plan = plan_within(NUM_KEYS, WIDTH, largest_bytes=90_000)
     index, info = build_index(keys, NUM_KEYS, IndexKind.AUTO, plan=plan)
     queries = keys.keys_NZ[:200]
     true, _ = exact_search(queries, keys, NUM_KEYS, 5)
@@ -78,12 +79,10 @@ def test_more_candidates_find_more_with_short_codes(keys: ArrayKeys) -> None:
 
 
 def test_a_small_corpus_is_searched_exactly_and_a_large_one_by_lists() -> None:
-    assert plan_index(IndexKind.AUTO, 50_000, 8).kind is IndexKind.FLAT
-    large = plan_index(IndexKind.AUTO, 1_000_000, 768)
+    assert plan_within(50_000, 8).kind is IndexKind.FLAT
+    large = plan_within(1_000_000, 768)
     assert (large.kind, large.code) == (IndexKind.IVF, KeyCode.FULL)
-    readme = plan_index(
-        IndexKind.AUTO, 1_000_000, 768, largest_bytes=100 * 2**20, available_bytes=2**30
-    )
+    readme = plan_within(1_000_000, 768, largest_bytes=100 * 2**20, available_bytes=2**30)
     assert readme.code is KeyCode.PRODUCT
     assert readme.index_bytes <= 100 * 2**20
     assert readme.code_bytes == 64, "the longest code that fits"
@@ -92,10 +91,10 @@ def test_a_small_corpus_is_searched_exactly_and_a_large_one_by_lists() -> None:
 @pytest.mark.parametrize("num_keys", [1, 2, 70, 300])
 def test_few_keys_can_be_shortened_too(num_keys: int, capfd: pytest.CaptureFixture[str]) -> None:
     keys = ArrayKeys(clustered_keys(num_keys, 64))
-    full = plan_index(IndexKind.AUTO, num_keys, 64)
+    full = plan_within(num_keys, 64)
     for limit in range(full.index_bytes - 1, 0, -2000):
         try:
-            plan = plan_index(IndexKind.AUTO, num_keys, 64, largest_bytes=limit)
+            plan = plan_within(num_keys, 64, largest_bytes=limit)
         except ConfigError:
             break
         index, _ = build_index(keys, num_keys, IndexKind.AUTO, plan=plan)
@@ -107,35 +106,33 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
     with pytest.raises(
         ConfigError, match=r"max_index_memory_usage must be at least \d+"
     ) as refused:
-        plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=1000)
+        plan_within(NUM_KEYS, WIDTH, largest_bytes=1000)
     needed = int(str(refused.value).split("at least ")[1].split()[0])
-    assert plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=needed).code_bytes == 1
+    assert plan_within(NUM_KEYS, WIDTH, largest_bytes=needed).code_bytes == 1
     with pytest.raises(ConfigError):
-        plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=needed - 1)
+        plan_within(NUM_KEYS, WIDTH, largest_bytes=needed - 1)
 
     with pytest.raises(
         ConfigError, match=r"current_memory_available must be at least \d+"
     ) as refused:
-        plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, available_bytes=1000)
+        plan_within(NUM_KEYS, WIDTH, available_bytes=1000)
     needed = int(str(refused.value).split("at least ")[1].split()[0])
-    assert plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, available_bytes=needed)
+    assert plan_within(NUM_KEYS, WIDTH, available_bytes=needed)
     with pytest.raises(ConfigError):
-        plan_index(IndexKind.AUTO, NUM_KEYS, WIDTH, available_bytes=needed - 1)
+        plan_within(NUM_KEYS, WIDTH, available_bytes=needed - 1)
 
 
 def test_available_memory_bounds_what_is_held_at_once(keys: ArrayKeys) -> None:
-    free = plan_index(IndexKind.AUTO, 100_000, WIDTH)
+    free = plan_within(100_000, WIDTH)
     available = 2 * free.index_bytes + 1_000_000
 
-    plan = plan_index(IndexKind.AUTO, 100_000, WIDTH, available_bytes=available)
+    plan = plan_within(100_000, WIDTH, available_bytes=available)
 
     assert plan.code is KeyCode.FULL
     assert 2 * plan.num_training * WIDTH * 4 <= 1_000_000 < 2 * free.num_training * WIDTH * 4
     assert plan.keys_per_block * WIDTH * 4 <= 1_000_000 < free.keys_per_block * WIDTH * 4
     # Building keeps to the plan.
-    small = plan_index(
-        IndexKind.AUTO, NUM_KEYS, WIDTH, largest_bytes=FULL_BYTES // 2, available_bytes=350_000
-    )
+    small = plan_within(NUM_KEYS, WIDTH, largest_bytes=FULL_BYTES // 2, available_bytes=350_000)
     asked: list[int] = []
 
     class CountingKeys(ArrayKeys):
