@@ -93,32 +93,20 @@ class _Parser(MultiPartParser):
     Raised in its stream, the refusal makes the parser close the files it has.
     """
 
-    def __init__(
-        self,
-        headers: Headers,
-        stream: AsyncGenerator[bytes, None],
-        *,
-        max_files: int,
-        max_fields: int,
-        max_part_size: int,
-    ) -> None:
-        super().__init__(
-            headers,
-            self._to_the_end(stream),
-            max_files=max_files,
-            max_fields=max_fields,
-            max_part_size=max_part_size,
-        )
-        self._has_ended = False
+    _has_ended = False
 
     def on_end(self) -> None:
         self._has_ended = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._to_the_end(self.stream)
+        return await super().parse()
 
     async def _to_the_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async for piece in stream:
             yield piece
         if not self._has_ended:
-            raise MultiPartException("It ends before its last boundary")
+            raise MultiPartException("Its last boundary is missing")
 
 
 def _plain_headers(request: Request) -> Headers:
