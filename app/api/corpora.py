@@ -1,5 +1,6 @@
 """The REST routes under ``/api/v1/corpora``."""
 
+import asyncio
 import time
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from app.multipart import read_files
 from app.services.services import Services
 from retro.errors import InputError
 
+UNPACKED_AT_ONCE = 4
+"""Uploads; others wait, so that threads are left for all that takes a moment."""
 Json = dict[str, Any]
 ChunkId = Annotated[int, Path(description="Row of the retrieval database.")]
 Page = Annotated[int | None, Query(ge=1, le=2**31, description="Counted from 1.")]
@@ -79,6 +82,7 @@ def make_router(services: Services) -> APIRouter:
     router = APIRouter(
         tags=["corpora"], prefix="/corpora", route_class=idempotent_route(services.store)
     )
+    unpacking = asyncio.Semaphore(UNPACKED_AT_ONCE)
 
     @router.get("", summary="List the corpora")
     def list_corpora() -> Json:
@@ -132,7 +136,7 @@ def make_router(services: Services) -> APIRouter:
         it: `accepted` (added, replaced or unchanged) or `skipped` with a reason.
         """
         await run_in_threadpool(services.uploads.check_open, corpus_id)
-        async with read_files(request, services.uploads.limits) as wanted:
+        async with read_files(request, services.uploads.limits) as wanted, unpacking:
             return await run_in_threadpool(
                 services.uploads.add,
                 corpus_id,

@@ -64,7 +64,7 @@ class Archive:
             raise RefusedError(
                 f"It is not a readable zip file ({reason}). Pack it again."
             ) from error
-        num_files = sum(not info.is_dir() for info in self._zip.infolist())
+        num_files = sum(not _is_folder(info) for info in self._zip.infolist())
         if num_files == 0:
             raise RefusedError("The zip file holds no files. Pack it again.")
         if num_files > limits.zip_files:
@@ -78,7 +78,7 @@ class Archive:
     def members(self) -> Iterator[Member]:
         """Yield the files in the order of the archive's list."""
         for info, header in zip(self._zip.infolist(), self._headers, strict=True):
-            if not info.is_dir():
+            if not _is_folder(info):
                 yield Member(info=info, reason=_refuse(info) or _refuse_difference(info, header))
 
     def open(self, member: Member) -> Counted:
@@ -140,6 +140,11 @@ class _Header:
         if signature != SIGNATURE:
             return None
         return cls(flags, method, crc, packed, unpacked, name + extra)
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    # The method of this name looks at the last character, also where there is none.
+    return info.orig_filename.endswith("/")
 
 
 def _outside(name: str) -> RefusedError:

@@ -1,6 +1,5 @@
 """Packed files: what comes out is counted while it comes out, and never believed beforehand."""
 
-import gzip
 import io
 import struct
 import time
@@ -8,12 +7,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol
 
 from app.format import size
 from app.services.upload_limits import UploadLimits
 
 READ_BYTES = 1 << 20
+GZIP_READ_BYTES = 1 << 14
+"""Few, because what follows a member is copied for each of them."""
+GZIP_FORMAT = zlib.MAX_WBITS | 16
 MEGABYTE = 1_000_000
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -107,11 +109,11 @@ class Budget:
         Raises:
             RefusedError: It has.
         """
-        used = self._clock() - self._began
-        if used > self._own_seconds + self._spare.seconds:
+        allowed = self._own_seconds + self._spare.seconds
+        if self._clock() - self._began > allowed:
             raise RefusedError(
-                f"A file of {size(self._sent)} may take {used:.0f} seconds to read, and this one "
-                f"takes longer; the rest of it was not read. Split it."
+                f"A file of {size(self._sent)} may take at most {allowed:.3g} seconds to read, and "
+                f"this one takes longer; the rest of it was not read. Split it."
             )
 
     @contextmanager
@@ -202,6 +204,46 @@ class Counted:
         return data
 
 
+class Gunzip:
+    """Gives what a gzip file holds, one member after the other.
+
+    The standard library reads names in headers, and zeros after the end, byte by byte.
+
+    Args:
+        content: Gives packed bytes.
+    """
+
+    def __init__(self, content: Readable) -> None:
+        self._content = content
+        self._packed = b""
+        self._member = zlib.decompressobj(GZIP_FORMAT)
+
+    def read(self, num_bytes: int = READ_BYTES, /) -> bytes:
+        """Return at most so many bytes, none at the end.
+
+        Raises:
+            EOFError: It ends inside of a member.
+            zlib.error: It is damaged.
+        """
+        data = bytearray()
+        while len(data) < num_bytes:
+            if not self._packed:
+                self._packed = self._content.read(GZIP_READ_BYTES)
+                if not self._packed and not self._member.eof:
+                    raise EOFError("It ends too early")
+                if not self._packed:
+                    break
+            if self._member.eof:
+                self._packed = self._packed.lstrip(b"\0")
+                if not self._packed:
+                    continue
+                self._member = zlib.decompressobj(GZIP_FORMAT)
+            data += self._member.decompress(self._packed, num_bytes - len(data))
+            ended = self._member.eof
+            self._packed = self._member.unused_data if ended else self._member.unconsumed_tail
+        return bytes(data)
+
+
 def read_at_most(content: Readable, limit: int) -> bytes | None:
     """Return the whole content, or None if it is longer than the limit."""
     data = bytearray()
@@ -210,12 +252,6 @@ def read_at_most(content: Readable, limit: int) -> bytes | None:
         if len(data) > limit:
             return None
     return bytes(data)
-
-
-def open_gzip(content: Readable) -> Readable:
-    """Return what a gzip file holds; nothing is read yet."""
-    # It is read from the beginning to the end, so that nothing else is asked of the content.
-    return gzip.GzipFile(fileobj=cast(IO[bytes], content), mode="rb")
 
 
 def num_bytes(content: BinaryIO) -> int:

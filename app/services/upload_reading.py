@@ -10,13 +10,13 @@ from app.services.json_lines import SUFFIXES, read_json_lines
 from app.services.unpacking import (
     Budget,
     Counted,
+    Gunzip,
     Readable,
     RefusedError,
     Sent,
     Spare,
     UnreadableError,
     num_bytes,
-    open_gzip,
     read_at_most,
 )
 from app.services.upload_limits import UploadLimits
@@ -116,7 +116,7 @@ class UploadReader:
 
     def _read_content(self, path: str, content: Readable, budget: Budget) -> Iterator[Outcome]:
         if path.lower().endswith(GZIP):
-            path, content = path[: -len(GZIP)], Counted(open_gzip(content), budget)
+            path, content = path[: -len(GZIP)], Counted(Gunzip(content), budget)
         if path.lower().endswith(SUFFIXES):
             yield from self._read_lines(path, content)
             return

@@ -130,7 +130,7 @@ def _decode_legacy(data: bytes) -> tuple[str, str, str | None]:
             return _decoded(data, "cp1252"), "windows-1252", "read as Windows-1252"
         except UnicodeDecodeError:
             pass
-    return data.decode("latin-1"), "latin-1", "read as Latin-1"
+    return _decoded(data, "latin-1"), "latin-1", "read as Latin-1"
 
 
 def _decoded(data: bytes, encoding: str, errors: str = "strict") -> str:

@@ -1,19 +1,27 @@
 """Every uploaded file is accepted or gets a reason, and none leaves the corpus folder."""
 
 import io
+import resource
 import stat
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from app.errors import RequestTooLargeError
 from app.services.services import Services
 from app.services.uploads import UploadedFile, UploadLimits, UploadService
+from app.web import guard, make_rest_app
+from jobs.corpus_files import hold_corpus
+from jobs.corpus_locks import CorpusUse
 from jobs.errors import InvalidChangeError
 from retro.errors import DiskFullError
+from tests.app.serving import serve
 
 HOSTILE_NAMES = [
     "../../evil.txt",
@@ -29,6 +37,8 @@ HOSTILE_NAMES = [
     ".",
     "a//../..//b",
 ]
+
+MANY = httpx.Limits(max_connections=100)
 
 
 @pytest.fixture
@@ -270,3 +280,41 @@ def test_a_body_without_a_declared_length_is_counted(client: TestClient, corpus_
     )
 
     assert answer.status_code == 413
+
+
+def test_a_disk_without_space_for_a_request_is_told(client: TestClient, corpus_id: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, before[1]))
+    try:
+        answer = post(client, corpus_id, [("files", ("a.txt", b"x" * 1_500_000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert answer.status_code == 507
+    assert "allows no file as large as 'the upload' must be" in answer.json()["detail"]
+
+
+def test_uploads_that_wait_leave_threads_for_others(services: Services, corpus_id: str) -> None:
+    url = f"/api/v1/corpora/{corpus_id}/files"
+    answers: list[int] = []
+
+    def upload(browser: httpx.Client, number: int) -> None:
+        files = [("files", (f"{number}.txt", f"text {number}".encode()))]
+        answers.append(browser.post(url, files=files).status_code)
+
+    app = guard(make_rest_app(services), None)
+    with serve(app) as address, httpx.Client(base_url=address, timeout=60, limits=MANY) as browser:
+        with hold_corpus(services.home, services.store, corpus_id, CorpusUse.ADD):
+            waiting = [
+                threading.Thread(target=upload, args=(browser, number)) for number in range(45)
+            ]
+            for thread in waiting:
+                thread.start()
+            for _ in range(20):
+                time.sleep(0.1)
+                assert browser.get("/api/v1/system", timeout=5).status_code == 200
+            assert answers == []
+        for thread in waiting:
+            thread.join()
+
+    assert answers == [200] * len(waiting)
