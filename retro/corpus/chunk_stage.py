@@ -13,7 +13,6 @@ import numpy as np
 
 from retro.artifacts import (
     fingerprint,
-    read_json,
     read_manifest,
     staged_folder,
     write_json,
@@ -30,6 +29,7 @@ from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources, split_documents
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ArtifactError, InputError
+from retro.json_files import read_list
 from retro.progress import Progress, no_progress
 
 Splits = list[tuple[DocumentSource, Split]]
@@ -52,7 +52,7 @@ def _splits_before(folder: Path, chosen: tuple[float, int]) -> Mapping[str, Spli
         settings = read_manifest(folder, DATABASE_KIND).settings
         if (settings["validation_fraction"], settings["seed"]) != chosen:
             return {}
-        records = read_json(folder / "documents.json")
+        records = read_list(folder / "documents.json")
         return {record["path"]: Split(record["split"]) for record in records}
     except (ArtifactError, KeyError, TypeError, ValueError):
         # What is damaged is about to be made anew.

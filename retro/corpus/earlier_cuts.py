@@ -6,9 +6,10 @@ Shape suffixes: N documents.
 import itertools
 from pathlib import Path
 
-from retro.artifacts import open_array, read_json, read_manifest, verify_files
+from retro.artifacts import open_array, read_manifest, verify_files
 from retro.corpus.chunk_shards import CutDocument
 from retro.errors import ArtifactError
+from retro.json_files import read_list
 
 
 def earlier_cuts(
@@ -32,7 +33,7 @@ def earlier_cuts(
         if [manifest.settings[name] for name in names] != [tokenizer, pad_id, chunk_size]:
             return {}
         verify_files(folder, manifest)
-        records = read_json(folder / "documents.json")
+        records = read_list(folder / "documents.json")
         chunks_CM, spans_C2 = open_array(folder / "chunks.npy"), open_array(folder / "spans.npy")
         starts = itertools.accumulate((record["num_chunks"] for record in records), initial=0)
         return {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retro.artifacts import MANIFEST_NAME, Manifest, read_json, read_manifest
+from retro.artifacts import MANIFEST_NAME, Manifest, read_manifest
 from retro.config import CorpusConfig, config_to_dict
 from retro.corpus.files import (
     DATABASE_NAME,
@@ -21,6 +21,7 @@ from retro.data.database import DATABASE_KIND
 from retro.data.documents import DOCUMENTS_NAME, stored_documents
 from retro.data.tokenizer import choose_vocab_size
 from retro.errors import ArtifactError
+from retro.json_files import read_list
 from retro.retrieval.index_info import plan_index
 
 DEFAULT_WIDTH = 384
@@ -144,7 +145,7 @@ def _finished_database(
     folder = corpus_dir / DATABASE_NAME
     try:
         manifest = read_manifest(folder, DATABASE_KIND)
-        records = read_json(folder / "documents.json")
+        records = read_list(folder / "documents.json")
         found = {record["path"]: record["bytes"] for record in records}
     except (ArtifactError, KeyError, TypeError):
         return None

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import open_array, read_json, read_manifest
+from retro.artifacts import open_array, read_manifest
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
+from retro.json_files import read_list
 
 DATABASE_KIND = "database"
 NO_NEIGHBOR = -1
@@ -99,7 +100,7 @@ class RetrievalDatabase:
                 chunks_CM=open_array(folder / "chunks.npy"),
                 documents_C=open_array(folder / "documents.npy"),
                 spans_C2=open_array(folder / "spans.npy"),
-                documents=[_record(values) for values in read_json(folder / "documents.json")],
+                documents=[_record(values) for values in read_list(folder / "documents.json")],
                 num_retrievable=settings["num_retrievable"],
                 num_tokens=settings["num_tokens"],
                 pad_id=settings["pad_id"],

@@ -21,7 +21,8 @@ from torch import Tensor
 from retro.artifacts import fingerprint
 from retro.config import BUNDLED_ENCODER
 from retro.device import default_device
-from retro.errors import ArtifactMissingError, InputError, ShapeError
+from retro.errors import ArtifactMissingError, InputError, ShapeError, shown
+from retro.places import check_place
 from retro.retrieval.embedder import TextEncoder
 from retro.retro_pytorch.arguments import checks_arguments
 
@@ -43,11 +44,13 @@ def open_encoder(encoder: EncoderName = None, device: torch.device | None = None
         device: Where it computes; None is CUDA where there is one.
 
     Raises:
+        ConfigError: No encoder could be called so.
         ArtifactMissingError: It is neither here nor can it be downloaded.
         ArtifactMismatchError: Its files cannot be used.
     """
     name = os.fspath(encoder or os.environ.get(ENCODER_VARIABLE) or DEFAULT_ENCODER)
     device = device or default_device()
+    check_place("encoder" if encoder else ENCODER_VARIABLE, name)
     kept_as = (str(Path(name).resolve()) if Path(name).is_dir() else name, str(device))
     with _loading:
         if kept_as not in _kept:
@@ -56,7 +59,7 @@ def open_encoder(encoder: EncoderName = None, device: torch.device | None = None
             except ArtifactMissingError as error:
                 cause = error.__cause__ or error
                 raise ArtifactMissingError(
-                    f"The encoder {name!r} is not in the cache and cannot be downloaded "
+                    f"The encoder {shown(name)} is not in the cache and cannot be downloaded "
                     f"({type(cause).__name__}). Connect to the network once, or choose another: "
                     f"{ENCODER_VARIABLE}={BUNDLED_ENCODER} is the bundled encoder and needs none, "
                     f"{ENCODER_VARIABLE}=FOLDER is one of your own."

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from retro.artifacts import STAGING_PREFIX, disk_errors, sync_folder
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, shown
+from retro.places import check_place
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def as_path(name: str, value: object) -> Path:
         ConfigError: It is none.
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise ConfigError(f"{name} must be a path, got {value!r}.")
-    return Path(value)
+        raise ConfigError(f"{name} must be a path, got {shown(value)}.")
+    return check_place(name, value)
 
 
 def open_rows(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, read_json, sha256_file, write_bytes, write_json
+from retro.artifacts import fingerprint, sha256_file, write_bytes, write_json
 from retro.config import IndexKind
 from retro.errors import ArtifactError, ConfigError
+from retro.json_files import read_object
 from retro.retrieval.embedder import TextEncoder
 from retro.retrieval.index import Index, build_index, open_index
 from retro.retrieval.index_info import IndexInfo, plan_index
@@ -193,8 +194,8 @@ def _keep_index(path: Path, wanted: str, index: Index, info: IndexInfo) -> None:
 
 def _kept_index(path: Path, wanted: str) -> tuple[Index, IndexInfo] | None:
     try:
-        note = read_json(sidecar(path))
-        if not isinstance(note, dict) or note.get("fingerprint") != wanted:
+        note = read_object(sidecar(path))
+        if note.get("fingerprint") != wanted:
             return None
         if not path.exists() or note.get("sha256") != sha256_file(path):
             return None

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import disk_errors, fingerprint, read_json, sync_folder, write_json
+from retro.artifacts import disk_errors, fingerprint, sync_folder, write_json
 from retro.errors import ArtifactError
+from retro.json_files import read_object
 from retro.retrieval.embedder import Embedder
 from retro.retro_pytorch.files import open_rows, sha256_rows
 
@@ -98,11 +99,11 @@ def sidecar(path: Path) -> Path:
 def is_current(path: Path, dtype: type, shape: tuple[int, int], wanted: str) -> bool:
     """Return whether a finished file was made from these inputs and is undamaged."""
     try:
-        note = read_json(sidecar(path))
+        note = read_object(sidecar(path))
         rows = open_rows(path, dtype, shape[0], shape[1:], counted="rows")
     except ArtifactError:
         return False
-    if not isinstance(note, dict) or note.get("fingerprint") != wanted:
+    if note.get("fingerprint") != wanted:
         return False
     whole = path.stat().st_size == rows.nbytes
     return whole and note.get("sha256") == sha256_rows(rows)
@@ -150,10 +151,10 @@ def _write_keys(
 
 def _rows_done(partial: Path, wanted: str, row_bytes: int) -> int:
     try:
-        note = read_json(sidecar(partial))
+        note = read_object(sidecar(partial))
     except ArtifactError:
         return 0
-    if not isinstance(note, dict) or note.get("fingerprint") != wanted or not partial.exists():
+    if note.get("fingerprint") != wanted or not partial.exists():
         return 0
     rows = note.get("rows")
     if not isinstance(rows, int) or rows < 0 or partial.stat().st_size < rows * row_bytes:
