@@ -26,7 +26,10 @@ from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,
     DiskFullError,
+    shown,
 )
+from retro.json_files import read_object
+from retro.places import check_place
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -176,25 +179,6 @@ def write_json(path: Path, value: object) -> None:
 def json_bytes(value: object) -> bytes:
     """Return what ``write_json`` writes."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that an earlier step wrote.
-
-    Raises:
-        ArtifactMissingError: The file is not there.
-        ArtifactMismatchError: The file is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ArtifactMissingError(
-            f"{path.parent.name}/{path.name} does not exist. Run the step that writes it."
-        ) from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ArtifactMismatchError(
-            f"{path.parent.name}/{path.name} is damaged ({error}). Write it again."
-        ) from error
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -362,30 +346,38 @@ def read_record(folder: Path, kind: str) -> Manifest:
         raise ArtifactMissingError(
             f"{folder.parent.name} has no finished {kind}. Run the step that makes it first."
         )
-    values = read_json(path)
-    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+    values = read_object(path)
+    if values.get("format") != FORMAT_VERSION:
         raise ArtifactMismatchError(
             f"{folder.name}/{MANIFEST_NAME} must have format {FORMAT_VERSION}, "
-            f"got {values.get('format') if isinstance(values, dict) else values!r}. "
-            f"Make the {kind} again with this version."
+            f"got {shown(values.get('format'))}. Make the {kind} again with this version."
         )
     if values.get("kind") != kind:
         raise ArtifactMismatchError(
-            f"{folder.name} must be a {kind}, got {values.get('kind')!r}. Choose another folder."
+            f"{folder.name} must be a {kind}, got {shown(values.get('kind'))}. "
+            f"Choose another folder."
         )
     try:
         manifest = Manifest(
             kind=kind,
             fingerprint=values["fingerprint"],
             settings=values["settings"],
-            files={name: _entry(entry) for name, entry in values["files"].items()},
+            files={_inner(name): _entry(entry) for name, entry in values["files"].items()},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ArtifactMismatchError(
             f"{folder.name}/{MANIFEST_NAME} is incomplete ({error}). Make the {kind} again."
         ) from error
     _check_sum(folder, values)
     return manifest
+
+
+def _inner(name: str) -> str:
+    """Return the name of a file if it lies in the folder."""
+    path = check_place("a file", name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{shown(name)} is not in the folder")
+    return name
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 from retro.errors import ConfigError
+from retro.errors import shown as shown
+from retro.places import check_place
 
 ConfigT = TypeVar("ConfigT")
 
@@ -95,7 +97,7 @@ class CorpusConfig:
         check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
         if self.vocab_size is not None:
             check_integer(self, "vocab_size", 258, 1_000_000)
-        check_text(self, "encoder", optional=True)
+        check_optional_place(self, "encoder")
         check_number(self, "validation_fraction", 0.0, 0.5)
         check_choice(self, "exclusion", Exclusion)
         check_integer(self, "exclusion_window", 1, LARGEST_INTEGER)
@@ -437,13 +439,14 @@ def check_flag(config: object, name: str) -> None:
         raise ConfigError(f"{name} must be true or false, got {shown(value)}.")
 
 
-def check_text(config: object, name: str, *, optional: bool = False) -> None:
-    """Refuse a field that is not a text with at least one visible character."""
+def check_optional_place(config: object, name: str) -> None:
+    """Refuse a field that is neither None nor a name on the Hub or a path."""
     value = getattr(config, name)
-    if value is None and optional:
+    if value is None:
         return
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         raise ConfigError(f"{name} must be a text, got {shown(value)}.")
+    check_place(name, value)
 
 
 def check_texts(config: object, name: str, most: int, longest: int) -> None:
@@ -485,10 +488,3 @@ def check_layers(config: object, name: str, depth: int, *, optional: bool = Fals
             f"{name} must be layers between 1 and {depth}, counted from 1, got {wrong[0]}."
         )
     object.__setattr__(config, name, tuple(sorted(set(value))))
-
-
-def shown(value: object) -> str:
-    """Return a value as it can stand in a message, shortened."""
-    # What was sent may have millions of characters or items.
-    text = repr(value[:80] if isinstance(value, str | bytes | list | tuple) else value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

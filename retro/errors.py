@@ -54,3 +54,10 @@ class ArtifactMismatchError(ArtifactError):
 
 class DiskFullError(ArtifactError):
     """A file could not be written because the disk is full."""
+
+
+def shown(value: object) -> str:
+    """Return a value as it can stand in a message, shortened."""
+    # What was sent may have millions of characters or items.
+    text = repr(value[:80] if isinstance(value, str | bytes | list | tuple) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

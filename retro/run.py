@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retro.artifacts import read_json, staged_folder, write_json
+from retro.artifacts import staged_folder, write_json
 from retro.checkpoints import list_checkpoints
 from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.json_files import read_object
 from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
 from retro.model.retro.presets import get_preset, resolve_preset
+from retro.places import check_place
 
 CONFIG_NAME = "config.json"
 FROM_CORPUS = ("num_tokens", "chunk_size")
@@ -94,6 +96,8 @@ def create_run(
     Raises:
         ConfigError: A setting is unknown or outside its range, or there is a run already.
     """
+    check_place("The folder of the run", run_dir, is_new=True)
+    corpus_dir = check_place("The folder of the corpus", corpus_dir).resolve()
     if (run_dir / CONFIG_NAME).exists():
         raise ConfigError(f"{run_dir.name} already holds a run. Choose another folder.")
     model, training = dict(model or {}), dict(training or {})
@@ -106,7 +110,7 @@ def create_run(
             "preset": preset,
             "model_choices": model,
             "training_choices": training,
-            "corpus": str(corpus_dir.resolve()),
+            "corpus": str(corpus_dir),
         },
     )
     return open_run(run_dir)
@@ -143,11 +147,11 @@ def open_run(run_dir: Path) -> Run:
         ArtifactMissingError: There is no run here.
         ArtifactMismatchError: Its ``config.json`` is damaged.
     """
-    if not (run_dir / CONFIG_NAME).exists():
+    if not (check_place("RUN", run_dir) / CONFIG_NAME).exists():
         raise ArtifactMissingError(
             f"{run_dir.name} holds no training run. Start one with `python -m retro train`."
         )
-    values = read_json(run_dir / CONFIG_NAME)
+    values = read_object(run_dir / CONFIG_NAME)
     try:
         kind = kind_in(values)
         model = values.get("model")
@@ -158,16 +162,25 @@ def open_run(run_dir: Path) -> Run:
             preset=values["preset"],
             model_choices=values["model_choices"],
             training_choices=values["training_choices"],
-            corpus_path=Path(values["corpus"]),
+            corpus_path=_corpus_path(run_dir, values["corpus"]),
             model=None if model is None else settings_from_dict(kind, model),
             training=None if training is None else config_from_dict(TrainingConfig, training),
             corpus_fingerprint=values.get("corpus_fingerprint"),
             tokenizer_fingerprint=values.get("tokenizer_fingerprint"),
             corpus_summary=values.get("corpus_summary"),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise ArtifactMismatchError(
             f"{run_dir.name}/{CONFIG_NAME} is damaged ({error}). Start a new run."
+        ) from error
+
+
+def _corpus_path(run_dir: Path, value: str) -> Path:
+    try:
+        return check_place("corpus", value)
+    except ConfigError as error:
+        raise ArtifactMismatchError(
+            f"{run_dir.name}/{CONFIG_NAME} is damaged: {error} Start a new run."
         ) from error
 
 

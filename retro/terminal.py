@@ -9,11 +9,15 @@ from typing import Any, NoReturn, TypeAlias
 from tqdm import tqdm
 
 from retro.checkpoints import CheckpointRecord
+from retro.errors import ConfigError
+from retro.json_files import parse_json
+from retro.places import check_place
 from retro.training.alerts import Alert
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 """What a command adds its parser to; argparse has no public name for it."""
 METRICS_NAME = "metrics.jsonl"
+LONGEST_MESSAGE = 500
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,8 +25,33 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit."""
-        sys.stderr.write(f"{self.prog}: {message}. See {self.prog} --help.\n")
+        # It may repeat what was given, with its line breaks.
+        line = " ".join(message.split())[:LONGEST_MESSAGE].rstrip(".")
+        sys.stderr.write(f"{self.prog}: {line}. See {self.prog} --help.\n")
         raise SystemExit(1)
+
+
+def place(text: str) -> Path:
+    """Return an argument that names a file or a folder."""
+    return _checked(text, is_new=False)
+
+
+def new_place(text: str) -> Path:
+    """Return an argument that names a file or a folder that may have to be made."""
+    return _checked(text, is_new=True)
+
+
+def place_or_name(text: str) -> str:
+    """Return an argument that names a folder or something on the Hub, as it was given."""
+    _checked(text, is_new=False)
+    return text
+
+
+def _checked(text: str, *, is_new: bool) -> Path:
+    try:
+        return check_place("it", text, is_new=is_new)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class Bars:
@@ -109,7 +138,7 @@ class MetricsFile:
 
 def _step_of(line: str) -> int:
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         # The last line of a process that was killed while writing it.
         return sys.maxsize

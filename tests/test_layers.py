@@ -16,6 +16,7 @@ CODE = ("app", "jobs", "retro", "bench")
 
 FLOORS = (
     {"errors"},
+    {"json_files", "places"},
     {"artifacts", "config", "disk", "memory", "progress"},
     {"checkpoints", "data", "device", "model"},
     {"retrieval", "run"},
@@ -36,8 +37,11 @@ FORBIDDEN = {
     "app": {"bench", "retro.training"},
 }
 
-MODEL_MAY_IMPORT = ("retro.model", "retro.config", "retro.errors", "retro.artifacts")
-"""Of this library; the last writes the files of saved models."""
+MODEL_MAY_IMPORT = (
+    "retro.model", "retro.config", "retro.errors", "retro.artifacts", "retro.json_files",
+    "retro.places",
+)  # fmt: skip
+"""Of this library; the last three read and write the files of saved models."""
 
 RETRO_USERS = ("retro/model/", "retro/retro_pytorch/", "retro/__init__.py")
 """What may name the class: the models themselves, the drop-in, and the public name."""

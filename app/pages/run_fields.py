@@ -8,6 +8,7 @@ import gradio as gr
 
 from retro.config import Precision
 from retro.errors import ConfigError
+from retro.json_files import parse_json
 
 BASIC = {
     "max_steps": "Steps",
@@ -110,7 +111,7 @@ def read_model(text: str | None) -> dict[str, Any]:
                 f"Write for example dec_depth=6."
             )
         try:
-            found[name.strip()] = json.loads(value)
+            found[name.strip()] = parse_json(value)
         except ValueError:
             found[name.strip()] = value.strip()
     return found

@@ -3,14 +3,13 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict, config_to_dict
 from retro.errors import ConfigError
-from retro.terminal import Bars, Subparsers
+from retro.terminal import Bars, Subparsers, new_place, place, place_or_name
 
 if TYPE_CHECKING:
     from retro.corpus.tokenizer import TokenizerSource
@@ -21,15 +20,16 @@ def add_parser(commands: Subparsers) -> None:
     command = commands.add_parser("build", help="chunk, embed and index a folder of text")
     command.set_defaults(run_command=run)
     command.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="text, or another corpus"
+        "folder", nargs="?", type=place, metavar="FOLDER", help="text, or another corpus"
     )
     command.add_argument("--sample", metavar="NAME", help="a built-in sample: python-docs")
-    command.add_argument("--out", required=True, type=Path, metavar="CORPUS")
+    command.add_argument("--out", required=True, type=new_place, metavar="CORPUS")
     command.add_argument("--chunk-size", type=int, help="tokens per chunk (default 64)")
     command.add_argument("--num-neighbors", type=int, help="neighbors per chunk (default 2)")
     command.add_argument("--vocab-size", type=int, help="default: chosen by corpus size")
     command.add_argument(
         "--tokenizer",
+        type=place,
         metavar="RUN",
         help="use the tokenizer and chunk size of a run, saved model or corpus, "
         "so that its model can write from this corpus",
@@ -39,7 +39,9 @@ def add_parser(commands: Subparsers) -> None:
         action="store_true",
         help="train it on the present documents; a corpus built again keeps it otherwise",
     )
-    command.add_argument("--encoder", help="Hub name or folder (default: the bundled MiniLM)")
+    command.add_argument(
+        "--encoder", type=place_or_name, help="Hub name or folder (default: the bundled MiniLM)"
+    )
     command.add_argument("--exclusion", choices=[choice.value for choice in Exclusion])
     command.add_argument("--index-kind", choices=[choice.value for choice in IndexKind])
 

@@ -3,12 +3,11 @@
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retro.commands.passages import print_neighbor
 from retro.config import SamplingConfig, config_from_dict
-from retro.terminal import Subparsers
+from retro.terminal import Subparsers, place, place_or_name
 
 if TYPE_CHECKING:
     from retro.generation.events import Event
@@ -34,9 +33,11 @@ def add_parser(commands: Subparsers) -> None:
     """Add the command to the command line."""
     command = commands.add_parser("generate", help="write text and show its neighbors")
     command.set_defaults(run_command=run)
-    command.add_argument("run", metavar="RUN", help="or a saved model: a folder or a Hub name")
+    command.add_argument(
+        "run", type=place_or_name, metavar="RUN", help="or a saved model: a folder or a Hub name"
+    )
     command.add_argument("--prompt", required=True)
-    command.add_argument("--corpus", type=Path, help="default: the corpus of the run")
+    command.add_argument("--corpus", type=place, help="default: the corpus of the run")
     command.add_argument("--step", type=int, help="step of the checkpoint (default: newest)")
     command.add_argument("--retrieval", choices=["on", "off", "both"], default="on")
     defaults = SamplingConfig()

@@ -1,17 +1,16 @@
 """``python -m retro search``: the nearest chunks of a text."""
 
 import argparse
-from pathlib import Path
 
 from retro.commands.passages import print_neighbor
-from retro.terminal import Subparsers
+from retro.terminal import Subparsers, place
 
 
 def add_parser(commands: Subparsers) -> None:
     """Add the command to the command line."""
     command = commands.add_parser("search", help="show the nearest chunks of a text")
     command.set_defaults(run_command=run)
-    command.add_argument("corpus", type=Path, metavar="CORPUS")
+    command.add_argument("corpus", type=place, metavar="CORPUS")
     command.add_argument("text", metavar="TEXT")
     command.add_argument("-k", type=int, default=5, help="how many (default 5)")
 

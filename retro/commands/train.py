@@ -1,11 +1,9 @@
 """``python -m retro train``: a new run, or one that goes on."""
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,17 +12,18 @@ from tqdm import tqdm
 from retro.checkpoints import list_checkpoints
 from retro.config import TrainingConfig, config_from_dict, config_to_dict
 from retro.errors import ConfigError
+from retro.json_files import parse_json
 from retro.model.retro.presets import PRESETS
 from retro.run import CONFIG_NAME, Run, create_run, open_run
-from retro.terminal import Bars, MetricsFile, Subparsers
+from retro.terminal import Bars, MetricsFile, Subparsers, new_place, place
 
 
 def add_parser(commands: Subparsers) -> None:
     """Add the command to the command line."""
     command = commands.add_parser("train", help="train a new run, or go on with one")
     command.set_defaults(run_command=run)
-    command.add_argument("corpus", type=Path, metavar="CORPUS")
-    command.add_argument("--out", required=True, type=Path, metavar="RUN")
+    command.add_argument("corpus", type=place, metavar="CORPUS")
+    command.add_argument("--out", required=True, type=new_place, metavar="RUN")
     command.add_argument("--preset", help=f"one of {', '.join(PRESETS)} (default tiny)")
     command.add_argument("--max-steps", type=int, help="length of the whole run")
     command.add_argument("--batch-size", type=int)
@@ -134,6 +133,6 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     try:
-        return name, json.loads(value)
+        return name, parse_json(value)
     except ValueError:
         return name, value

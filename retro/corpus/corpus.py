@@ -29,6 +29,7 @@ from retro.data.database import RetrievalDatabase, check_array
 from retro.data.splits import Split
 from retro.data.tokenizer import Tokenizer, choose_vocab_size, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
+from retro.places import check_place
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
 
@@ -85,7 +86,7 @@ class Corpus:
             ArtifactMismatchError: Its parts do not belong together, as after a build
                 that was interrupted, or are damaged.
         """
-        if not (corpus_dir / INDEX_NAME / MANIFEST_NAME).exists():
+        if not (check_place("CORPUS", corpus_dir) / INDEX_NAME / MANIFEST_NAME).exists():
             raise ArtifactMissingError(
                 f"The corpus {corpus_dir.name!r} has no index yet. Build the corpus first."
             )

@@ -16,9 +16,9 @@ torch nor FAISS.
 
 from pathlib import Path
 
-from retro.artifacts import read_json
 from retro.config import CorpusConfig, config_from_dict
 from retro.data.documents import DOCUMENTS_NAME
+from retro.json_files import read_object
 
 CONFIG_NAME = "corpus.json"
 TOKENIZER_NAME = "tokenizer"
@@ -38,7 +38,7 @@ def read_config(corpus_dir: Path) -> CorpusConfig:
     Raises:
         ArtifactMissingError: It was never built.
     """
-    return config_from_dict(CorpusConfig, read_json(corpus_dir / CONFIG_NAME))
+    return config_from_dict(CorpusConfig, read_object(corpus_dir / CONFIG_NAME))
 
 
 def is_corpus(folder: Path) -> bool:

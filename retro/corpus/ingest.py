@@ -5,6 +5,7 @@ from pathlib import Path
 
 from retro.data.documents import SkippedFile, read_folder, store_document
 from retro.errors import InputError
+from retro.places import check_place
 from retro.progress import Progress, no_progress
 
 
@@ -27,8 +28,10 @@ def ingest_folder(
         Documents kept.
 
     Raises:
+        ConfigError: No folder could be called so.
         InputError: There is no such folder, or no text in it.
     """
+    check_place("CORPUS", corpus_dir, is_new=True)
     num_skipped = 0
 
     def count_skipped(skipped: SkippedFile) -> None:

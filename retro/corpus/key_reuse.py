@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import MANIFEST_NAME, open_array, read_json, sha256_file, sync_folder
+from retro.artifacts import MANIFEST_NAME, open_array, sha256_file, sync_folder
 from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.errors import ArtifactError
+from retro.json_files import read_object
 
 DIGEST_BYTES = 16
 DIGEST_LETTERS = 2 * DIGEST_BYTES
@@ -150,7 +151,7 @@ def _facts(sidecar: Path) -> dict[str, Any] | None:
     if sidecar.name == MANIFEST_NAME:
         return None
     try:
-        facts: dict[str, Any] = read_json(sidecar)
+        facts: dict[str, Any] = read_object(sidecar)
         digests = bytes.fromhex(facts["chunks"])
         is_whole = len(digests) == facts["rows"] * DIGEST_BYTES
         texts = (facts["embedder"], facts["input_sha256"], facts["sha256"])

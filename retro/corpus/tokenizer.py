@@ -15,7 +15,6 @@ from retro.artifacts import (
     MANIFEST_NAME,
     TOKENIZER_FILE,
     fingerprint,
-    read_json,
     read_manifest,
     read_record,
     staged_folder,
@@ -28,6 +27,8 @@ from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.splits import DocumentSource
 from retro.data.tokenizer import SavedTokenizer, open_tokenizer
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.json_files import read_object
+from retro.places import check_place
 
 SETTINGS_FILES = ("config.json", CONFIG_NAME)
 """Where runs and saved models, and corpora, keep their settings."""
@@ -156,10 +157,11 @@ def find_tokenizer(path: str | Path) -> TokenizerSource:
         path: A run, a corpus, a saved model, a folder with ``tokenizer.json``, or this file.
 
     Raises:
+        ConfigError: No file could be called so.
         ArtifactMissingError: There is none.
         ArtifactMismatchError: It is damaged, or from another program.
     """
-    place = Path(path).resolve()
+    place = check_place("tokenizer", path).resolve()
     is_file = place.name == TOKENIZER_FILE and place.is_file()
     folders = (place.parent,) if is_file else (place, place / TOKENIZER_NAME)
     folder = next((one for one in folders if (one / TOKENIZER_FILE).is_file()), None)
@@ -185,16 +187,16 @@ def _load(folder: Path) -> SavedTokenizer:
     except ArtifactMismatchError as error:
         raise ArtifactMismatchError(
             f"{folder.name}/{TOKENIZER_FILE} must be a tokenizer of a corpus built here, and it "
-            f"cannot be read as one ({error.__cause__}). Choose another one."
+            f"cannot be read as one ({error.__cause__ or error}). Choose another one."
         ) from error
 
 
 def _chunk_size(folder: Path) -> int | None:
     for name in SETTINGS_FILES:
         if (folder / name).is_file():
-            values = read_json(folder / name)
+            values = read_object(folder / name)
             # A run's file has the settings of its model by that name, a saved model's is these.
-            settings = values.get("model", values) if isinstance(values, dict) else None
+            settings = values.get("model", values)
             size = settings.get("chunk_size") if isinstance(settings, dict) else None
             return size if isinstance(size, int) else None
     return None

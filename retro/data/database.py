@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retro.artifacts import open_array, read_json, read_manifest
+from retro.artifacts import open_array, read_manifest
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
+from retro.json_files import read_list
 
 DATABASE_KIND = "database"
 RECORDS_NAME = "documents.json"
@@ -234,5 +235,5 @@ def read_records(folder: Path) -> list[DocumentRecord]:
         TypeError: It holds something else.
         ValueError: It names no split.
     """
-    records: list[dict[str, Any]] = read_json(folder / RECORDS_NAME)
+    records: list[dict[str, Any]] = read_list(folder / RECORDS_NAME)
     return [DocumentRecord(**{**values, "split": Split(values["split"])}) for values in records]

@@ -15,6 +15,7 @@ from pathlib import Path
 from retro.artifacts import STAGING_PREFIX, sync_folder, write_bytes
 from retro.data.decoding import check_text, decode
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.places import check_place
 
 DOCUMENTS_NAME = "documents"
 LARGEST_DOCUMENT_BYTES = 256 * 2**20
@@ -158,9 +159,10 @@ def read_folder(folder: Path, on_skip: Callable[[SkippedFile], None]) -> Iterato
         The documents.
 
     Raises:
+        ConfigError: No folder could be called so.
         InputError: There is no such folder.
     """
-    if not folder.is_dir():
+    if not check_place("FOLDER", folder).is_dir():
         raise InputError(f"{folder.name!r} must be a folder, but there is none of this name.")
     root = folder.resolve()
     for relative in sorted(_walk(root, on_skip)):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pydoc_data import topics
 
 from retro.data.documents import TextDocument
-from retro.errors import InputError
+from retro.errors import InputError, shown
 
 SAMPLES = {"python-docs": "The language reference of Python, one document per topic."}
 """Name to description."""
@@ -35,4 +35,4 @@ def check_sample(name: str) -> None:
     """
     if name not in SAMPLES:
         known = ", ".join(repr(sample) for sample in SAMPLES)
-        raise InputError(f"The sample must be one of {known}, got {name!r}.")
+        raise InputError(f"The sample must be one of {known}, got {shown(name)}.")

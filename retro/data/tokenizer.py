@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
@@ -18,6 +18,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from retro.artifacts import TOKENIZER_FILE, write_bytes
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
+from retro.json_files import parse_json, read_limited
 
 PAD_ID = 0
 END_ID = 1
@@ -144,10 +145,14 @@ class ByteLevelTokenizer:
             raise ArtifactMissingError(
                 f"{folder.parent.name} has no {TOKENIZER_FILE}. Build the corpus first."
             )
+        content = read_limited(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        # The parser of the tokenizers package raises plain exceptions.
-        except Exception as error:
+            _check_ids(parse_json(content))
+            return cls(tokenizers.Tokenizer.from_str(content.decode("utf-8")))
+        # The parser of the tokenizers package raises plain exceptions, or gives up.
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
             raise ArtifactMismatchError(
                 f"{TOKENIZER_FILE} is damaged ({error}). Build the corpus again."
             ) from error
@@ -200,6 +205,11 @@ class ByteLevelTokenizer:
         return self._bytes[id]
 
 
+def is_panic(error: BaseException) -> bool:
+    """Tell whether code written in Rust gave up, which raises what is no ``Exception``."""
+    return type(error).__name__ == "PanicException"
+
+
 def check_text(text: str) -> None:
     """Refuse a text that UTF-8 cannot hold.
 
@@ -244,6 +254,18 @@ def _training_pieces(texts: Iterable[str]) -> Iterator[str]:
         left -= len(text)
         if left <= 0:
             return
+
+
+def _check_ids(values: Any) -> None:
+    """Refuse ids that are not counted from 0: the package would reserve memory up to the largest.
+
+    Raises:
+        ValueError, TypeError, KeyError or AttributeError: There are such ids, or none at all.
+    """
+    vocabulary = values["model"]["vocab"]
+    ids = [*vocabulary.values(), *(token["id"] for token in values["added_tokens"])]
+    if not all(0 <= id < len(ids) for id in ids):
+        raise ValueError(f"ids of tokens must be below {len(ids)}, got {max(ids)}")
 
 
 def _bytes_of_tokens(backend: tokenizers.Tokenizer) -> list[bytes]:

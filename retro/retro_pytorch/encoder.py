@@ -20,7 +20,8 @@ from torch import Tensor
 from retro.artifacts import fingerprint
 from retro.config import BUNDLED_ENCODER
 from retro.data.tokenizer import PIECE_CHARACTERS, split_text
-from retro.errors import ArtifactMissingError, ConfigError, ShapeError
+from retro.errors import ArtifactMissingError, ConfigError, ShapeError, shown
+from retro.places import check_place
 from retro.retrieval.embedder import Pool, TextEncoder
 
 DEFAULT_ENCODER = "bert-base-cased"
@@ -185,10 +186,12 @@ def open_encoder(encoder: EncoderName = None) -> TokenEncoder:
             ``bert-base-cased``.
 
     Raises:
+        ConfigError: No encoder could be called so.
         ArtifactMissingError: It is neither here nor can it be downloaded.
         ArtifactMismatchError: Its files cannot be used.
     """
     name = os.fspath(encoder or os.environ.get(ENCODER_VARIABLE) or DEFAULT_ENCODER)
+    check_place("encoder" if encoder else ENCODER_VARIABLE, name)
     kept_as = str(Path(name).resolve()) if Path(name).is_dir() else name
     with _loading:
         if kept_as not in _kept:
@@ -197,7 +200,7 @@ def open_encoder(encoder: EncoderName = None) -> TokenEncoder:
             except ArtifactMissingError as error:
                 cause = error.__cause__ or error
                 raise ArtifactMissingError(
-                    f"The encoder {name!r} is not in the cache and cannot be downloaded "
+                    f"The encoder {shown(name)} is not in the cache and cannot be downloaded "
                     f"({type(cause).__name__}). Connect to the network once, or choose another: "
                     f"{ENCODER_VARIABLE}={BUNDLED_ENCODER} is the bundled encoder and needs none, "
                     f"{ENCODER_VARIABLE}=FOLDER is one of your own."

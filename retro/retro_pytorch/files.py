@@ -17,8 +17,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retro.artifacts import STAGING_PREFIX, read_json, sha256_file, staged_files, write_json
-from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.artifacts import STAGING_PREFIX, sha256_file, staged_files, write_json
+from retro.errors import (
+    ArtifactError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    ConfigError,
+    shown,
+)
+from retro.json_files import read_object
+from retro.places import check_place
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +38,8 @@ def as_path(name: str, value: object) -> Path:
         ConfigError: It is none.
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise ConfigError(f"{name} must be a path, got {value!r}.")
-    return Path(value)
+        raise ConfigError(f"{name} must be a path, got {shown(value)}.")
+    return check_place(name, value)
 
 
 def open_rows(
@@ -92,10 +100,10 @@ def write_note(path: Path, wanted: str, **facts: object) -> None:
 def read_note(path: Path, wanted: str) -> dict[str, Any] | None:
     """Return the note of a file that was made from these inputs and is undamaged, else None."""
     try:
-        note: Any = read_json(note_path(path))
+        note = read_object(note_path(path))
     except ArtifactError:
         return None
-    if not isinstance(note, dict) or note.get("fingerprint") != wanted or not path.is_file():
+    if note.get("fingerprint") != wanted or not path.is_file():
         return None
     return note if note.get("sha256") == sha256_file(path) else None
 

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retro.artifacts import fingerprint, read_json, sha256_file, write_json
+from retro.artifacts import fingerprint, sha256_file, write_json
 from retro.data.documents import read_inside
 from retro.errors import ArtifactError, InputError
+from retro.json_files import read_object
 from retro.retro_pytorch.chunks import matching_files, text_folder_to_chunks_
 from retro.retro_pytorch.encoder import EncoderName, open_encoder
 
@@ -60,7 +61,7 @@ def processed_folder(
     reason = "REPROCESS is set" if force else _why_not_current(stats_path, paths, wanted)
     if reason is None:
         logger.info("%s: up to date", stats_path.name)
-        stats = read_json(stats_path)
+        stats = read_object(stats_path)
         return {name: stats[name] for name in COUNTS}
     logger.info("processing %s: %s", folder, reason)
     counts = text_folder_to_chunks_(
@@ -90,10 +91,10 @@ def _folder_content(folder: Path, glob: str) -> list[tuple[str, int, str]]:
 
 def _why_not_current(stats_path: Path, paths: dict[str, Path], wanted: str) -> str | None:
     try:
-        stats: Any = read_json(stats_path)
+        stats: Any = read_object(stats_path)
     except ArtifactError:
-        stats = None
-    if not isinstance(stats, dict) or not all(isinstance(stats.get(name), int) for name in COUNTS):
+        return f"{stats_path.name} does not say what was done before"
+    if not all(isinstance(stats.get(name), int) for name in COUNTS):
         return f"{stats_path.name} does not say what was done before"
     if stats.get("fingerprint") != wanted:
         return "the text, the encoder or a setting has changed since"

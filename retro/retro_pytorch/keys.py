@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from retro.artifacts import (
     disk_errors,
     fingerprint,
-    read_json,
     sha256_array,
     sync_folder,
     write_json,
 )
 from retro.errors import ArtifactError
+from retro.json_files import read_object
 from retro.retrieval.embedder import Embedder
 from retro.retrieval.keys import KeyStore
 from retro.retro_pytorch.files import note_path, open_rows, read_note, write_note
@@ -107,10 +107,10 @@ def _write_keys(
 
 def _rows_done(partial: Path, wanted: str, row_bytes: int) -> int:
     try:
-        note = read_json(note_path(partial))
+        note = read_object(note_path(partial))
     except ArtifactError:
         return 0
-    if not isinstance(note, dict) or note.get("fingerprint") != wanted or not partial.exists():
+    if note.get("fingerprint") != wanted or not partial.exists():
         return 0
     rows = note.get("rows")
     if not isinstance(rows, int) or rows < 0 or partial.stat().st_size < rows * row_bytes:

@@ -18,7 +18,6 @@ from retro.artifacts import (
     is_finished,
     link_file,
     open_array,
-    read_json,
     read_manifest,
     read_record,
     remove_staging,
@@ -30,6 +29,7 @@ from retro.artifacts import (
     write_manifest,
 )
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, DiskFullError
+from retro.json_files import read_json
 
 
 class StopHereError(Exception):
