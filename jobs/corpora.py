@@ -16,11 +16,15 @@ from jobs.corpus_locks import (
 from jobs.database import Database, new_id
 from jobs.documents import has_documents
 from jobs.errors import InvalidChangeError
+from jobs.locks import is_over, place_lock
 from jobs.lookup import get_corpus_record, lease_lost, refuse_if_active
 from jobs.models import Corpus, DeletedCorpus, Job, Lock, Run
 from jobs.rows import CorpusLock, CorpusRow, copy_row
 from jobs.states import CorpusState, JobState
 from jobs.versions import add_version
+
+MAKING = "making:"
+"""Beginning of the names of locks whose holders make corpora."""
 
 
 class CorpusRecords(Database):
@@ -28,14 +32,39 @@ class CorpusRecords(Database):
 
     def create_corpus(self, name: str, settings: Mapping[str, Any]) -> CorpusRow:
         """Record a new corpus without documents."""
-        now = self.now()
         with self.write() as session:
-            corpus = Corpus(
-                id=new_id(), name=name, settings=dict(settings), created_at=now, updated_at=now
-            )
-            session.add(corpus)
-            session.flush()
-            return corpus_row(session, corpus)
+            return corpus_row(session, self._add_corpus(session, name, settings))
+
+    def begin_corpus(self, name: str, settings: Mapping[str, Any]) -> CorpusLock:
+        """Record a new corpus that is worth something once it is filled.
+
+        Returns:
+            The corpus, and the lock that its maker holds until it is finished.
+        """
+        with self.write() as session:
+            corpus = self._add_corpus(session, name, settings)
+            token = place_lock(session, f"{MAKING}{corpus.id}", "make", self.now())
+            assert token is not None, "the id is new"
+            return CorpusLock(corpus=corpus_row(session, corpus), token=token)
+
+    def unfinished_corpora(self) -> dict[str, str]:
+        """Return the ids of corpora whose maker is gone, each with the token of its lock."""
+        with self.read() as session:
+            locks = session.scalars(select(Lock).where(Lock.name.startswith(MAKING)))
+            return {
+                lock.name.removeprefix(MAKING): lock.token
+                for lock in locks
+                if is_over(lock, self.now())
+            }
+
+    def _add_corpus(self, session: Session, name: str, settings: Mapping[str, Any]) -> Corpus:
+        now = self.now()
+        corpus = Corpus(
+            id=new_id(), name=name, settings=dict(settings), created_at=now, updated_at=now
+        )
+        session.add(corpus)
+        session.flush()
+        return corpus
 
     def list_corpora(self) -> list[CorpusRow]:
         """Return all corpora, newest first."""

@@ -139,7 +139,7 @@ class CorpusFiles:
 
 @contextmanager
 def hold_corpus(
-    home: Home, store: Store, corpus_id: str, use: CorpusUse, *, wait_s: float = WAIT_S
+    home: Home, store: Store, corpus_id: str, use: CorpusUse, *, wait_s: float | None = None
 ) -> Iterator[CorpusFiles]:
     """Hold the lock of a corpus.
 
@@ -148,7 +148,8 @@ def hold_corpus(
         store: The database.
         corpus_id: The corpus.
         use: What the lock is taken for.
-        wait_s: How long another process that holds it is waited for, seconds.
+        wait_s: How long another process that holds it is waited for, seconds; None is
+            ``WAIT_S``.
 
     Yields:
         Its files, which agree with its rows.
@@ -159,7 +160,7 @@ def hold_corpus(
         BusyError: Another process has held it all the time.
         DiskFullError: A file cannot follow its row, because the disk is full.
     """
-    lock = _take(store, corpus_id, use, wait_s)
+    lock = _take(store, corpus_id, use, WAIT_S if wait_s is None else wait_s)
     with LockKeeper(store, lock.token):
         files = CorpusFiles(home, store, lock)
         if use not in NEEDS_NO_OTHER_FILES:

@@ -14,6 +14,8 @@ from jobs.rows import AnswerRow
 KEPT_S = 24 * 3600.0
 """How long an answer is kept, seconds."""
 PURPOSE = "request"
+PREFIX = "request:"
+"""Beginning of the names of locks."""
 
 
 class KeptAnswers(Database):
@@ -62,7 +64,8 @@ class KeptAnswers(Database):
                 return
             session.execute(delete(KeptAnswer).where(KeptAnswer.created_at <= now - KEPT_S))
             # Of processes that were killed, under keys that nobody used again.
-            session.execute(delete(Lock).where(Lock.expires_at <= now - KEPT_S))
+            abandoned = (Lock.name.startswith(PREFIX), Lock.expires_at <= now - KEPT_S)
+            session.execute(delete(Lock).where(*abandoned))
             session.merge(
                 KeptAnswer(
                     key=key,
@@ -78,4 +81,4 @@ class KeptAnswers(Database):
 
 
 def _lock_name(key: str) -> str:
-    return f"{PURPOSE}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{PREFIX}{hashlib.sha256(key.encode()).hexdigest()}"

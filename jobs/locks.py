@@ -38,7 +38,7 @@ def find_holder(session: Session, name: str, now: float) -> Lock | None:
         now: UTC seconds.
     """
     lock = session.get(Lock, name, with_for_update=True)
-    if lock is None or not _is_over(lock, now):
+    if lock is None or not is_over(lock, now):
         return lock
     # What its token stands for must not be believed any more.
     session.delete(lock)
@@ -46,7 +46,8 @@ def find_holder(session: Session, name: str, now: float) -> Lock | None:
     return None
 
 
-def _is_over(lock: Lock, now: float) -> bool:
+def is_over(lock: Lock, now: float) -> bool:
+    """Return whether a lock was not renewed in time, or its holder has ended."""
     return lock.expires_at <= now or is_gone(lock.holder)
 
 
@@ -86,7 +87,7 @@ class Locks(Database):
         """Return whether somebody holds a lock."""
         with self.read() as session:
             lock = session.get(Lock, name)
-            return lock is not None and not _is_over(lock, self.now())
+            return lock is not None and not is_over(lock, self.now())
 
     def is_held(self, token: str) -> bool:
         """Return whether nobody has taken a lock over."""

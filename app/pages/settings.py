@@ -10,8 +10,8 @@ from app.format import ago, count, escape, percent, size
 from app.live_page import Page
 from app.services.leftovers import OLD_LOG_S
 from app.services.services import Services
+from app.services.strays import KEPT_S
 from app.services.system import list_devices, list_versions
-from app.services.unrecorded import KEPT_S
 from app.ui import action, badge, callout, facts
 
 PART_WORDS = {

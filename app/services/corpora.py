@@ -20,6 +20,7 @@ from jobs.corpus_files import CorpusFiles, hold_corpus
 from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
+from jobs.locks import LockKeeper
 from jobs.rows import CorpusRow
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.states import CorpusState
@@ -78,13 +79,17 @@ class CorpusService(CorpusDocuments):
 
     @contextmanager
     def _new_corpus(self, name: str, settings: dict[str, Any]) -> Iterator[str]:
-        """Make a corpus, which is deleted again if the block that fills it fails."""
-        row = self._store.create_corpus(name, settings)
-        try:
-            yield row.id
-        except BaseException:
-            self.delete(row.id)
-            raise
+        """Make a corpus, which is deleted again if the block that fills it does not end well.
+
+        That is done at the next start where the process is killed; see ``Unrecorded``.
+        """
+        made = self._store.begin_corpus(name, settings)
+        with LockKeeper(self._store, made.token):
+            try:
+                yield made.corpus.id
+            except BaseException:
+                self.delete(made.corpus.id)
+                raise
 
     def _config(self, settings: dict[str, Any]) -> CorpusConfig:
         defaults = {} if self._encoder is None else {"encoder": self._encoder}

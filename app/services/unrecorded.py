@@ -1,9 +1,8 @@
 """Files of corpora that no record names.
 
-A process that is killed leaves texts that were not recorded yet, and the folder of a corpus
-that was being deleted: these are removed at the next start. What else lies there without a record
-may be of use to somebody, if the database was put back from a copy or is another one.
-At the start it is set aside, so that it is in nobody's way, and removed a week later.
+A process that is killed leaves texts that were not recorded yet, and corpora that it had begun
+to fill or to delete: these are removed at the next start. What else lies there without a record
+may be of use to somebody: at the start it is set aside, so that it is in nobody's way.
 """
 
 import contextlib
@@ -11,14 +10,14 @@ import logging
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from app.services.strays import Strays
 from jobs.corpus_files import hold_corpus
 from jobs.corpus_locks import CorpusUse, lock_name
 from jobs.database import is_id
-from jobs.errors import JobError, NotFoundError
+from jobs.errors import BusyError, JobError, NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.store import Store
 from retro.artifacts import STAGING_PREFIX
@@ -28,8 +27,6 @@ from retro.errors import RetroError
 
 logger = logging.getLogger(__name__)
 
-KEPT_S = 7 * 24 * 3600
-"""What was set aside is removed after this time, seconds."""
 FILES_AT_ONCE = 500
 STOP_S = 10.0
 
@@ -42,11 +39,13 @@ class Unrecorded:
     def __init__(self, home: Home, store: Store) -> None:
         self._home = home
         self._store = store
+        self._strays = Strays(home, store)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Let files follow their rows; then, in the background, clear away what is left."""
+        self._strays.put_back_corpora()
         for corpus_id in self._store.corpora_with_moves():
             self._hold(corpus_id, [], self._set_aside)
         self._stopping.clear()
@@ -65,7 +64,10 @@ class Unrecorded:
 
     def find(self) -> Iterator[Path]:
         """Yield files and folders that no record names, those that were set aside included."""
-        yield from self._set_aside_before()
+        yield from self._strays.folders()
+        yield from self._find_unknown()
+
+    def _find_unknown(self) -> Iterator[Path]:
         for folder in self._corpus_folders():
             # Looked for after the folder: a corpus is recorded before it has one.
             if not self._is_recorded(folder.name):
@@ -79,14 +81,27 @@ class Unrecorded:
 
     def _clear_away(self) -> None:
         try:
+            self._delete_unfinished()
             for corpus_id in self._store.deleted_corpora():
                 remove_folder(self._home.corpus_dir(corpus_id))
                 self._store.forget_deleted(corpus_id)
-            old = [path for path in self._set_aside_before() if int(path.name) < _now() - KEPT_S]
-            self._dispose_of(old, _remove)
-            self._dispose_of(list(self.find()), self._set_aside)
+            self._strays.put_back_documents()
+            self._strays.expire()
+            self._dispose_of(list(self._find_unknown()), self._set_aside)
         except Exception:  # the app works without this, and its own errors say more
             logger.exception("files without a record could not be cleared away")
+
+    def _delete_unfinished(self) -> None:
+        """Delete corpora that a killed process had begun to fill, so that none looks whole."""
+        for corpus_id, token in self._store.unfinished_corpora().items():
+            try:
+                self._store.delete_corpus(corpus_id)
+            except BusyError:
+                continue  # the next start finds it again
+            except JobError as error:
+                # Its build had been submitted, which is the last thing to be done.
+                logger.info("corpus %s stays: %s", corpus_id, error)
+            self._store.release_lock(token)
 
     def _dispose_of(self, paths: Sequence[Path], dispose: Dispose) -> None:
         inside: dict[str, list[Path]] = {}
@@ -154,20 +169,11 @@ class Unrecorded:
             if is_id(path.name) and path.is_dir() and not path.is_symlink()
         )
 
-    def _set_aside_before(self) -> list[Path]:
-        return sorted(path for path in self._home.strays_dir.glob("*") if path.name.isdecimal())
-
     def _set_aside(self, path: Path) -> None:
-        relative = path.relative_to(self._home.corpora_dir)
-        if not is_id(relative.parts[0]):
-            return  # it has been set aside before
         if path.parent.name == INCOMING_NAME or path.name.startswith(STAGING_PREFIX):
             _remove(path)
-            return
-        place = self._home.strays_dir / str(_now()) / relative
-        logger.warning("%s, which no record names, is set aside in %s", relative, place.parents[0])
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(place)
+        else:
+            self._strays.add(path)
 
 
 def _remove(path: Path) -> None:
@@ -188,7 +194,3 @@ def _remove_empty_parents(path: Path, corpus_dir: Path) -> None:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _now() -> int:
-    return int(time.time())

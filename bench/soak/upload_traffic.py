@@ -95,11 +95,11 @@ class Traffic:
             return None, None
         return answer.status_code, answer.json() if answer.content else None
 
-    def send_until_answered(self, path: str, key: str, body: object) -> Any:
-        """Send a request to the first server until it answers, and return the body."""
+    def send_until_answered(self, server: int, path: str, key: str, body: object) -> Any:
+        """Send a request to a server until it answers, and return the body."""
         while True:
             headers = {"idempotency-key": key}
-            answer = self._web.send(0, "POST", f"/api/v1{path}", json=body, headers=headers)
+            answer = self._web.send(server, "POST", f"/api/v1{path}", json=body, headers=headers)
             if answer is not None:
                 return answer.raise_for_status().json()
             time.sleep(0.02)

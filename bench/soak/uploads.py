@@ -5,6 +5,7 @@ lost, a deleted corpus does not come back, a request that is sent again is not d
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -21,6 +22,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="of the kills (default: another each time)")
     parser.add_argument("--database-url", help="empty PostgreSQL database (default: SQLite)")
     given = parser.parse_args(arguments)
+    # The builds are small, and threads that wait for each other would take longer.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     seed = given.seed if given.seed is not None else random.randrange(10**6)
     home = Home(Path(tempfile.mkdtemp(prefix="retro-uploads-")))
     print(f"seed {seed}, folder {home.path}", flush=True)

@@ -11,6 +11,7 @@ from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
 from jobs.version_files import keep_version, remove_unneeded
 from retro.config import CorpusConfig, Exclusion, config_from_dict, config_to_dict
 from retro.corpus.build import build_corpus
+from retro.corpus.corpus import Corpus
 from retro.corpus.tokenizer import TokenizerOrigin, tokenizer_words
 
 WAIT_S = 1.0
@@ -63,7 +64,7 @@ def run(context: JobContext) -> str:
             " Neighbors may come from the same document, but not from near the chunk itself, "
             "because few documents hold most of the text."
         )
-    return message
+    return message + _tell_of_damage(context, corpus_id)
 
 
 def _settled_documents(context: JobContext, corpus_id: str) -> Collection[str]:
@@ -81,3 +82,21 @@ def _settled_documents(context: JobContext, corpus_id: str) -> Collection[str]:
                 return context.store.document_sizes(corpus_id).keys()
         except BusyError:
             continue
+
+
+def _tell_of_damage(context: JobContext, corpus_id: str) -> str:
+    """Return a sentence about documents whose files are not what is recorded of them."""
+    recorded = context.store.document_sums(corpus_id)
+    built = Corpus.open(context.home.corpus_dir(corpus_id)).database.documents
+    damaged = [
+        document.path
+        for document in built
+        if recorded.get(document.path, document.sha256) != document.sha256
+    ]
+    if not damaged:
+        return ""
+    others = f" and {len(damaged) - 1:,} others" if len(damaged) > 1 else ""
+    return (
+        f" The file of {damaged[0]!r}{others} was not what had been uploaded. Upload it again and "
+        f"build."
+    )

@@ -133,7 +133,8 @@ def _make_place(root: Path, path: str) -> InputError | None:
         relative = check_relative_path(path)
         assert relative == path, "paths are recorded in their normal form"
         _make_folders(root, path)
-        (root / path).is_dir()
+        with contextlib.suppress(FileNotFoundError):
+            (root / path).lstat()
     except InputError as error:
         return error
     except (FileExistsError, NotADirectoryError):

@@ -1,13 +1,17 @@
 """What builds and trainings do as jobs, called without a process of their own."""
 
+import hashlib
+import threading
 from typing import Any
 
 import pytest
+from retro.retrieval.corpus import Corpus
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from jobs.context import JobContext
-from jobs.errors import JobError
+from jobs.corpus_locks import CorpusUse
+from jobs.errors import JobCancelled, JobError
 from jobs.home import Home
 from jobs.rows import DocumentEntry, JobRow, MetricPoint
 from jobs.run_tokenizer import run_tokenizer
@@ -36,9 +40,16 @@ def add_corpus(store: Store, home: Home, texts: dict[str, str], **settings: obje
     for path, content in texts.items():
         document = TextDocument(path=path, text=content, encoding="utf-8", note=None)
         size = store_document(home.corpus_dir(corpus.id), document)
-        entries.append(DocumentEntry(path=path, bytes=size, sha256="", encoding="utf-8"))
+        assert size == len(content.encode())
+        entries.append(entry(path, content))
     store.add_documents(corpus.id, entries)
     return corpus.id
+
+
+def entry(path: str, content: str) -> DocumentEntry:
+    data = content.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    return DocumentEntry(path=path, bytes=len(data), sha256=digest, encoding="utf-8")
 
 
 def claim(store: Store, home: Home) -> JobContext:
@@ -83,6 +94,55 @@ def test_a_corpus_of_few_documents_tells_what_its_neighbors_are(store: Store, ho
 
     assert message.startswith("2 documents, ")
     assert "Neighbors may come from the same document" in message
+
+
+def test_a_build_reads_the_documents_that_are_recorded(
+    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus_id = add_corpus(store, home, country_texts())
+    root = home.corpus_dir(corpus_id) / "documents"
+    (root / "stray.txt").write_text("no record names this " * 30)
+    (root.parent / "incoming").mkdir()
+    (root.parent / "incoming" / "x-1").write_text("Newland sells stones. " * 30)
+    store.add_documents(
+        corpus_id, [entry("new.txt", "Newland sells stones. " * 30)], None, {"new.txt": "x-1"}
+    )
+    monkeypatch.setattr(build_task, "WAIT_S", 0.05)
+    store.submit("build", corpus_id=corpus_id, settings={})
+    context = claim(store, home)
+    lock = store.take_corpus(corpus_id, CorpusUse.COPY)
+    threading.Timer(0.3, store.release_lock, (lock.token,)).start()
+
+    message = build_task.run(context)
+    finish(store, context)
+
+    assert message.startswith("9 documents")
+    assert "uploaded" not in message
+    built = Corpus.open(root.parent).database.documents
+    assert sorted(document.path for document in built) == sorted(store.document_sizes(corpus_id))
+
+    (root / "new.txt").write_text("Newland sells nothing. " * 30)
+    message = build(store, home, corpus_id)
+    assert "The file of 'new.txt' was not what had been uploaded." in message
+    (root / "countries" / "arland.txt").write_text("Arland is no more. " * 30)
+    assert "'countries/arland.txt' and 1 others" in build(store, home, corpus_id)
+
+    (root / "new.txt").unlink()
+    with pytest.raises(
+        ArtifactMissingError, match=r"'new.txt' is not\. Upload it again, or remove"
+    ):
+        build(store, home, corpus_id)
+
+
+def test_a_build_that_waits_for_the_documents_can_be_stopped(store: Store, home: Home) -> None:
+    corpus_id = add_corpus(store, home, {"a.txt": "text"})
+    store.submit("build", corpus_id=corpus_id, settings={})
+    context = claim(store, home)
+    store.take_corpus(corpus_id, CorpusUse.COPY)
+    threading.Timer(0.3, context.ask_to_stop).start()
+
+    with pytest.raises(JobCancelled):
+        build_task.run(context)
 
 
 def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home) -> None:
