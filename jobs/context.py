@@ -14,11 +14,8 @@ from jobs.store import Store
 logger = logging.getLogger(__name__)
 
 RENEW_S = 20.0
-"""How often a lease is renewed, seconds."""
 POLL_S = 0.5
-"""How often a wish to stop is looked for, seconds."""
 OVERDUE_S = 2.0
-"""How long a task that saves nothing may take to end when it should, seconds."""
 REPORT_S = 0.4
 """Shortest time between two reports of the same stage, seconds."""
 
@@ -106,8 +103,11 @@ class LeaseKeeper:
     Args:
         context: The job.
         on_lost: Called once if the lease turns out to belong to another process.
-        on_overdue: Called once if the task should have ended ``OVERDUE_S`` ago; None lets it
+        on_overdue: Called once if the task should have ended ``overdue_s`` ago; None lets it
             take its time. A library may be at work that cannot be interrupted.
+        renew_s: How often the lease is renewed, seconds.
+        poll_s: How often a wish to stop is looked for, seconds.
+        overdue_s: How long a task that saves nothing may take to end when it should, seconds.
     """
 
     def __init__(
@@ -115,10 +115,15 @@ class LeaseKeeper:
         context: JobContext,
         on_lost: Callable[[], None],
         on_overdue: Callable[[], None] | None = None,
+        *,
+        renew_s: float = RENEW_S,
+        poll_s: float = POLL_S,
+        overdue_s: float = OVERDUE_S,
     ) -> None:
         self._context = context
         self._on_lost = on_lost
         self._on_overdue = on_overdue
+        self._renew_s, self._poll_s, self._overdue_s = renew_s, poll_s, overdue_s
         self._overdue_at: float | None = None
         self._renewed_at = 0.0
         self._ended = threading.Event()
@@ -134,7 +139,7 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         self._renewed_at = time.monotonic()
-        while not self._ended.wait(POLL_S):
+        while not self._ended.wait(self._poll_s):
             try:
                 intent = self._ask()
             except LeaseLost:
@@ -152,7 +157,7 @@ class LeaseKeeper:
     def _ask(self) -> StopIntent | None:
         """Return why the job is to stop, and renew the lease if that is due."""
         store, job_id, token = self._context.store, self._context.job.id, self._context.token
-        if time.monotonic() - self._renewed_at < RENEW_S:
+        if time.monotonic() - self._renewed_at < self._renew_s:
             return store.stop_intent(job_id, token)
         intent = store.renew_lease(job_id, token)
         self._renewed_at = time.monotonic()
@@ -162,5 +167,5 @@ class LeaseKeeper:
         if not self._context.should_stop():
             return False
         if self._overdue_at is None:
-            self._overdue_at = time.monotonic() + OVERDUE_S
+            self._overdue_at = time.monotonic() + self._overdue_s
         return time.monotonic() >= self._overdue_at

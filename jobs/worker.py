@@ -34,7 +34,6 @@ from jobs.workers import HEARTBEAT_S
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
-"""How often the queue is looked at, seconds."""
 TERMINATE_AFTER_S = 30.0
 """How long a job may take to stop by itself, seconds."""
 KILL_AFTER_S = 40.0
@@ -59,6 +58,7 @@ class Worker:
         environ: Environment of the processes it starts.
         command: Command of these processes, see ``CHILD_COMMAND``.
         host: Name of this host.
+        poll_s: How often the queue is looked at, seconds.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Worker:
         environ: Mapping[str, str],
         command: Sequence[str] = CHILD_COMMAND,
         host: str | None = None,
+        poll_s: float = POLL_S,
     ) -> None:
         self.store = store
         self.home = home
@@ -77,6 +78,7 @@ class Worker:
         self.environ = dict(environ)
         self.command = tuple(command)
         self.host = host or socket.gethostname()
+        self._poll_s = poll_s
         self._started_at = store.now()
         self._version = program_version()
         self._beat_at = float("-inf")
@@ -100,7 +102,7 @@ class Worker:
                     self.back_up()
                 except Exception:  # one bad row or a full disk must not stop the queue
                     logger.exception("the worker goes on after a fault")
-                stop.wait(POLL_S)
+                stop.wait(self._poll_s)
             self.store.forget_worker(self.host)
         logger.info("worker stopped; jobs that run go on")
 

@@ -19,7 +19,6 @@ from retro.training.trainer import train
 logger = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 1.0
-"""Shortest time between two writes of measured values, seconds."""
 
 
 def run(context: JobContext) -> str:
@@ -73,11 +72,15 @@ class RunRecorder:
     Args:
         context: The job.
         run_id: Its run.
+        write_every_s: Shortest time between two writes of measured values, seconds.
     """
 
-    def __init__(self, context: JobContext, run_id: str) -> None:
+    def __init__(
+        self, context: JobContext, run_id: str, *, write_every_s: float = WRITE_EVERY_S
+    ) -> None:
         self._context = context
         self._run_id = run_id
+        self._write_every_s = write_every_s
         self._points: list[MetricPoint] = []
         self._step = 0
         self._written_step = 0
@@ -159,7 +162,7 @@ class RunRecorder:
         """Report progress, and write what has been measured if that is due."""
         self._context.report(stage, done, total)
         self._step = done
-        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
+        if time.monotonic() - self._written_at >= self._write_every_s:
             self._flush_if_possible()
 
     def _flush_if_possible(self) -> None:

@@ -58,12 +58,20 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once on each kind of database; most of them on PostgreSQL only in a sweep."""
+    if "database_kind" in metafunc.fixturenames:
+        is_short = metafunc.definition.get_closest_marker("both_databases") is not None
+        marks = () if is_short else (pytest.mark.sweep,)
+        metafunc.parametrize("database_kind", ["sqlite", pytest.param("postgresql", marks=marks)])
+
+
+@pytest.fixture
 def database_url(
-    request: pytest.FixtureRequest, home: Home, sqlite_template: Path
+    request: pytest.FixtureRequest, database_kind: str, home: Home, sqlite_template: Path
 ) -> Iterator[str]:
     """Return the URL of a database with all tables, once of each kind."""
-    if request.param == "sqlite":
+    if database_kind == "sqlite":
         shutil.copy(sqlite_template, home.path / "retro.db")
         yield home.database_url()
     else:
@@ -72,10 +80,10 @@ def database_url(
             yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, home: Home) -> Iterator[str]:
+@pytest.fixture
+def empty_url(request: pytest.FixtureRequest, database_kind: str, home: Home) -> Iterator[str]:
     """Return the URL of a database without tables, once of each kind."""
-    if request.param == "sqlite":
+    if database_kind == "sqlite":
         yield home.database_url()
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
@@ -166,9 +174,11 @@ def put_state(store: Store):
 def start(store: Store):
     """Claim the next job and report that its process runs."""
 
-    def start() -> JobRow:
+    def start(pid: int = 1) -> JobRow:
         job = store.claim("host")
         assert job is not None
-        return store.transition(job.id, job.lease_token, JobState.STARTING, JobState.RUNNING, pid=1)
+        return store.transition(
+            job.id, job.lease_token, JobState.STARTING, JobState.RUNNING, pid=pid
+        )
 
     return start

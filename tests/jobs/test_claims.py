@@ -20,10 +20,9 @@ from jobs.store import Store
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-NUM_JOBS = 1000
 PATIENCE_S = 60.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.both_databases]
 
 
 def put_jobs(store: Store, count: int) -> set[str]:
@@ -57,8 +56,9 @@ def start_claiming(url: str, worker: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_four_threads_and_two_processes_claim_each_job_once(store: Store) -> None:
-    ids = put_jobs(store, NUM_JOBS)
+@pytest.mark.parametrize("num_jobs", [200, pytest.param(1000, marks=pytest.mark.sweep)])
+def test_four_threads_and_two_processes_claim_each_job_once(store: Store, num_jobs: int) -> None:
+    ids = put_jobs(store, num_jobs)
     processes = [start_claiming(store.url, f"process {number}") for number in range(2)]
     claimed: list[str] = []
 
@@ -77,11 +77,11 @@ def test_four_threads_and_two_processes_claim_each_job_once(store: Store) -> Non
         thread.join()
 
     claimed += [id for output in outputs for id in output]
-    assert len(claimed) == NUM_JOBS
+    assert len(claimed) == num_jobs
     assert set(claimed) == ids
-    jobs = store.list_jobs(limit=NUM_JOBS)
+    jobs = store.list_jobs(limit=num_jobs)
     assert {(job.state, job.attempt) for job in jobs} == {(JobState.STARTING, 1)}
-    assert len({job.lease_token for job in jobs}) == NUM_JOBS
+    assert len({job.lease_token for job in jobs}) == num_jobs
     shares = Counter(job.worker for job in jobs)
     assert len(shares) == 6, f"some claimed nothing: {shares}"
 

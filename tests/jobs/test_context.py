@@ -9,8 +9,7 @@ from jobs.errors import JobCancelled, LeaseLost
 from jobs.home import Home
 from jobs.states import StopIntent
 from jobs.store import Store
-
-PATIENCE_S = 20.0
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_a_sentence_for_people_is_shown_at_once(context: JobContext, store: Stor
 
 @pytest.mark.slow
 def test_the_wish_to_stop_reaches_the_task(context: JobContext, store: Store) -> None:
-    with LeaseKeeper(context, on_lost=lambda: None):
+    with LeaseKeeper(context, on_lost=lambda: None, poll_s=0.02):
         assert not context.should_stop()
         store.request_cancel(context.job.id)
 
@@ -99,40 +98,37 @@ def test_the_wish_to_stop_reaches_the_task(context: JobContext, store: Store) ->
 @pytest.mark.slow
 def test_the_loss_of_the_lease_is_noticed(context: JobContext, store: Store) -> None:
     lost = threading.Event()
-    with LeaseKeeper(context, on_lost=lost.set):
+    with LeaseKeeper(context, on_lost=lost.set, poll_s=0.02):
         store.give_up(context.job, "Its process is gone.")
 
         assert lost.wait(PATIENCE_S)
 
 
 @pytest.mark.slow
-def test_the_lease_is_renewed_in_time(
-    context: JobContext, store: Store, clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.context.RENEW_S", 0.0)
+def test_the_lease_is_renewed_in_time(context: JobContext, store: Store, clock) -> None:
     clock.advance(30)
-    with LeaseKeeper(context, on_lost=lambda: None):
-        for _ in range(100):
-            if store.get_job(context.job.id).lease_expires_at == clock.time + 60:
-                break
-            threading.Event().wait(0.1)
 
-    assert store.get_job(context.job.id).lease_expires_at == clock.time + 60
+    with LeaseKeeper(context, on_lost=lambda: None, renew_s=0.0, poll_s=0.02):
+        wait_until(lambda: store.get_job(context.job.id).lease_expires_at == clock.time + 60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patience_s", [0.0, 1e9])
 def test_a_task_that_takes_too_long_to_end_is_told_once(
-    context: JobContext, monkeypatch: pytest.MonkeyPatch, patience_s: float
+    context: JobContext, patience_s: float
 ) -> None:
-    monkeypatch.setattr("jobs.context.OVERDUE_S", patience_s)
-    monkeypatch.setattr("jobs.context.POLL_S", 0.05)
     told: list[bool] = []
-    keeper = LeaseKeeper(context, on_lost=lambda: None, on_overdue=lambda: told.append(True))
+    keeper = LeaseKeeper(
+        context,
+        on_lost=lambda: None,
+        on_overdue=lambda: told.append(True),
+        poll_s=0.02,
+        overdue_s=patience_s,
+    )
     with keeper:
-        threading.Event().wait(0.2)
+        threading.Event().wait(0.1)
         assert told == []
         context.ask_to_stop(StopIntent.CANCEL)
-        keeper._thread.join(1.0 if patience_s else PATIENCE_S)
+        keeper._thread.join(0.3 if patience_s else PATIENCE_S)
 
     assert told == ([] if patience_s else [True])

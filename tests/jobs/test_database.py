@@ -42,6 +42,7 @@ def test_each_connection_is_safe_against_a_power_cut(sqlite_store: Store) -> Non
     }
 
 
+@pytest.mark.both_databases
 def test_no_update_is_lost_between_reading_and_writing(store: Store) -> None:
     corpus = store.create_corpus("letters", {})
     run = store.create_run("first", corpus.id, {}, 10)
@@ -63,6 +64,7 @@ def test_no_update_is_lost_between_reading_and_writing(store: Store) -> None:
     assert store.get_run(run.id).step == WRITERS * ROUNDS
 
 
+@pytest.mark.both_databases
 def test_a_reader_sees_one_state_of_the_database(store: Store) -> None:
     store.create_corpus("letters", {})
     query = text("SELECT count(*) FROM corpora")
@@ -76,6 +78,7 @@ def test_a_reader_sees_one_state_of_the_database(store: Store) -> None:
     assert len(store.list_corpora()) == 2
 
 
+@pytest.mark.both_databases
 def test_a_block_that_fails_leaves_nothing(store: Store) -> None:
     corpus = store.create_corpus("letters", {})
 

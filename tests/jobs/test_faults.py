@@ -2,9 +2,7 @@
 
 import logging
 import os
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +10,6 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from jobs import worker as worker_module
 from jobs.__main__ import _network_warning
 from jobs.context import JobContext, LeaseKeeper
 from jobs.home import Home
@@ -23,8 +20,8 @@ from jobs.store import Store
 from jobs.worker import Worker
 from tests.jobs.conftest import CHILD_COMMAND
 from tests.jobs.test_home import use_mounts
+from tests.support.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 60.0
 LEASE_LOST_EXIT = 75
 
 
@@ -45,20 +42,26 @@ def broken_statements(store: Store, part: str) -> Iterator[list[str]]:
         event.remove(store.engine, "before_cursor_execute", fail)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened for too long"
-        time.sleep(0.05)
-
-
 @pytest.fixture
-def worker(store: Store, home: Home) -> Iterator[Worker]:
-    worker = Worker(store, home, slots=["cpu"], environ=os.environ, command=CHILD_COMMAND)
-    yield worker
-    for process in worker._processes.values():
-        kill_group(process.pid)
-        process.wait()
+def make_worker(home: Home) -> Iterator[Callable[[Store], Worker]]:
+    """Make workers, and end the processes they leave."""
+    workers: list[Worker] = []
+
+    def make(store: Store) -> Worker:
+        workers.append(
+            Worker(
+                store, home, slots=["cpu"], environ=os.environ, command=CHILD_COMMAND, host="host",
+                poll_s=0.05,
+            )
+        )  # fmt: skip
+        return workers[-1]
+
+    yield make
+
+    for worker in workers:
+        for process in worker._processes.values():
+            kill_group(process.pid)
+            process.wait()
 
 
 @pytest.fixture
@@ -70,9 +73,9 @@ def context(store: Store, home: Home, start) -> JobContext:
 
 @pytest.mark.slow
 def test_a_worker_goes_on_when_the_database_can_be_written_again(
-    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    store: Store, make_worker: Callable[[Store], Worker]
 ) -> None:
-    monkeypatch.setattr(worker_module, "POLL_S", 0.05)
+    worker = make_worker(store)
     job = store.submit("count", settings={"steps": 1})
     stop = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stop,))
@@ -87,50 +90,61 @@ def test_a_worker_goes_on_when_the_database_can_be_written_again(
     assert not thread.is_alive()
 
 
-@pytest.mark.slow
+class StoreOfJobsThatEnd(Store):
+    """Each job ends by itself as soon as someone has looked which there are."""
+
+    def held_jobs(self) -> list[JobRow]:
+        jobs = super().held_jobs()
+        for job in jobs:
+            self.transition(job.id, job.lease_token, JobState.RUNNING, JobState.SUCCEEDED)
+        return jobs
+
+
 def test_a_job_that_ends_while_it_is_looked_after_is_left_alone(
-    store: Store, worker: Worker, start, monkeypatch: pytest.MonkeyPatch
+    store: Store, start, make_worker: Callable[[Store], Worker]
 ) -> None:
     job = store.submit("count", settings={})
-    worker.host = "host"
-    running = start()
+    # Its process is gone, as one is that has just ended.
+    start(pid=2**22 + 1)
+    ending = StoreOfJobsThatEnd(store.url, now=store.now)
 
-    def ends_now(_job: JobRow) -> bool:
-        store.transition(job.id, running.lease_token, JobState.RUNNING, JobState.SUCCEEDED)
-        return False
-
-    monkeypatch.setattr(worker_module, "is_process_of", ends_now)
-
-    worker.tick()
+    make_worker(ending).tick()
+    ending.close()
 
     assert store.get_job(job.id).state is JobState.SUCCEEDED
 
 
+class StoreOfASlowHost(Store):
+    """Gives up each job as soon as it is claimed, as another host does after a minute."""
+
+    def claim(self, worker: str, slot: str = "cpu") -> JobRow | None:
+        job = super().claim(worker, slot)
+        if job is not None:
+            self.give_up(job, "Its host no longer answers.")
+        return job
+
+
 @pytest.mark.slow
 def test_a_job_that_is_lost_while_it_is_started_is_left_to_others(
-    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    store: Store, make_worker: Callable[[Store], Worker]
 ) -> None:
     job = store.submit("count", settings={"steps": 1})
-    start_process = worker_module.start_process
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start_too_late(claimed: JobRow, *others) -> subprocess.Popen[bytes]:
-        store.give_up(claimed, "Its host no longer answers.")
-        started.append(start_process(claimed, *others))
-        return started[-1]
-
-    monkeypatch.setattr(worker_module, "start_process", start_too_late)
+    slow = StoreOfASlowHost(store.url, now=store.now)
+    worker = make_worker(slow)
 
     worker.tick()
+    slow.close()
 
     assert store.get_job(job.id).state is JobState.QUEUED
-    assert started[0].wait(PATIENCE_S) == LEASE_LOST_EXIT
+    [started] = worker._processes.values()
+    assert started.wait(PATIENCE_S) == LEASE_LOST_EXIT
 
 
 @pytest.mark.slow
 def test_a_process_that_reports_nothing_ends_when_its_lease_is_lost(
-    store: Store, worker: Worker
+    store: Store, make_worker: Callable[[Store], Worker]
 ) -> None:
+    worker = make_worker(store)
     job = store.submit("ignore_everything", settings={})
     worker.tick()
     wait_until(lambda: store.get_job(job.id).state is JobState.RUNNING)
@@ -163,7 +177,7 @@ def test_a_lease_that_cannot_be_renewed_is_tried_again(
 ) -> None:
     caplog.set_level(logging.WARNING, "jobs.context")
     lost = threading.Event()
-    with LeaseKeeper(context, lost.set):
+    with LeaseKeeper(context, lost.set, poll_s=0.02):
         with broken_statements(store, "jobs"):
             wait_until(lambda: "could not be renewed" in caplog.text)
         store.request_cancel(context.job.id)

@@ -10,6 +10,8 @@ from jobs.states import JobState, StopIntent
 from jobs.store import Store
 from jobs.transitions import LEASE_S
 
+pytestmark = pytest.mark.both_databases
+
 ENTRY = CheckpointEntry(step=1, val_loss_on=None, val_loss_off=None, bytes=1)
 
 WRITES: dict[str, Callable[[Store, JobRow, str], object]] = {

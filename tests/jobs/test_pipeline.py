@@ -2,11 +2,11 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from jobs.child import run_job
 from jobs.home import Home
 from jobs.processes import kill_group
 from jobs.rows import DocumentEntry, RunRow
@@ -14,8 +14,8 @@ from jobs.states import CorpusState, JobState, RunState
 from jobs.store import Store
 from jobs.worker import Worker
 from retro.data.documents import TextDocument, store_document
+from tests.support.waiting import wait_until
 
-PATIENCE_S = 240.0
 STEPS = 150
 WORDS = "the cat sat on a mat and saw dogs run far over green hills by old rivers"
 MODEL = {
@@ -53,7 +53,9 @@ def store(database_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def worker(store: Store, home: Home) -> Iterator[Worker]:
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # A tracer makes torch slow to load; these processes run no lines that others do not.
+    environ = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     worker = Worker(store, home, slots=["cpu"], environ=environ)
     yield worker
     for process in worker._processes.values():
@@ -76,12 +78,11 @@ def make_corpus(store: Store, home: Home) -> str:
     return corpus.id
 
 
-def tick_until(worker: Worker, store: Store, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, store.list_jobs()
-        worker.tick()
-        time.sleep(0.02)
+def run_next(store: Store, home: Home) -> None:
+    """Do the work of the next job here."""
+    job = store.claim("host")
+    assert job is not None
+    run_job(store, home, job.id, job.lease_token)
 
 
 def start_run(store: Store, corpus_id: str, name: str) -> RunRow:
@@ -93,47 +94,49 @@ def start_run(store: Store, corpus_id: str, name: str) -> RunRow:
 def test_text_becomes_a_trained_model_whatever_stops_it(
     store: Store, home: Home, worker: Worker
 ) -> None:
+    def until(condition: Callable[[], bool]) -> None:
+        wait_until(condition, meanwhile=worker.tick, every_s=0.1)
+
     corpus_id = make_corpus(store, home)
     build = store.submit("build", corpus_id=corpus_id, settings={})
-    paused, killed = (start_run(store, corpus_id, name) for name in ("paused", "killed"))
-    assert store.get_job(paused.job_id).after_id == build.id
+    run = start_run(store, corpus_id, "stopped")
+    assert store.get_job(run.job_id).after_id == build.id
 
-    tick_until(worker, store, lambda: store.get_job(build.id).state.is_finished)
+    run_next(store, home)
     assert store.get_job(build.id).state is JobState.SUCCEEDED, store.get_job(build.id)
     corpus = store.get_corpus(corpus_id)
     assert corpus.state is CorpusState.READY
     assert corpus.summary["num_documents"] == 8
 
-    tick_until(worker, store, lambda: store.get_run(paused.id).step >= 3)
-    store.pause_run(paused.id)
-    tick_until(worker, store, lambda: store.get_run(paused.id).state is RunState.PAUSED)
-    stopped = store.get_run(paused.id)
+    until(lambda: store.get_run(run.id).step >= 3)
+    store.pause_run(run.id)
+    until(lambda: store.get_run(run.id).state is RunState.PAUSED)
+    stopped = store.get_run(run.id)
     assert 3 <= stopped.step < STEPS
-    assert store.list_checkpoints(paused.id)[-1].step == stopped.step
+    assert store.list_checkpoints(run.id)[-1].step == stopped.step
     assert f"Paused after step {stopped.step}" in stopped.message
-    assert steps_of(store, paused) == list(range(1, stopped.step + 1))
+    assert steps_of(store, run) == list(range(1, stopped.step + 1))
 
-    tick_until(worker, store, lambda: bool(store.list_checkpoints(killed.id)))
-    lost = store.get_job(killed.job_id)
-    os.kill(lost.pid, signal.SIGKILL)
-    tick_until(worker, store, lambda: store.get_job(lost.id).state.is_finished)
-    assert store.get_job(lost.id).attempt == 2
+    resumed = store.resume_run(run.id)
+    until(lambda: store.list_checkpoints(run.id)[-1].step > stopped.step)
+    os.kill(store.get_job(resumed.id).pid, signal.SIGKILL)
+    until(lambda: store.get_job(resumed.id).state.is_finished)
+    assert store.get_job(resumed.id).attempt == 2
 
-    resumed = store.resume_run(paused.id)
-    tick_until(worker, store, lambda: store.get_job(resumed.id).state.is_finished)
-
-    for run in (paused, killed):
-        done = store.get_run(run.id)
+    whole = start_run(store, corpus_id, "whole")
+    run_next(store, home)
+    for row in (run, whole):
+        done = store.get_run(row.id)
         assert (done.state, done.step, done.total_steps) == (RunState.SUCCEEDED, STEPS, STEPS)
         assert done.settings["parameters"] > 0
-        assert steps_of(store, run) == list(range(1, STEPS + 1))
-        on_disk = {path.name for path in (home.run_dir(run.id) / "checkpoints").iterdir()}
-        rows = {f"step-{row.step:08d}" for row in store.list_checkpoints(run.id)}
+        assert steps_of(store, row) == list(range(1, STEPS + 1))
+        on_disk = {path.name for path in (home.run_dir(row.id) / "checkpoints").iterdir()}
+        rows = {f"step-{row.step:08d}" for row in store.list_checkpoints(row.id)}
         assert on_disk == rows
         assert f"step-{STEPS:08d}" in rows
-    # The same run, stopped in different places, comes to the same numbers.
+    # The same run, stopped in two places or in none, comes to the same numbers.
     for name in ("train_loss", "val_loss_on", "val_loss_off"):
-        assert store.metrics(paused.id, name=name) == store.metrics(killed.id, name=name)
+        assert store.metrics(run.id, name=name) == store.metrics(whole.id, name=name)
 
 
 def steps_of(store: Store, run: RunRow) -> list[int]:
@@ -141,13 +144,13 @@ def steps_of(store: Store, run: RunRow) -> list[int]:
 
 
 def test_a_corpus_without_text_fails_with_a_sentence_and_stops_its_runs(
-    store: Store, worker: Worker
+    store: Store, home: Home
 ) -> None:
     corpus = store.create_corpus("nothing", {})
     build = store.submit("build", corpus_id=corpus.id, settings={})
     run = start_run(store, corpus.id, "first")
 
-    tick_until(worker, store, lambda: store.get_job(build.id).state.is_finished)
+    run_next(store, home)
 
     failed = store.get_job(build.id)
     assert failed.state is JobState.FAILED
@@ -158,14 +161,12 @@ def test_a_corpus_without_text_fails_with_a_sentence_and_stops_its_runs(
     assert failed.error in store.get_run(run.id).message
 
 
-def test_settings_that_do_not_fit_fail_the_run_with_a_sentence(
-    store: Store, home: Home, worker: Worker
-) -> None:
+def test_settings_that_do_not_fit_fail_the_run_with_a_sentence(store: Store, home: Home) -> None:
     corpus_id = make_corpus(store, home)
     run = store.create_run("first", corpus_id, {}, STEPS)
-    job = store.submit("train", run_id=run.id, settings={"preset": "huge"})
+    store.submit("train", run_id=run.id, settings={"preset": "huge"})
 
-    tick_until(worker, store, lambda: store.get_job(job.id).state.is_finished)
+    run_next(store, home)
 
     assert store.get_run(run.id).state is RunState.FAILED
     assert "'huge'" in store.get_run(run.id).message

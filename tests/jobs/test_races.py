@@ -9,6 +9,8 @@ from jobs.errors import InvalidChangeError
 from jobs.states import JobState
 from jobs.store import Store
 
+pytestmark = [pytest.mark.slow, pytest.mark.both_databases]
+
 ROUNDS = 10
 
 
@@ -33,7 +35,6 @@ def at_once(*changes: Callable[[], object]) -> int:
     return len(accepted)
 
 
-@pytest.mark.slow
 def test_one_of_many_builds_of_a_corpus_is_accepted(store: Store) -> None:
     for _ in range(ROUNDS):
         corpus = store.create_corpus("letters", {})
@@ -44,7 +45,6 @@ def test_one_of_many_builds_of_a_corpus_is_accepted(store: Store) -> None:
         assert at_once(build, build, build, build) == 1
 
 
-@pytest.mark.slow
 def test_one_of_many_resumptions_of_a_run_is_accepted(store: Store) -> None:
     corpus = store.create_corpus("letters", {})
     for _ in range(ROUNDS):
@@ -58,7 +58,6 @@ def test_one_of_many_resumptions_of_a_run_is_accepted(store: Store) -> None:
         assert at_once(resume, resume, resume) == 1
 
 
-@pytest.mark.slow
 def test_no_job_waits_for_ever_for_one_that_failed_meanwhile(store: Store, start) -> None:
     for _ in range(ROUNDS):
         before = store.submit("build", settings={})
@@ -74,7 +73,6 @@ def test_no_job_waits_for_ever_for_one_that_failed_meanwhile(store: Store, start
         assert store.list_jobs(state="queued") == []
 
 
-@pytest.mark.slow
 def test_the_end_of_a_job_and_the_wish_to_stop_it_agree(store: Store, start) -> None:
     for _ in range(ROUNDS):
         store.submit("count", settings={})

@@ -1,11 +1,12 @@
 """What builds and trainings do as jobs, called without a process of their own."""
 
 import hashlib
+import os
+import shutil
 import threading
-from typing import Any
+from pathlib import Path
 
 import pytest
-from retro.retrieval.corpus import Corpus
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
@@ -19,11 +20,11 @@ from jobs.states import JobState
 from jobs.store import Store
 from jobs.tasks import build as build_task
 from jobs.tasks import train as train_task
+from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMissingError, TrainingError
-from retro.run import open_run
-from retro.training import trainer
-from retro.training.checkpoint import save_checkpoint
+from retro.run import CheckpointRecord, create_run, open_run
+from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 
 SETTINGS = {"preset": "tiny", "model": TINY_MODEL, "training": TINY_TRAINING}
@@ -50,6 +51,19 @@ def entry(path: str, content: str) -> DocumentEntry:
     data = content.encode()
     digest = hashlib.sha256(data).hexdigest()
     return DocumentEntry(path=path, bytes=len(data), sha256=digest, encoding="utf-8")
+
+
+@pytest.fixture
+def countries(store: Store, home: Home, corpus_dir: Path) -> str:
+    """Return the id of a corpus that was built; its files are links to those of the session."""
+    corpus_id = add_corpus(store, home, country_texts())
+    folder = home.corpus_dir(corpus_id)
+    shutil.rmtree(folder)
+    shutil.copytree(corpus_dir, folder, copy_function=os.link)
+    message = build(store, home, corpus_id)
+    chunks = store.get_corpus(corpus_id).summary["num_chunks"]
+    assert message.startswith(f"8 documents, {chunks} chunks. 0 chunks were embedded")
+    return corpus_id
 
 
 def claim(store: Store, home: Home) -> JobContext:
@@ -87,8 +101,8 @@ def test_a_job_that_names_nothing_to_work_on_is_refused(store: Store, home: Home
 
 
 def test_a_corpus_of_few_documents_tells_what_its_neighbors_are(store: Store, home: Home) -> None:
-    words = " ".join(f"word{i % 97} and word{i % 89}" for i in range(3000))
-    corpus_id = add_corpus(store, home, {"one.txt": words, "two.txt": words[:2000]})
+    words = " ".join(f"word{i % 97} and word{i % 89}" for i in range(150))
+    corpus_id = add_corpus(store, home, {"one.txt": words, "two.txt": words[:100]})
 
     message = build(store, home, corpus_id)
 
@@ -145,12 +159,8 @@ def test_a_build_that_waits_for_the_documents_can_be_stopped(store: Store, home:
         build_task.run(context)
 
 
-def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home) -> None:
-    corpus_id = add_corpus(store, home, country_texts())
-    message = build(store, home, corpus_id)
-    assert message == f"8 documents, {store.get_corpus(corpus_id).summary['num_chunks']} chunks."
-
-    context = start_training(store, home, corpus_id, max_steps=1)
+def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home, countries: str) -> None:
+    context = start_training(store, home, countries, max_steps=1)
     run_id = context.job.run_id
     with pytest.raises(ArtifactMissingError, match=r"'first' must have started .* is running"):
         run_tokenizer(home, store, run_id)
@@ -163,15 +173,13 @@ def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home) -> N
     assert message.startswith("1 document, ")
     assert "Tokenizer taken from run 'first'" in message
     tokenizers = [
-        home.corpus_dir(id) / "tokenizer" / "tokenizer.json" for id in (corpus_id, other_id)
+        home.corpus_dir(id) / "tokenizer" / "tokenizer.json" for id in (countries, other_id)
     ]
     assert tokenizers[0].read_bytes() == tokenizers[1].read_bytes()
 
 
-def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home) -> None:
-    corpus_id = add_corpus(store, home, country_texts())
-    build(store, home, corpus_id)
-    context = start_training(store, home, corpus_id, **DIVERGES)
+def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home, countries: str) -> None:
+    context = start_training(store, home, countries, **DIVERGES)
 
     with pytest.raises(TrainingError, match="finite"):
         train_task.run(context)
@@ -179,40 +187,48 @@ def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home) -> N
     assert store.metrics(context.job.run_id, name="train_loss")[0].step == 1
 
 
-def test_a_checkpoint_comes_after_what_was_measured_before_it(
-    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    corpus_id = add_corpus(store, home, country_texts())
-    build(store, home, corpus_id)
-    context = start_training(store, home, corpus_id, max_steps=4, checkpoint_every=2, log_every=1)
-    monkeypatch.setattr(train_task, "WRITE_EVERY_S", 1000.0)
-    stored: list[list[int]] = []
+class KilledAfterTheSecondCheckpoint(train_task.RunRecorder):
+    """Looks at the database between a checkpoint and what is recorded of it."""
 
-    def kill_after(*arguments: Any) -> Any:
-        record = save_checkpoint(*arguments)
-        points = store.metrics(context.job.run_id, name="train_loss")
-        stored.append([point.step for point in points])
-        if len(stored) == 2:
+    def __init__(self, context: JobContext, run_id: str) -> None:
+        super().__init__(context, run_id, write_every_s=1000.0)
+        self.stored: list[list[int]] = []
+        self._run = context.store, run_id
+
+    def on_checkpoint(self, record: CheckpointRecord) -> None:
+        store, run_id = self._run
+        self.stored.append([point.step for point in store.metrics(run_id, name="train_loss")])
+        if len(self.stored) == 2:
             # What a kill does: nothing comes after the checkpoint.
             raise KeyboardInterrupt
-        return record
+        super().on_checkpoint(record)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", kill_after)
+
+def test_a_checkpoint_comes_after_what_was_measured_before_it(
+    store: Store, home: Home, countries: str
+) -> None:
+    context = start_training(store, home, countries)
+    run_id = context.job.run_id
+    training = {**TINY_TRAINING, "max_steps": 4, "checkpoint_every": 2, "log_every": 1}
+    create_run(
+        home.run_dir(run_id), home.corpus_dir(countries), model=TINY_MODEL, training=training
+    )
+    recorder = KilledAfterTheSecondCheckpoint(context, run_id)
+
     with pytest.raises(KeyboardInterrupt):
-        train_task.run(context)
+        train(home.run_dir(run_id), listener=recorder, on_progress=recorder.on_progress)
 
-    assert stored == [[1, 2], [1, 2, 3, 4]]
+    assert recorder.stored == [[1, 2], [1, 2, 3, 4]]
 
 
 def test_a_database_that_cannot_be_written_does_not_end_the_training(
-    store: Store, home: Home, monkeypatch: pytest.MonkeyPatch
+    store: Store, home: Home
 ) -> None:
-    corpus_id = add_corpus(store, home, country_texts())
-    run = store.create_run("first", corpus_id, SETTINGS, 10)
+    corpus = store.create_corpus("texts", CORPUS)
+    run = store.create_run("first", corpus.id, SETTINGS, 10)
     store.submit("train", run_id=run.id, settings=SETTINGS)
     context = claim(store, home)
-    recorder = train_task.RunRecorder(context, run.id)
-    monkeypatch.setattr(train_task, "WRITE_EVERY_S", 0.0)
+    recorder = train_task.RunRecorder(context, run.id, write_every_s=0.0)
     recorder.on_metrics(1, {"train_loss": 2.5})
     event.listen(store.engine, "before_cursor_execute", fail_to_write)
 
@@ -232,9 +248,10 @@ def fail_to_write(_connection: object, _cursor: object, statement: str, *_rest: 
         raise OperationalError(statement, {}, OSError("database or disk is full"))
 
 
-def test_a_run_goes_on_with_its_version_when_the_corpus_has_grown(store: Store, home: Home) -> None:
-    corpus_id = add_corpus(store, home, country_texts())
-    build(store, home, corpus_id)
+def test_a_run_goes_on_with_its_version_when_the_corpus_has_grown(
+    store: Store, home: Home, countries: str
+) -> None:
+    corpus_id = countries
     context = start_training(store, home, corpus_id, max_steps=4)
     run_id = context.job.run_id
     train_task.run(context)

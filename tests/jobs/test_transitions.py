@@ -9,6 +9,8 @@ from jobs.states import TRANSITIONS, JobState
 from jobs.store import Store
 from jobs.transitions import LEASE_S, MAX_ATTEMPTS
 
+pytestmark = pytest.mark.both_databases
+
 PAIRS = [(before, after) for before in JobState for after in JobState]
 BY_CLAIM = (JobState.QUEUED, JobState.STARTING)
 ALLOWED = [

@@ -25,6 +25,8 @@ from jobs.schema.upgrade import NEWEST
 from jobs.store import Store
 from tests.jobs.old_databases import ROWS, dump, make_old_database
 
+pytestmark = pytest.mark.both_databases
+
 ROOT = Path(__file__).parents[2]
 OPEN = "import sys; from jobs.store import Store; Store(sys.argv[1]).check()\n"
 ALL_VERSIONS = list(range(1, NEWEST + 1))

@@ -2,10 +2,8 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -23,9 +21,8 @@ from jobs.worker import (
     WorkerLock,
     WorkerRunningError,
 )
-
-SAMPLE_CHILD = (sys.executable, str(Path(__file__).parent / "sample_child.py"))
-PATIENCE_S = 60.0
+from tests.jobs.conftest import CHILD_COMMAND
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +48,7 @@ def make_worker(store: Store, home: Home) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
     def make(**options: object) -> Worker:
-        settings = {"slots": ["cpu"], "environ": os.environ, "command": SAMPLE_CHILD} | options
+        settings = {"slots": ["cpu"], "environ": os.environ, "command": CHILD_COMMAND} | options
         workers.append(Worker(store, home, **settings))
         return workers[-1]
 
@@ -65,11 +62,7 @@ def make_worker(store: Store, home: Home) -> Iterator[Callable[..., Worker]]:
 
 def tick_until(worker: Worker, condition: Callable[[], bool]) -> None:
     """Let the worker work until something is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened for too long"
-        worker.tick()
-        time.sleep(0.05)
+    wait_until(condition, meanwhile=worker.tick)
 
 
 def notes(home: Home, job_id: str) -> list[str]:
@@ -102,7 +95,9 @@ def test_a_job_runs_in_a_process_of_its_own(store: Store, home: Home, make_worke
     assert "stage count" in home.read_job_log(job.id)
 
 
-def test_one_job_at_a_time_for_each_slot(store: Store, home: Home, make_worker) -> None:
+def test_one_job_at_a_time_for_each_slot_sees_only_its_device(
+    store: Store, home: Home, make_worker
+) -> None:
     ids = [store.submit("save_when_stopped", settings={}).id for _ in range(3)]
     worker = make_worker(slots=["cuda:0", "cuda:1"])
 
@@ -111,21 +106,11 @@ def test_one_job_at_a_time_for_each_slot(store: Store, home: Home, make_worker) 
 
     jobs = [store.get_job(id) for id in ids]
     assert [job.slot for job in jobs] == ["cuda:0", "cuda:1", None]
+    environs = [psutil.Process(job.pid).environ() for job in jobs[:2]]
+    assert [environ["CUDA_VISIBLE_DEVICES"] for environ in environs] == ["0", "1"]
     for id in ids:
         store.request_cancel(id)
     tick_until(worker, lambda: all(store.get_job(id).state.is_finished for id in ids))
-
-
-def test_a_process_sees_only_the_device_of_its_slot(store: Store, home: Home, make_worker) -> None:
-    job = store.submit("save_when_stopped", settings={})
-    worker = make_worker(slots=["cuda:3"])
-
-    tick_until(worker, has_started(home, job.id))
-
-    environ = psutil.Process(store.get_job(job.id).pid).environ()
-    assert environ["CUDA_VISIBLE_DEVICES"] == "3"
-    store.request_cancel(job.id)
-    tick_until(worker, is_finished(store, job.id))
 
 
 def test_a_killed_process_is_noticed_and_its_job_repeated(
@@ -144,17 +129,19 @@ def test_a_killed_process_is_noticed_and_its_job_repeated(
     assert notes(home, job.id) == ["attempt 2", "done"]
 
 
-@pytest.mark.parametrize("kind", ["exit_at_once", "unheard_of", "missing"])
-def test_a_poison_job_does_not_stop_the_queue(store: Store, make_worker, kind: str) -> None:
-    poison = store.submit(kind, settings={})
+def test_poison_jobs_do_not_stop_the_queue(store: Store, make_worker) -> None:
+    """One ends its process, one has no task, one a task that is missing, one bad settings."""
+    kinds = ("exit_at_once", "unheard_of", "missing", "count")
+    poison = [store.submit(kind, settings={}).id for kind in kinds]
     healthy = store.submit("count", settings={"steps": 1})
 
     tick_until(make_worker(), is_finished(store, healthy.id))
 
     assert store.get_job(healthy.id).state is JobState.SUCCEEDED
-    ended = store.get_job(poison.id)
-    assert ended.state is (JobState.DEAD if kind == "exit_at_once" else JobState.FAILED)
-    assert ended.error
+    ended = [store.get_job(id) for id in poison]
+    assert [job.state for job in ended] == [JobState.DEAD, *[JobState.FAILED] * 3]
+    assert all(job.error for job in ended)
+    assert "fault in the program" in ended[-1].error
 
 
 def test_a_process_that_cannot_be_started_does_not_stop_the_queue(
@@ -167,15 +154,6 @@ def test_a_process_that_cannot_be_started_does_not_stop_the_queue(
 
     assert store.get_job(job.id).state is JobState.DEAD
     assert "could not be started (No such file or directory)" in store.get_job(job.id).error
-
-
-def test_broken_settings_fail_the_job_alone(store: Store, make_worker) -> None:
-    job = store.submit("count", settings={})
-
-    tick_until(make_worker(), is_finished(store, job.id))
-
-    assert store.get_job(job.id).state is JobState.FAILED
-    assert "fault in the program" in store.get_job(job.id).error
 
 
 def test_a_running_job_is_canceled_at_its_next_step(store: Store, home: Home, make_worker) -> None:

@@ -31,6 +31,13 @@ def timings(
         yield pool.submit(measure, folder, lambda home: Store(home.database_url()))
 
 
+def test_a_dozen_kills_break_no_promise(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+
+    soak(Store(home.database_url()), home, cycles=12, slots=1)
+
+
+@pytest.mark.sweep
 @pytest.mark.usefixtures("timings")
 def test_fifty_kills_break_no_promise(tmp_path: Path) -> None:
     home = Home(tmp_path)
@@ -38,6 +45,7 @@ def test_fifty_kills_break_no_promise(tmp_path: Path) -> None:
     soak(Store(home.database_url()), home, cycles=50)
 
 
+@pytest.mark.sweep
 def test_kills_break_no_promise_on_postgresql(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
@@ -45,11 +53,11 @@ def test_kills_break_no_promise_on_postgresql(
         soak(Store(url), Home(tmp_path), cycles=10)
 
 
-def soak(store: Store, home: Home, cycles: int) -> None:
+def soak(store: Store, home: Home, cycles: int, slots: int = 2) -> None:
     told: list[str] = []
     seed = random.randrange(10**6)
     killer = Soak(
-        store, home, slots=2, variants=1, chance=random.Random(seed), tell=told.append, steps=40
+        store, home, slots=slots, variants=1, chance=random.Random(seed), tell=told.append, steps=40
     )
     figures = killer.run(cycles)
     store.close()
@@ -61,6 +69,7 @@ def soak(store: Store, home: Home, cycles: int) -> None:
     assert figures.jobs["train succeeded"] >= 2
 
 
+@pytest.mark.sweep
 def test_dead_processes_are_noticed_in_time(
     timings: Future[tuple[dict[str, float], list[str]]],
 ) -> None:
