@@ -30,23 +30,24 @@ class Prefix:
     chunks: tuple[PrefixChunk, ...]
 
     @classmethod
-    def from_chunks(cls, chunks: Sequence[Mapping[str, Any]]) -> "Prefix":
+    def from_chunks(cls, chunks: Sequence[Mapping[str, Any]], stop: int | None = None) -> "Prefix":
         """Make a prefix of chunks as they were stored.
 
         Args:
-            chunks: What ``OutputChunk.to_dict`` returned, from the first one on; the last one
-                may be unfinished.
+            chunks: What ``OutputChunk.to_dict`` returned, from the first one on.
+            stop: Chunks to keep; None keeps all, an unfinished last one included.
 
         Raises:
             InputError: There is no chunk to keep, or the chunks lack what is needed.
         """
-        indices = [chunk["index"] for chunk in chunks]
-        if not chunks or indices != list(range(len(chunks))):
+        kept = chunks[:stop]
+        indices = [chunk["index"] for chunk in kept]
+        if not kept or indices != list(range(len(kept))):
             raise InputError(
                 f"A text goes on after at least one chunk, counted from 0 without a gap, got "
                 f"{indices}. Generate it again."
             )
-        return cls(tuple(_chunk(chunk) for chunk in chunks))
+        return cls(tuple(_chunk(chunk) for chunk in kept))
 
     @property
     def token_ids(self) -> list[int]:
