@@ -20,10 +20,11 @@ from jobs.states import JobState
 from jobs.store import Store
 from jobs.tasks import build as build_task
 from jobs.tasks import train as train_task
+from retro.checkpoints import CheckpointRecord
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMissingError, TrainingError
-from retro.run import CheckpointRecord, create_run, open_run
+from retro.run import create_run, open_run
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 
