@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 DEMO_STEPS ?=
-CHOSEN := "not gpu and not network and not full_size"
+CHOSEN := "not gpu and not network and not full_size and not sweep"
 SOAK ?= --cycles 1000
 PROCESSES ?= 2
 

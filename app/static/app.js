@@ -39,6 +39,7 @@
   const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const unanswered = new Map();
+  const BROKEN_OFF = "The answer of the server broke off. Try again.";
 
   async function call(method, address, body) {
     const options = { method, headers: { accept: "application/json" } };
@@ -52,14 +53,17 @@
       options.headers["idempotency-key"] = unanswered.get(request);
     }
     const response = await fetch(address, options);
-    if (response.ok) unanswered.delete(request);
     if (response.status === 401) {
       location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
     }
     const text = await response.text();
     let value = {};
-    try { value = text ? JSON.parse(text) : {}; } catch { value = { detail: text }; }
-    if (!response.ok) throw new Error(value.detail || `The server answered ${response.status}.`);
+    try { value = text ? JSON.parse(text) : {}; } catch {
+      if (response.ok) throw new Error(BROKEN_OFF);
+      value = { detail: text };
+    }
+    if (response.ok) unanswered.delete(request);
+    else throw new Error(value.detail || `The server answered ${response.status}.`);
     return value;
   }
 
@@ -271,7 +275,7 @@
   /* Called after every change of the page. */
   const listeners = [];
   Object.assign(window.retro, {
-    find, make, notice, call, newKey, ask, copy, look, showNow,
+    find, make, notice, call, newKey, BROKEN_OFF, ask, copy, look, showNow,
     address: () => JSON.stringify(query()),
     go: (address) => { location.href = address; },
     onChange: (listener) => { listeners.push(listener); listener(); },

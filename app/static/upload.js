@@ -4,7 +4,7 @@
  */
 (() => {
   "use strict";
-  const { find, make, notice, call, newKey, onChange } = window.retro;
+  const { find, make, notice, call, newKey, BROKEN_OFF, onChange } = window.retro;
   if (window.retro.upload) return;
 
   const BATCH_FILES = 400;
@@ -73,13 +73,14 @@
         if (request.status === 401) {
           location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
         }
-        let value = {};
-        try { value = JSON.parse(request.responseText); } catch { value = { detail: request.responseText }; }
-        if (request.status >= 200 && request.status < 300) resolve(value);
-        else {
-          const again = request.status >= 500 && request.status !== NO_SPACE;
-          reject(Object.assign(new Error(value.detail || `The server answered ${request.status}.`), { again }));
-        }
+        const isGood = request.status >= 200 && request.status < 300;
+        let value = {}, isWhole = true;
+        try { value = JSON.parse(request.responseText); }
+        catch { value = { detail: request.responseText }; isWhole = false; }
+        if (isGood && isWhole) { resolve(value); return; }
+        const again = isGood || (request.status >= 500 && request.status !== NO_SPACE);
+        const reason = isGood ? BROKEN_OFF : value.detail || `The server answered ${request.status}.`;
+        reject(Object.assign(new Error(reason), { again }));
       });
       request.addEventListener("error", () =>
         reject(Object.assign(new Error("The connection to the server was lost."), { again: true })));

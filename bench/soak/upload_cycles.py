@@ -37,6 +37,7 @@ class UploadSoak:
         chance: Where chance comes from.
         tell: Takes sentences about the progress.
         most_files: Of one upload.
+        kill_chance: Of each request that may be interrupted.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class UploadSoak:
         chance: random.Random,
         tell: Callable[[str], None],
         most_files: int = 120,
+        kill_chance: float = 0.2,
     ) -> None:
         home.create()
         self._home = home
@@ -54,7 +56,7 @@ class UploadSoak:
         self._tell = tell
         self._known: dict[str, KnownCorpus] = {}
         self._deleted: set[str] = set()
-        self._traffic = Traffic(home, store, chance, most_files)
+        self._traffic = Traffic(home, store, chance, most_files, kill_chance)
         self._pool = ThreadPoolExecutor(4)
         self._operations = {
             "upload": self._upload,

@@ -19,7 +19,6 @@ from retro.data.document_batch import INCOMING_NAME
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "dogs", "run", "far", "over", "hills")
 FOLDERS = ("", "a/", "a/b/", "c/")
-KILL_CHANCE = 0.2
 PATIENCE_S = 1.0
 """How long a kill waits for its moment at most."""
 
@@ -57,14 +56,23 @@ class Traffic:
         store: The database.
         chance: Where chance comes from.
         most_files: Of one upload.
+        kill_chance: Of each request that may be interrupted.
     """
 
-    def __init__(self, home: Home, store: Store, chance: random.Random, most_files: int) -> None:
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        chance: random.Random,
+        most_files: int,
+        kill_chance: float,
+    ) -> None:
         self.figures = UploadFigures()
         self._home = home
         self._store = store
         self._chance = chance
         self._most_files = most_files
+        self._kill_chance = kill_chance
         self._web = WebServers(home, store.url, [_free_port(), _free_port()])
 
     def close(self) -> None:
@@ -137,7 +145,7 @@ class Traffic:
         Args:
             corpus_id: Corpus that files are being sent to, if any.
         """
-        if self._chance.random() >= KILL_CHANCE:
+        if self._chance.random() >= self._kill_chance:
             return None
         incoming = self._home.corpus_dir(corpus_id) / INCOMING_NAME
         moments: list[Callable[[], object]] = [lambda: True]

@@ -220,9 +220,8 @@ def test_documents_that_an_older_copy_did_not_know_come_back_with_the_newer_one(
     older = Services(services.home, Store(f"sqlite:///{services.home.path / 'older.db'}"))
     start(older)
     older.store.close()
-    assert set_aside(services) == [
-        f"{corpus_id}/documents/{path}" for path in ("e.txt", "new/d.txt")
-    ]
+    paths = [f"{corpus_id}/documents/{path}" for path in ("e.txt", "new/d.txt")]
+    assert set_aside(services) == paths
     [damaged] = services.home.strays_dir.rglob("e.txt")
     damaged.write_text("FOUR")
 

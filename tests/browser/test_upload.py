@@ -1,6 +1,11 @@
 """A folder, as people have them, through the file dialog."""
 
+import contextlib
+import re
+import socket
+import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -70,6 +75,73 @@ def test_a_folder_keeps_its_paths_and_every_file_gets_an_answer(
     expect(page.locator("#build-and-train")).to_be_visible()
     picture(page, "corpus-uploaded")
     assert problems == []
+
+
+class LosingProxy:
+    """Stands before the app, and loses the first answer to each request that creates something."""
+
+    def __init__(self, address: str) -> None:
+        self._target = urlsplit(address)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.keys: dict[str, list[str]] = {"corpora": [], "files": []}
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        loses = threading.Event()
+        host = (self._target.hostname or "", self._target.port or 0)
+        with client, socket.create_connection(host) as server:
+            threading.Thread(target=self._send, args=(client, server, loses), daemon=True).start()
+            with contextlib.suppress(OSError):
+                while (data := server.recv(65536)) and not loses.is_set():
+                    client.sendall(data)
+                # Without any of it, Chromium would send the request again by itself.
+                client.sendall(data[:-10])
+                client.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, client: socket.socket, server: socket.socket, loses: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                request = re.match(rb"POST /api/v1/[^ ]*?(corpora|files) HTTP", data)
+                if request:
+                    keys = self.keys[request[1].decode()]
+                    keys += re.findall("idempotency-key: (.*)\r", data.decode("latin-1"), re.I)
+                    if len(keys) == 1:
+                        loses.set()
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+
+def test_what_was_done_without_an_answer_is_not_done_twice(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("one.txt", "two.txt")]
+    for file in files:
+        file.write_text(f"The text of {file.name}.")
+    proxy = LosingProxy(server.address)
+    page.goto(f"{proxy.address}/corpora")
+    page.locator("#new-files").set_input_files(files)
+    expect(page.locator("#notices")).to_contain_text("Failed to fetch")
+    assert proxy.keys["files"] == []
+    page.locator("#new-files").set_input_files(files)
+
+    page.wait_for_url("**/corpora?corpus=*")
+    report = page.locator("#upload-report")
+    expect(report).to_contain_text("2 accepted")
+    expect(report).not_to_contain_text("unchanged")
+    proxy.close()
+    assert {name: len(keys) for name, keys in proxy.keys.items()} == {"corpora": 2, "files": 2}
+    assert all(len(set(keys)) == 1 for keys in proxy.keys.values())
+    assert len(server.get("/corpora")["corpora"]) == 1
 
 
 def test_a_corpus_is_deleted_after_a_question(
