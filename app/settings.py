@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.errors import ConfigError
+from jobs.home import DEFAULT_HOME, home_folder
+from retro.errors import ConfigError, shown
+from retro.places import check_place
 
 SHORTEST_TOKEN = 16
 MCP_MODES = ("off", "read", "write")
@@ -46,13 +48,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     host = environment.get("RETRO_HOST") or "127.0.0.1"
     token = (environment.get("RETRO_TOKEN") or "").strip() or None
     port = environment.get("RETRO_PORT") or "7860"
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+    if not (port.isdecimal() and len(port) < 10 and 1 <= int(port) <= 65535):
         raise ConfigError(f"RETRO_PORT must be a port between 1 and 65535, got {port[:40]!r}.")
     if token is None and not is_loopback(host):
         raise ConfigError(
-            f"RETRO_TOKEN must be set to listen on {host!r}, because everyone who reaches that "
-            f"address could read and delete everything. Set RETRO_TOKEN to a long random text, "
-            f"or RETRO_HOST to 127.0.0.1."
+            f"RETRO_TOKEN must be set to listen on {shown(host)}, because everyone who reaches "
+            f"that address could read and delete everything. Set RETRO_TOKEN to a long random "
+            f"text, or RETRO_HOST to 127.0.0.1."
         )
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise ConfigError(
@@ -65,20 +67,24 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             f"RETRO_MCP must be one of {', '.join(MCP_MODES)}, got {mcp[:40]!r}. Leave it unset "
             f"to keep MCP off."
         )
+    encoder = environment.get("RETRO_ENCODER") or None
+    if encoder is not None:
+        check_place("RETRO_ENCODER", encoder)
     return Settings(
-        home=Path(environment.get("RETRO_HOME") or "~/.retro").expanduser(),
+        home=home_folder(environment.get("RETRO_HOME") or DEFAULT_HOME),
         host=host,
         port=int(port),
         token=token,
         database_url=environment.get("RETRO_DATABASE_URL") or None,
-        encoder=environment.get("RETRO_ENCODER") or None,
+        encoder=encoder,
         mcp=mcp,
     )
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address."""
-    if host.lower() == "localhost":
+    # With the dot of the root the name is written out in full, and means the same.
+    if host.lower() in ("localhost", "localhost."):
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback

@@ -6,15 +6,15 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 from jobs.child import start_logging
 from jobs.devices import device_slots
 from jobs.errors import JobError
-from jobs.home import Home
+from jobs.home import DEFAULT_HOME, Home
 from jobs.sqlite import sqlite_warning
 from jobs.store import Store
 from jobs.worker import Worker
+from retro.errors import RetroError
 
 logger = logging.getLogger("jobs.worker")
 
@@ -30,17 +30,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--home",
-        type=Path,
-        default=Path(os.environ.get("RETRO_HOME") or "~/.retro"),
+        default=os.environ.get("RETRO_HOME") or DEFAULT_HOME,
         help="folder that holds everything (default: RETRO_HOME, else ~/.retro)",
     )
-    home = Home(parser.parse_args(arguments).home)
+    chosen = parser.parse_args(arguments).home
     start_logging()
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        home = Home(chosen)
         home.create()
         store = Store(os.environ.get("RETRO_DATABASE_URL") or home.database_url())
         store.check()
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
             if warning is not None:
                 logger.warning("%s", warning)
         Worker(store, home, slots=device_slots(os.environ), environ=os.environ).run(stop)
-    except JobError as error:
+    except (JobError, RetroError) as error:
         logger.error("%s", error)
         return 1
     return 0

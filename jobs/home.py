@@ -9,10 +9,28 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped]  # the package has no types
 
 from retro.artifacts import sync_folder
+from retro.errors import ConfigError, shown
+from retro.places import check_place
 
+DEFAULT_HOME = "~/.retro"
 TRASH_PREFIX = ".tmp-trash-"
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "lustre", "gluster", "afs")
 LOG_TAIL_BYTES = 1_000_000
+
+
+def home_folder(path: str | Path) -> Path:
+    """Return the folder that holds everything, written out.
+
+    Raises:
+        ConfigError: No folder could be called so.
+    """
+    chosen = check_place("RETRO_HOME", path, is_new=True)
+    try:
+        return chosen.expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(
+            f"RETRO_HOME must not name an unknown user, got {shown(str(path))}. Write the path out."
+        ) from None
 
 
 class Home:
@@ -23,12 +41,22 @@ class Home:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = home_folder(path)
 
     def create(self) -> None:
-        """Make the folders that must be there."""
-        for folder in (self.path, self.corpora_dir, self.runs_dir, self.job_logs_dir):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders that must be there.
+
+        Raises:
+            ConfigError: They cannot be made.
+        """
+        try:
+            for folder in (self.path, self.corpora_dir, self.runs_dir, self.job_logs_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"RETRO_HOME must be a folder that can be written to, got {shown(str(self.path))} "
+                f"({error.strerror}). Choose another folder."
+            ) from error
 
     def database_url(self) -> str:
         """Return the URL of the SQLite database in this folder."""

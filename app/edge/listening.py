@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -29,6 +29,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
         if not listeners and missing is not None:
             raise missing
         return listeners
+    except UnicodeError:
+        raise ConfigError(
+            f"RETRO_HOST must be an address or the name of a host, got {shown(host)}. Choose "
+            f"another with --host or RETRO_HOST."
+        ) from None
     except OSError as error:
         for listener in listeners:
             listener.close()

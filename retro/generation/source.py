@@ -14,6 +14,7 @@ from retro.model.hub import find_model, is_saved_model
 from retro.model.language_model import LanguageModel
 from retro.model.open import open_checkpoint, open_saved
 from retro.model.origin import ModelOrigin
+from retro.places import check_place
 from retro.run import open_run
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -53,7 +54,7 @@ def open_source(
 
 def _is_saved_model(path: str | Path) -> bool:
     """Tell a saved model or a name on the Hub from a run, which may not exist."""
-    folder = Path(path)
+    folder = check_place("RUN", path)
     if folder.is_dir():
         return is_saved_model(folder)
     return not folder.exists() and HUB_NAME.fullmatch(str(path)) is not None

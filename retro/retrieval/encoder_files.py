@@ -120,7 +120,7 @@ def check_settings(folder: Path) -> None:
     Raises:
         ArtifactMismatchError: A file is too large, no JSON, nested too deep, or no object.
     """
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         read = read_object if path.name in OBJECT_FILES else read_json
         read(path)
 

@@ -17,6 +17,7 @@ import pytest
 from app.edge.listening import listen
 from jobs.home import Home
 from jobs.store import Store
+from retro.errors import ConfigError
 from tests.app.real_app import TOKEN
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,12 @@ def test_an_address_that_cannot_be_used_ends_with_the_reason(
     assert reason in done.stderr or "resolution" in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("host", ["h" * 10_000, "a..b", "\ud800"])
+def test_what_is_no_name_of_a_host_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="RETRO_HOST must be an address or the name of a host"):
+        listen(host, 0)
 
 
 def test_every_address_of_a_name_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:

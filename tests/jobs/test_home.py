@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from jobs.home import TRASH_PREFIX, Home, empty_trash, remove_folder
+from retro.errors import ConfigError
 
 
 def test_making_the_folder_twice_changes_nothing(tmp_path: Path) -> None:
@@ -24,6 +25,25 @@ def test_a_home_of_the_user_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert Home(Path("~/.retro")).path == tmp_path / ".retro"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("h" * 10_000, "RETRO_HOME must have at most 3,500 bytes"),
+        ("~nobody-of-this-name/retro", "RETRO_HOME must not name an unknown user"),
+    ],
+)
+def test_no_folder_can_be_called_so(path: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Home(Path(path))
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match=r"can be written to, got '.*/file/home' \(Not a dir"):
+        Home(tmp_path / "file" / "home").create()
 
 
 def test_the_end_of_a_log_is_read(home: Home) -> None:

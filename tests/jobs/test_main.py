@@ -31,14 +31,14 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def start_worker(home: Home, database_url: str) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def start_worker(home: Home, database_url: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes = []
 
-    def start() -> subprocess.Popen[str]:
+    def start(folder: str = str(home.path)) -> subprocess.Popen[str]:
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environ["RETRO_DATABASE_URL"] = database_url
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs", "--home", str(home.path)],
+            [sys.executable, "-m", "jobs", "--home", folder],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,
@@ -95,6 +95,15 @@ def test_a_second_worker_says_so_and_ends(store: Store, start_worker) -> None:
 
     assert second.returncode == 1
     assert f"process {first.pid} is one already" in output
+    assert "Traceback" not in output
+
+
+def test_a_home_that_no_folder_can_be_is_refused_in_one_line(start_worker) -> None:
+    worker = start_worker("h" * 10_000)
+    output, _ = worker.communicate(timeout=PATIENCE_S)
+
+    assert worker.returncode == 1
+    assert "RETRO_HOME must have at most 3,500 bytes, got 10,000" in output
     assert "Traceback" not in output
 
 

@@ -380,7 +380,7 @@ def test_no_other_name_is_taken_for_loopback(client: TestClient, host: str) -> N
 
 
 def test_every_loopback_name_is_served(client: TestClient) -> None:
-    for host in ("127.0.0.1:7860", "127.3.2.1", "LOCALHOST:80", "[::1]"):
+    for host in ("127.0.0.1:7860", "127.3.2.1", "LOCALHOST:80", "localhost.:7860", "[::1]"):
         assert client.get("/api/v1/system", headers={"host": host}).status_code == 200
 
 
@@ -389,6 +389,8 @@ def test_without_a_token_only_loopback_names_are_served(client: TestClient) -> N
 
     assert rebound.status_code == 403
     assert "RETRO_TOKEN" in rebound.json()["detail"]
+    for host in ("localhost..", "localhost.evil.com", "127.0.0.1.evil.com", "127.0.0.1."):
+        assert client.get("/api/v1/system", headers={"host": host}).status_code == 403
     assert client.get("/api/v1/system", headers={"host": "localhost:7860"}).status_code == 200
     assert client.get("/api/v1/system", headers={"host": "[::1]:7860"}).status_code == 200
 
