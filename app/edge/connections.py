@@ -5,9 +5,9 @@ without a login, hold connections open until no more are left.
 """
 
 import asyncio
+import itertools
 import logging
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -26,7 +26,10 @@ FEWEST = 32
 """Connections that are allowed however few files there may be."""
 Phase = Literal["idle", "head", "body", "busy"]
 """What a connection waits for: a request, the rest of its head or body, or our answer."""
-WAITING = ("head", "body")
+EMPTY: tuple[Phase, ...] = ("idle", "head")
+"""Phases in which no request would be lost."""
+LOOKED_AT = 32
+"""Bodies of which the one that came slowest is given up."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,10 @@ class ConnectionLimits:
     """For a client that takes nothing of its answer."""
 
     waiting_per_address: int = 128
-    """Connections of one address that keep the server waiting."""
+    """Connections of one address that keep the server waiting for more than a moment."""
+
+    moment_s: float = 1.0
+    """What may be on its way from a client that sends its request at once."""
 
     per_address: int = 1_024
     """Connections of one address."""
@@ -76,37 +82,43 @@ class Connections:
     """All open connections, and which of them keep the server waiting.
 
     Where there are too many, room is made by closing the one that has waited longest: a client
-    that sends its request at once is never that one.
+    that sends its request at once is never that one. What an attack costs does not depend on
+    how many connections there are.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._open: dict[str, set[GuardedProtocol]] = {}
+        self._open: dict[str, _Group] = {}
         self._num_open = 0
         self._lines = AtMostEvery(60.0)
 
     def add(self, newest: "GuardedProtocol") -> bool:
         """Take a new connection; False if there is no room for it."""
-        of_address = self._open.setdefault(newest.address, set())
-        of_address.add(newest)
+        group = self._open.setdefault(newest.address, _Group())
+        group.enter(newest)
         self._num_open += 1
-        num_waiting = sum(one.phase in WAITING for one in of_address)
-        if num_waiting > self.limits.waiting_per_address:
-            return _make_room([one for one in of_address if one.phase in WAITING], newest)
-        if len(of_address) > self.limits.per_address:
-            return _make_room(of_address, newest)
+        for one in group.surplus(self.limits):
+            one.give_up()
+        if group.num_open > self.limits.per_address:
+            return _make_room(group, newest)
         if self._num_open > self.limits.total:
-            return _make_room([one for some in self._open.values() for one in some], newest)
+            largest = max(self._open.values(), key=lambda one: one.num_open)
+            return _make_room(largest, newest)
         return True
+
+    def enter(self, connection: "GuardedProtocol") -> None:
+        """Note that a connection has entered another phase."""
+        if (group := self._open.get(connection.address)) is not None:
+            group.leave(connection)
+            group.enter(connection)
 
     def remove(self, connection: "GuardedProtocol") -> None:
         """Forget a connection that is closed."""
-        of_address = self._open.get(connection.address, set())
-        if connection in of_address:
-            of_address.remove(connection)
+        group = self._open.get(connection.address)
+        if group is not None and group.leave(connection):
             self._num_open -= 1
-        if not of_address:
-            self._open.pop(connection.address, None)
+            if not group.num_open:
+                del self._open[connection.address]
 
     def report(self, address: str) -> None:
         """Note that a connection was closed because it kept the server waiting."""
@@ -120,11 +132,54 @@ class Connections:
             )
 
 
-def _make_room(candidates: "Iterable[GuardedProtocol]", newest: "GuardedProtocol") -> bool:
-    others = [one for one in candidates if one is not newest and one.phase != "busy"]
-    if not others:
+class _Group:
+    """The connections of one address by phase, in the order in which they entered it."""
+
+    def __init__(self) -> None:
+        self._phases: dict[Phase, dict[GuardedProtocol, None]] = {
+            "idle": {}, "head": {}, "body": {}, "busy": {},
+        }  # fmt: skip
+
+    @property
+    def num_open(self) -> int:
+        return sum(map(len, self._phases.values()))
+
+    def enter(self, connection: "GuardedProtocol") -> None:
+        self._phases[connection.phase][connection] = None
+
+    def leave(self, connection: "GuardedProtocol") -> bool:
+        held = [phase for phase in self._phases.values() if connection in phase]
+        for phase in held:
+            del phase[connection]
+        return bool(held)
+
+    def surplus(self, limits: ConnectionLimits) -> "list[GuardedProtocol]":
+        """Return connections that have waited for more than a moment and are too many."""
+        heads, bodies = self._phases["head"], self._phases["body"]
+        num = len(heads) + len(bodies) - limits.waiting_per_address
+        if num <= 0:
+            return []
+        if not heads:
+            return self._least_body()
+        slow = itertools.takewhile(lambda one: one.waited_s > limits.moment_s, heads)
+        return list(itertools.islice(slow, num))
+
+    def victim(self) -> "GuardedProtocol | None":
+        """Return the connection that is missed least, None if the server works for all."""
+        first = [next(iter(self._phases[phase])) for phase in EMPTY if self._phases[phase]]
+        found = sorted(first, key=lambda one: one.since) or self._least_body()
+        return found[0] if found else None
+
+    def _least_body(self) -> "list[GuardedProtocol]":
+        oldest = itertools.islice(self._phases["body"], LOOKED_AT)
+        return sorted(oldest, key=lambda one: one.received)[:1]
+
+
+def _make_room(group: _Group, newest: "GuardedProtocol") -> bool:
+    victim = group.victim()
+    if victim is None or victim is newest:
         return False
-    min(others, key=lambda one: one.worth).give_up()
+    victim.give_up()
     return True
 
 
@@ -146,18 +201,18 @@ class GuardedProtocol(H11Protocol):
         super().__init__(*args, **kwargs)
         self.address = ""
         self.phase: Phase = "head"
-        self._since = self.loop.time()
-        self._received = 0
+        self.since = self.loop.time()
+        self.received = 0
+        """Bytes since the last look."""
         self._was_paused = False
         """Whether the server, not the client, was slow since the last look."""
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
     @property
-    def worth(self) -> tuple[bool, float]:
-        """What closing it would lose: least where no request has come yet for long."""
-        is_body = self.phase == "body"
-        return (is_body, float(self._received) if is_body else self._since)
+    def waited_s(self) -> float:
+        """Seconds that it has been in its phase."""
+        return self.loop.time() - self.since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, if there is room for one more connection."""
@@ -174,7 +229,7 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand data on, and see what is still missing."""
-        self._received += len(data)
+        self.received += len(data)
         super().data_received(data)
         self._was_paused |= self.flow.read_paused
         self._look()
@@ -217,7 +272,8 @@ class GuardedProtocol(H11Protocol):
     def _enter(self, phase: "Phase") -> None:
         if phase == self.phase or self.transport.is_closing():
             return
-        self.phase, self._since, self._received = phase, self.loop.time(), 0
+        self.phase, self.since, self.received = phase, self.loop.time(), 0
+        self._connections.enter(self)
         _cancel(self._reading)
         limits = self._connections.limits
         # uvicorn itself closes idle connections.
@@ -227,11 +283,11 @@ class GuardedProtocol(H11Protocol):
 
     def _on_deadline(self) -> None:
         limits = self._connections.limits
-        is_slow = self.phase == "head" or self._received < limits.body_bytes
+        is_slow = self.phase == "head" or self.received < limits.body_bytes
         if is_slow and not (self._was_paused or self.flow.read_paused):
             self.give_up()
             return
-        self._received, self._was_paused = 0, self.flow.read_paused
+        self.received, self._was_paused = 0, self.flow.read_paused
         self._reading = self.loop.call_later(limits.body_s, self._on_deadline)
 
 

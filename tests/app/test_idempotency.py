@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from app.gate import Gate
 from fastapi.testclient import TestClient
 
 from app.api import idempotency
 from app.api.idempotency import BodyDigest
+from app.edge.gate import Gate
 from app.services.services import Services
 from app.web import make_rest_app
 from jobs.kept_answers import KEPT_S

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.gate import Gate
 from fastapi.testclient import TestClient
 
+from app.edge.gate import Gate
 from app.pages import settings
 from app.services import strays
 from app.services.services import Services

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from app.edge.connections import ConnectionLimits, guarded_protocol
 
 BRIEF = ConnectionLimits(head_s=0.5, body_s=0.5, body_bytes=100, answer_s=0.5)
-FEW = ConnectionLimits(head_s=60, waiting_per_address=5, per_address=8)
+FEW = ConnectionLimits(head_s=60, waiting_per_address=5, per_address=8, moment_s=0.2)
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 64 << 20
@@ -137,6 +137,8 @@ def test_an_answer_that_nobody_takes_ends(hasty: Connections) -> None:
 def test_the_one_that_waited_longest_makes_room(small: Connections) -> None:
     upload = small.open(HEAD % 5_000 + b"x" * 4_000)
     held = [small.open(b"GET /") for _ in range(FEW.waiting_per_address)]
+
+    time.sleep(0.5)
 
     served = small.open(GET)
 

@@ -1,5 +1,6 @@
 """Gradio opens no file for a caller, and serves nothing that the pages do not use."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_no_function_takes_a_file(server: Server, file: Any) -> None:
 
 
 def test_gradio_itself_refuses_files_of_the_host(services: Services, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.txt"
+    secret = tmp_path / f"{uuid.uuid4()}.txt"
     secret.write_text("nobody may read this")
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     app = make_ungated_app(services)
@@ -129,7 +130,7 @@ def test_gradio_itself_refuses_files_of_the_host(services: Services, tmp_path: P
         )
 
     assert answer.status_code == 500
-    copies = list(Path(utils.get_upload_folder()).rglob("secret.txt"))
+    copies = list(Path(utils.get_upload_folder()).rglob(secret.name))
     assert copies == []
 
 
