@@ -201,10 +201,14 @@ class _Attempt:
         self._send = send
         self._start: Message | None = None
         self._body = bytearray()
+        self._is_settled = asyncio.Event()
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._digest.add(message)
+        if message["type"] == "http.disconnect" and self._digest.is_whole:
+            # What was asked for is done all the same: the client may ask again.
+            await self._is_settled.wait()
         return message
 
     async def send(self, message: Message) -> None:
@@ -223,6 +227,7 @@ class _Attempt:
 
     async def _pass_on(self, *more: Message) -> None:
         assert self._start is not None
+        self._is_settled.set()
         start, self._start = self._start, None
         for message in (start, *more):
             await self._send(message)
@@ -255,27 +260,28 @@ class BodyDigest:
         self._sum = hashlib.sha256("\n".join(address).encode())
         self._boundary = _boundary(scope)
         self._rest = b""
-        self._is_whole = False
+        self.is_whole = False
+        """Whether all of the body was read."""
 
     def add(self, message: Message) -> None:
         """Read a message of the connection."""
-        if message["type"] != "http.request" or self._is_whole:
+        if message["type"] != "http.request" or self.is_whole:
             return
-        self._is_whole = not message.get("more_body", False)
+        self.is_whole = not message.get("more_body", False)
         data = self._rest + message.get("body", b"")
         if self._boundary:
             *pieces, data = data.split(self._boundary)
             for piece in pieces:
                 self._sum.update(piece + BOUNDARY)
         # A boundary may begin here and end in the next message.
-        kept = 0 if self._is_whole else max(0, len(self._boundary) - 1)
+        kept = 0 if self.is_whole else max(0, len(self._boundary) - 1)
         end = max(0, len(data) - kept)
         self._sum.update(data[:end])
         self._rest = data[end:]
 
     async def finish(self, receive: Receive) -> bool:
         """Read the rest of the body, and return whether there is all of it."""
-        while not self._is_whole:
+        while not self.is_whole:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return False

@@ -15,10 +15,9 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # has no types
 import uvicorn
 
-from app.edge.gate import Gate
 from app.services.services import Services
 from app.services.uploads import UploadLimits
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from bench.soak.processes import ROOT, wait_for
 from jobs.home import Home
 from jobs.store import Store
@@ -101,7 +100,7 @@ def main() -> None:
     services = Services(
         Home(Path(os.environ["RETRO_HOME"])), store, limits=UploadLimits(free_disk=0)
     )
-    app = Gate(make_rest_app(services), None)
+    app = guard(make_rest_app(services), None)
     pids = []
     for line in sys.stdin:
         pid = os.fork()

@@ -1,6 +1,7 @@
 """A request that is sent again under its key is answered again, and not done again."""
 
 import asyncio
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,8 @@ from fastapi.testclient import TestClient
 
 from app.api import idempotency
 from app.api.idempotency import BodyDigest
-from app.edge.gate import Gate
 from app.services.services import Services
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs.kept_answers import KEPT_S
 from jobs.locks import LOCK_S
 from tests.app.real_app import BASE, Trained, make_services
@@ -39,13 +39,13 @@ CREATING = {
 def other(services: Services) -> Iterator[TestClient]:
     """Another web process of the same home."""
     made = make_services(services.home.path)
-    with TestClient(Gate(make_rest_app(made), None), base_url=BASE) as client:
+    with TestClient(guard(make_rest_app(made), None), base_url=BASE) as client:
         yield client
     made.store.close()
 
 
 def post(client: TestClient, path: str, key: str | None, **parts: Any) -> Any:
-    headers = {} if key is None else {"Idempotency-Key": key}
+    headers = parts.pop("headers", {}) | ({} if key is None else {"Idempotency-Key": key})
     return client.post(f"/api/v1{path}", headers=headers, **parts)
 
 
@@ -256,7 +256,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Iterator[
     home = tmp_path_factory.mktemp("keys") / "home"
     shutil.copytree(trained.services.home.path, home)
     services = make_services(home)
-    app = Gate(make_rest_app(services), None)
+    app = guard(make_rest_app(services), None)
     with TestClient(app, base_url=BASE) as client:
         yield Trained(services, client, trained.corpus_id, trained.run_id)
     services.store.close()
@@ -341,6 +341,50 @@ def test_a_stream_is_answered_with_the_stream_of_the_same_text(own: Trained) -> 
     assert last
     other = post(own.client, "/generations", "stream", json={**body, "max_new_tokens": 7})
     assert other.status_code == 422
+
+
+@pytest.mark.slow
+def test_a_text_that_its_client_did_not_wait_for_is_answered_the_next_time(own: Trained) -> None:
+    body = {"run_id": own.run_id, "prompt": "the cat sat", "max_new_tokens": 5}
+    sent: list[Any] = []
+    waiting = [
+        {"type": "http.request", "body": json.dumps(body).encode()},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": "127.0.0.1", "content-type": "application/json", "idempotency-key": "left"}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/api/v1/generations",
+        "raw_path": b"/api/v1/generations",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    own.client.portal.call(own.client.app, scope, receive, send)
+    number = len(own.services.store.list_generations(limit=500))
+
+    answer = post(
+        own.client,
+        "/generations",
+        "left",
+        content=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
+    )
+
+    assert is_replay(answer)
+    assert answer.json()["text"]
+    assert len(own.services.store.list_generations(limit=500)) == number
 
 
 def test_the_description_names_the_key(client: TestClient) -> None:

@@ -8,6 +8,8 @@ from jobs.locks import LOCK_S
 from jobs.rows import DocumentEntry, MoveRow
 from jobs.store import Store
 
+pytestmark = pytest.mark.both_databases
+
 
 def entry(path: str, *, size: int = 3) -> DocumentEntry:
     return DocumentEntry(path=path, bytes=size, sha256="0" * 64, encoding="utf-8")

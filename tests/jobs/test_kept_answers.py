@@ -9,6 +9,7 @@ from jobs.locks import LOCK_S
 from jobs.rows import AnswerRow
 from jobs.store import Store
 
+pytestmark = pytest.mark.both_databases
 ANSWER = AnswerRow(
     request="ab" * 32,
     status=201,

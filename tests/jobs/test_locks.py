@@ -22,6 +22,7 @@ from jobs.processes import is_alive
 from jobs.rows import DocumentEntry
 from jobs.store import Store
 
+pytestmark = pytest.mark.both_databases
 ENTRY = DocumentEntry(path="a.txt", bytes=3, sha256="0" * 64, encoding="utf-8")
 
 
