@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from app.gate import Gate
 from fastapi.testclient import TestClient
 
 from app.api import idempotency
 from app.api.idempotency import BodyDigest
 from app.services.services import Services
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs.kept_answers import KEPT_S
 from jobs.locks import LOCK_S
 from tests.app.real_app import BASE, Trained, make_services
@@ -39,7 +38,7 @@ CREATING = {
 def other(services: Services) -> Iterator[TestClient]:
     """Another web process of the same home."""
     made = make_services(services.home.path)
-    with TestClient(Gate(make_rest_app(made), None), base_url=BASE) as client:
+    with TestClient(guard(make_rest_app(made), None), base_url=BASE) as client:
         yield client
     made.store.close()
 
@@ -256,7 +255,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Iterator[
     home = tmp_path_factory.mktemp("keys") / "home"
     shutil.copytree(trained.services.home.path, home)
     services = make_services(home)
-    app = Gate(make_rest_app(services), None)
+    app = guard(make_rest_app(services), None)
     with TestClient(app, base_url=BASE) as client:
         yield Trained(services, client, trained.corpus_id, trained.run_id)
     services.store.close()
