@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.gate import Gate
 from fastapi.testclient import TestClient
 
 from app.pages import settings
 from app.services import strays
 from app.services.services import Services
 from app.services.uploads import UploadedFile
-from app.web import make_rest_app
+from app.web import guard, make_rest_app
 from jobs import corpus_files
 from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
@@ -159,7 +158,7 @@ def test_a_start_finishes_what_a_killed_process_had_recorded(
     add(services, deleted, {"x.txt": "text"})
     services.store.delete_corpus(deleted)
 
-    with TestClient(Gate(make_rest_app(services), None), base_url=BASE):
+    with TestClient(guard(make_rest_app(services), None), base_url=BASE):
         # Before the first request is answered.
         assert files_below(root.parent) == ["documents/a.txt", "documents/d.txt"]
         assert (root / "a.txt").read_text() == "new"
