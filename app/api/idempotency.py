@@ -10,6 +10,7 @@ import hashlib
 import time
 from email.message import Message as Headers
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -71,6 +72,7 @@ def idempotent_route(store: Store) -> type[APIRoute]:
     Args:
         store: Keeps the answers.
     """
+    turns = Turns()
 
     class IdempotentRoute(APIRoute):
         """A route that does what a request asks once, if the request carries a key."""
@@ -83,7 +85,7 @@ def idempotent_route(store: Store) -> type[APIRoute]:
             if key is None:
                 await super().handle(scope, receive, send)
             else:
-                await _answer_once(store, key, super().handle, scope, receive, send)
+                await _answer_once(store, turns, key, super().handle, scope, receive, send)
 
     return IdempotentRoute
 
@@ -122,10 +124,40 @@ def _read_key(scope: Scope) -> str | None:
     return key
 
 
+class Turns:
+    """Lets one of those who wait for the same key ask the database, and the others wait for it."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def begin(self, store: Store, key: str) -> AnswerRow | str:
+        """Return what was answered under a key, or the token of its lock.
+
+        Raises:
+            BusyError: A request with this key is still at work.
+        """
+        deadline = time.monotonic() + WAIT_S
+        turn = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            await asyncio.wait_for(turn.acquire(), WAIT_S)
+        except TimeoutError:
+            return await run_in_threadpool(store.begin_request, key)
+        try:
+            return await _begin(store, key, deadline)
+        finally:
+            turn.release()
+
+
 async def _answer_once(
-    store: Store, key: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    store: Store,
+    turns: Turns,
+    key: str,
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
-    begun = await _begin(store, key)
+    begun = await turns.begin(store, key)
     if isinstance(begun, AnswerRow):
         await _replay(begun, key, scope, receive, send)
         return
@@ -138,8 +170,7 @@ async def _answer_once(
         await run_in_threadpool(keeper.stop)
 
 
-async def _begin(store: Store, key: str) -> AnswerRow | str:
-    deadline = time.monotonic() + WAIT_S
+async def _begin(store: Store, key: str, deadline: float) -> AnswerRow | str:
     while True:
         try:
             return await run_in_threadpool(store.begin_request, key)

@@ -364,7 +364,7 @@ def test_manifests_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read_manifest(folder, "model")
     for changed, message in [
         ({**values, "format": 99}, "must have format 1, got 99"),
-        ([1], r"must have format 1, got \[1\]"),
+        ([1], r"is damaged \(it must hold an object, got a list\)"),
         ({"format": 1, "kind": "test"}, "incomplete"),
         ({**values, "files": ["rows.npy"]}, "incomplete"),
     ]:

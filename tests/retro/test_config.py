@@ -63,7 +63,7 @@ def test_hostile_values_are_refused_by_name(config_type: type[Any], value: objec
         (CorpusConfig, {"vocab_size": 257}, "vocab_size .* got 257"),
         (CorpusConfig, {"validation_fraction": 0.6}, r"at most 0\.5, got 0\.6"),
         (CorpusConfig, {"exclusion": "none"}, "'auto', 'document', 'window', got 'none'"),
-        (CorpusConfig, {"encoder": " "}, "encoder must be a text, got ' '"),
+        (CorpusConfig, {"encoder": " "}, "encoder must be a name or a path, got ' '"),
         (ModelConfig, {"dec_cross_attn_layers": (1, 13)}, "between 1 and 12, .* got 13"),
         (ModelConfig, {"dec_cross_attn_layers": ("1",)}, "list of layer numbers"),
         (ModelConfig, {"dim_head": 6}, "multiple of 4, .* got 6"),

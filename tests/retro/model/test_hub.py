@@ -223,7 +223,7 @@ def scramble(folder: Path) -> None:
             ArtifactMismatchError,
             "does not fit",
         ),
-        (edit("config.json", lambda _: [1]), ArtifactMismatchError, "object, got a list"),
+        (edit("config.json", lambda _: [1]), ArtifactMismatchError, "hold an object, got a list"),
         (edit("origin.json", lambda _: [1]), ArtifactMismatchError, "origin.json is damaged"),
         (edit("origin.json", lambda v: {**v, "step": "9"}), ArtifactMismatchError, "step is str"),
         (
@@ -325,7 +325,7 @@ def test_offline_mode_reads_the_cache_and_names_what_is_not_there(tmp_path: Path
 
 
 def test_a_name_that_the_hub_does_not_allow_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(PublishError, match=r"must be like user/model, got 'a/b/c' "):
+    with pytest.raises(PublishError, match=r"must be like user/model, got 'a/b/c' \(Repo id"):
         make_model().push_to_hub("a/b/c")
 
 
