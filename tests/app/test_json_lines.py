@@ -5,6 +5,7 @@ import io
 import json
 import random
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,36 @@ def test_a_line_that_is_too_long_is_passed_over() -> None:
     reason = "A line may have at most 1,500,000 bytes. Split it."
     assert [number for number, _ in found] == [1, 2, 3, 4, 5, 6, 7]
     assert [text for _, text in found if text[0] != "y"] == ["a", reason, "b", reason, "c", reason]
+
+
+class OneLine:
+    """A line of 60 MB, made while it is read."""
+
+    def __init__(self) -> None:
+        self._pieces = (b"x" * MEGABYTE for _ in range(60))
+
+    def read(self, _num_bytes: int = READ_BYTES, /) -> bytes:
+        return next(self._pieces, b"")
+
+
+def test_of_a_line_that_is_too_long_nothing_is_kept() -> None:
+    limits = replace(LIMITS, line_bytes=4 * MEGABYTE)
+    tracemalloc.start()
+
+    (line,) = read_json_lines(OneLine(), "x.jsonl", "text", limits)
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "at most 4,194,304 bytes" in str(line.outcome)
+    assert most < 12 * MEGABYTE
+
+
+def test_a_line_that_is_too_long_may_be_short() -> None:
+    limits = replace(LIMITS, file_bytes=40)
+
+    found = read(b"\n".join([row("a"), row("x" * 30), row("b")]), limits)
+
+    assert found == [(1, "a"), (2, "A line may have at most 40 bytes. Split it."), (3, "b")]
 
 
 def test_there_are_not_too_many_lines() -> None:

@@ -83,8 +83,9 @@ def test_time_is_counted_while_nothing_comes_out() -> None:
     assert sent.read(10) == b"x" * 10
     clock.now = 4.1
 
-    with pytest.raises(RefusedError, match="500 KB may take at most 4 seconds to read"):
-        sent.read(10)
+    for read_or_count in (sent.read, budget.spend):
+        with pytest.raises(RefusedError, match="500 KB may take at most 4 seconds to read"):
+            read_or_count(10)
 
 
 def test_what_others_do_takes_no_time_from_a_file() -> None:
@@ -100,6 +101,18 @@ def test_what_others_do_takes_no_time_from_a_file() -> None:
     clock.now += 0.2
     with pytest.raises(RefusedError):
         budget.check_time()
+
+
+def test_storing_a_document_takes_no_time_from_its_file() -> None:
+    limits = replace(LIMITS, seconds_per_mb=0.0, free_seconds=0.3)
+    found = []
+    for outcome in outcomes(limits, "a.jsonl", b'{"text": "one"}\n{"text": "two"}'):
+        found.append(outcome)
+        began = time.thread_time()
+        while time.thread_time() - began < 0.4:
+            pass
+
+    assert found == ["a.jsonl/line-000001.txt", "a.jsonl/line-000002.txt"]
 
 
 def test_what_is_spare_is_shared_by_the_files_of_a_request() -> None:

@@ -20,10 +20,15 @@ def test_a_character_may_lie_in_two_pieces(encoding: str, shift: int) -> None:
     assert found == text
 
 
-def test_the_place_of_an_error_is_that_in_the_file() -> None:
-    data = b"\xff\xfe" + b"x\0" * PIECE + b"\0\xdcx\0"
+@pytest.mark.parametrize(
+    ("before", "bad"),
+    [(PIECE, b"\0\xdcx\0"), (PIECE // 2 - 1, b"\x3d\xd8x\0")],
+    ids=["in the third piece", "in two pieces"],
+)
+def test_the_place_of_an_error_is_that_in_the_file(before: int, bad: bytes) -> None:
+    data = b"\xff\xfe" + b"x\0" * before + bad
 
-    with pytest.raises(InputError, match=f"at byte {2 * PIECE}[)]. Save it as UTF-8"):
+    with pytest.raises(InputError, match=f"at byte {2 * before}[)]. Save it as UTF-8"):
         decode(data, "a.txt")
 
 
