@@ -10,10 +10,14 @@ from retro.errors import ConfigError
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
-def compile_network(network: nn.Module) -> None:
+def compile_network(network: nn.Module, *, backend: str = "inductor") -> None:
     """Have a network compiled at its first call as a whole; its methods stay as they are.
 
     Shapes that change from batch to batch are compiled once more, for any size.
+
+    Args:
+        network: The network.
+        backend: What torch compiles with; all but ``inductor`` are for looking for faults.
 
     Raises:
         ConfigError: There is no C++ compiler.
@@ -24,4 +28,4 @@ def compile_network(network: nn.Module) -> None:
             f"compile needs a C++ compiler, and {chosen or 'none of ' + ', '.join(COMPILERS)} was "
             f"found{' nowhere' if chosen else ''}. Install g++, or leave compile off."
         )
-    network.compile()
+    network.compile(backend=backend)

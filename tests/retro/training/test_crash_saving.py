@@ -39,26 +39,34 @@ def fast_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_while_saving_leave_a_whole_newest_checkpoint(fast_folder: Path) -> None:
-    report = soak("saving", "200", folder=fast_folder)
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.sweep)])
+def test_kills_while_saving_leave_a_whole_newest_checkpoint(fast_folder: Path, kills: int) -> None:
+    report = soak("saving", str(kills), folder=fast_folder)
 
-    assert report["kills"] == 200
+    assert report["kills"] == kills
     # The kills must have met what they are for.
-    assert int(str(report["while_writing"])) >= 20
-    assert int(str(report["saved"])) >= 100
+    assert int(str(report["while_writing"])) >= kills / 10
+    assert int(str(report["saved"])) >= kills / 2
 
 
 @pytest.mark.slow
-def test_a_full_disk_at_any_write_is_one_clear_error_and_harms_nothing(fast_folder: Path) -> None:
-    report = soak("full_disk", "--limit-stride", "32768", "--stride", "5", folder=fast_folder)
+@pytest.mark.parametrize(
+    ("limits", "calls", "least"),
+    [("49152", "20", 5), pytest.param("32768", "5", 11, marks=pytest.mark.sweep)],
+)
+def test_a_full_disk_at_any_write_is_one_clear_error_and_harms_nothing(
+    fast_folder: Path, limits: str, calls: str, least: int
+) -> None:
+    report = soak("full_disk", "--limit-stride", limits, "--stride", calls, folder=fast_folder)
 
     failures = report["failures"]
     assert isinstance(failures, dict)
     assert min(failures[name] for name in ("model.safetensors", "trainer.pt")) > 5
     assert failures["manifest.json"] == 1
     if can_trace():
-        assert all(f"{call} ENOSPC" in failures for call in CALLS)
-        assert sum(failures[f"{call} ENOSPC"] for call in CALLS) > 10
+        refused = [failures[f"{call} ENOSPC"] for call in CALLS]
+        assert min(refused) > 0
+        assert sum(refused) >= least
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")

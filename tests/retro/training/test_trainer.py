@@ -1,86 +1,32 @@
 """Training learns, stops and goes on without a difference, and keeps what is good."""
 
-import errno
+import copy
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from retro import RETRO
-from retro.checkpoints import CheckpointRecord, list_checkpoints
+from retro.checkpoints import list_checkpoints
 from retro.config import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, TrainingError
 from retro.run import Run, create_run, open_run, resolved_run
-from retro.training.checkpoint import save_values
-from retro.training.compilation import COMPILERS
+from retro.training.compilation import COMPILERS, compile_network
 from retro.training.trainer import (
     SilentListener,
     Trainer,
-    TrainResult,
     corpus_facts,
     train,
 )
 from tests.conftest import TINY_MODEL, TINY_TRAINING
 from tests.fakes import hash_embedder, small_corpus
+from tests.retro.training.runs import CPU, Recorder, StopAfter, go, make_run
 
 pytestmark = pytest.mark.slow
-CPU = torch.device("cpu")
-
-
-class Recorder(SilentListener):
-    """Keeps everything it hears."""
-
-    def __init__(self) -> None:
-        self.metrics: list[tuple[int, dict[str, float]]] = []
-        self.saved: list[int] = []
-        self.deleted: list[int] = []
-        self.resumed: list[int] = []
-
-    def on_metrics(self, step: int, values: dict[str, float]) -> None:
-        self.metrics.append((step, values))
-
-    def on_checkpoint(self, record: CheckpointRecord) -> None:
-        self.saved.append(record.step)
-
-    def on_checkpoint_deleted(self, step: int) -> None:
-        self.deleted.append(step)
-
-    def on_resume(self, step: int) -> None:
-        self.resumed.append(step)
-
-    def values(self, name: str) -> list[tuple[int, float]]:
-        return [(step, values[name]) for step, values in self.metrics if name in values]
-
-
-class StopAfter:
-    """Asks for a stop once it was asked a number of times."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
-def run_with(tmp_path: Path, corpus_dir: Path, name: str, **training: object) -> Run:
-    return create_run(
-        tmp_path / name,
-        corpus_dir,
-        model={**TINY_MODEL, "dec_ff_dropout": 0.1},
-        training={**TINY_TRAINING, **training},
-    )
-
-
-def go(
-    run: Run, recorder: Recorder | None = None, stop: Callable[[], bool] = lambda: False
-) -> TrainResult:
-    return train(run.path, device=CPU, listener=recorder, should_stop=stop)
 
 
 def weights(run: Run, step: int) -> bytes:
@@ -96,9 +42,10 @@ def test_a_small_corpus_is_learned_by_heart(tmp_path: Path, corpus_dir: Path) ->
         model=TINY_MODEL,
         training={
             **TINY_TRAINING,
-            "max_steps": 250,
+            "max_steps": 140,
+            "eval_every": 10,
             "learning_rate": 1e-2,
-            "checkpoint_every": 250,
+            "checkpoint_every": 140,
         },
     )
 
@@ -114,7 +61,7 @@ def test_a_small_corpus_is_learned_by_heart(tmp_path: Path, corpus_dir: Path) ->
 def test_the_neighbors_are_used(tmp_path: Path, corpus_dir: Path) -> None:
     """Wording is shared between documents, so their neighbors must help and others' not."""
     recorder = Recorder()
-    go(run_with(tmp_path, corpus_dir, "run", max_steps=60, learning_rate=1e-2), recorder)
+    go(make_run(tmp_path / "run", corpus_dir, max_steps=60, learning_rate=1e-2), recorder)
 
     _, last = recorder.metrics[-1]
     assert last["val_loss_on"] < last["val_loss_off"]
@@ -127,8 +74,8 @@ def test_stopping_and_going_on_equals_never_having_stopped(
     # 13 steps of 8 sequences pass through more than two epochs.
     settings = {"max_steps": 13, "accumulation": 2, "keep_checkpoints": 99}
     straight, broken = Recorder(), Recorder()
-    first = run_with(tmp_path, corpus_dir, "straight", **settings)
-    second = run_with(tmp_path, corpus_dir, "broken", **settings)
+    first = make_run(tmp_path / "straight", corpus_dir, **settings)
+    second = make_run(tmp_path / "broken", corpus_dir, **settings)
 
     go(first, straight)
     # should_stop is asked once before the first step, then after each.
@@ -136,7 +83,7 @@ def test_stopping_and_going_on_equals_never_having_stopped(
 
     assert [result.state for result in results] == ["stopped", "stopped", "stopped", "finished"]
     assert [result.step for result in results] == [3, 3, 8, 13]
-    assert broken.resumed == [0, 3, 3, 8]
+    assert broken.steps("resumed") == [0, 3, 3, 8]
     assert weights(first, 13) == weights(second, 13)
     assert straight.values("train_loss") == broken.values("train_loss")
     assert straight.values("val_loss_on") == broken.values("val_loss_on")
@@ -154,7 +101,7 @@ def test_stopping_and_going_on_equals_never_having_stopped(
 
 
 def test_a_finished_run_can_be_extended(tmp_path: Path, corpus_dir: Path) -> None:
-    run = run_with(tmp_path, corpus_dir, "run", max_steps=4)
+    run = make_run(tmp_path / "run", corpus_dir, max_steps=4)
     assert go(run).step == 4
 
     again = go(run)
@@ -165,39 +112,10 @@ def test_a_finished_run_can_be_extended(tmp_path: Path, corpus_dir: Path) -> Non
     assert open_run(run.path).training_choices["max_steps"] == 6
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit", "missing file", "no manifest"])
-@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
-    tmp_path: Path, corpus_dir: Path, damage: str, name: str
-) -> None:
-    run = run_with(tmp_path, corpus_dir, "run")
-    go(run)
-    expected = weights(run, 8)
-    newest = run.checkpoints_dir / "step-00000008"
-    data = (newest / name).read_bytes()
-    if damage == "truncated":
-        (newest / name).write_bytes(data[: len(data) // 2])
-    elif damage == "one bit":
-        middle = len(data) // 2
-        changed = bytes([data[middle] ^ 1])
-        (newest / name).write_bytes(data[:middle] + changed + data[middle + 1 :])
-    elif damage == "missing file":
-        (newest / name).unlink()
-    else:
-        (newest / "manifest.json").unlink()
-    recorder = Recorder()
-
-    go(run, recorder)
-
-    assert recorder.resumed == [4]
-    assert weights(run, 8) == expected
-    assert (run.checkpoints_dir / "step-00000008.damaged").exists()
-
-
 def test_what_a_killed_process_left_half_written_is_ignored(
     tmp_path: Path, corpus_dir: Path
 ) -> None:
-    run = run_with(tmp_path, corpus_dir, "run")
+    run = make_run(tmp_path / "run", corpus_dir)
     go(run, stop=StopAfter(4))
     half = run.checkpoints_dir / ".tmp-step-00000008-dead"
     shutil.copytree(run.checkpoints_dir / "step-00000004", half)
@@ -205,16 +123,15 @@ def test_what_a_killed_process_left_half_written_is_ignored(
 
     go(run, recorder)
 
-    assert recorder.resumed == [4]
+    assert recorder.steps("resumed") == [4]
     assert not half.exists()
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path, corpus_dir: Path) -> None:
     recorder = Recorder()
-    run = run_with(
-        tmp_path,
+    run = make_run(
+        tmp_path / "run",
         corpus_dir,
-        "run",
         max_steps=6,
         checkpoint_every=1,
         eval_every=1,
@@ -227,8 +144,8 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path, corpus_dir
     kept = [record.step for record in list_checkpoints(run.path)]
     best = min(losses, key=lambda step: losses[step])
     assert kept == sorted({best, 5, 6})
-    assert recorder.saved == [1, 2, 3, 4, 5, 6]
-    assert sorted(recorder.deleted + kept) == recorder.saved
+    assert recorder.steps("saved") == [1, 2, 3, 4, 5, 6]
+    assert sorted(recorder.steps("deleted") + kept) == recorder.steps("saved")
     record = next(r for r in list_checkpoints(run.path) if r.is_best)
     assert (record.step, record.val_loss_on) == (best, losses[best])
 
@@ -236,7 +153,7 @@ def test_the_newest_and_the_best_checkpoints_are_kept(tmp_path: Path, corpus_dir
 def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_a_checkpoint(
     tmp_path: Path, corpus_dir: Path, corpus: Corpus
 ) -> None:
-    run = run_with(tmp_path, corpus_dir, "run")
+    run = make_run(tmp_path / "run", corpus_dir)
     facts = corpus_facts(corpus, corpus_dir)
     trainer = Trainer(resolved_run(run, facts), corpus, CPU)
     with torch.no_grad():
@@ -252,7 +169,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_a_checkpoint(
 def test_a_changed_corpus_is_refused(tmp_path: Path, corpus_dir: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(corpus_dir, changed)
-    run = run_with(tmp_path, changed, "run", max_steps=2)
+    run = make_run(tmp_path / "run", changed, max_steps=2)
     go(run)
     store_document(changed, TextDocument(path="new.txt", text="A new land. " * 9, encoding="utf-8"))
     build_corpus(changed, CorpusConfig(chunk_size=8, vocab_size=400), device=CPU)
@@ -272,11 +189,11 @@ def test_a_sequence_may_not_reach_beyond_what_its_neighbors_exclude(tmp_path: Pa
     build_corpus(folder, config, device=CPU, embedder=hash_embedder)
 
     with pytest.raises(ConfigError, match=r"sequence_length must be at most 16, .* got 32"):
-        go(run_with(tmp_path, folder, "run"))
+        go(make_run(tmp_path / "run", folder))
 
 
 def test_a_run_whose_corpus_has_no_index_says_so(tmp_path: Path) -> None:
-    run = run_with(tmp_path, tmp_path / "nothing", "run")
+    run = make_run(tmp_path / "run", tmp_path / "nothing")
 
     with pytest.raises(ArtifactMissingError, match="'nothing' has no index yet"):
         go(run)
@@ -306,14 +223,6 @@ def test_wrong_settings_are_refused_before_anything_is_written(
 def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_run: Run, corpus_dir: Path) -> None:
     with pytest.raises(ConfigError, match="run already holds a run"):
         create_run(tiny_run.path, corpus_dir)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_a_full_disk_is_told_as_one() -> None:
-    with pytest.raises(OSError, match="No space left") as caught:
-        save_values({"moments": torch.zeros(100_000)}, Path("/dev/full"))
-
-    assert caught.value.errno == errno.ENOSPC
 
 
 def short_texts() -> dict[str, str]:
@@ -404,10 +313,51 @@ def test_checkpointed_gradients_are_the_same_and_take_less_memory() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+needs_a_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in COMPILERS), reason="needs a C++ compiler"
+)
+
+
+@needs_a_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_the_traced_network_has_the_losses_and_gradients_of_the_network() -> None:
+    torch.manual_seed(0)
+    model = RETRO(num_tokens=50, max_seq_len=32, chunk_size=8, enc_dim=16, enc_depth=1, dec_dim=24,
+                  dec_depth=1, dec_cross_attn_layers=(1,), heads=2, dim_head=8)  # fmt: skip
+    traced = copy.deepcopy(model)
+    # All that compiling does but for the machine code, which takes a minute.
+    compile_network(traced, backend="aot_eager")
+
+    # For another number of rows it is compiled again, for any number.
+    for rows in (3, 2):
+        seq, retrieved = torch.randint(1, 50, (rows, 33)), torch.randint(0, 50, (rows, 4, 2, 16))
+        gradients = []
+        for network in (model, traced):
+            network.zero_grad()
+            network(seq, retrieved, return_loss=True).backward()
+            gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        assert len(gradients[0]) > 10
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-6)
+
+
+@needs_a_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_run_that_is_to_be_compiled_trains_the_compiled_network(
+    tmp_path: Path, corpus_dir: Path, corpus: Corpus
+) -> None:
+    is_compiled = []
+    for compile in (True, False):
+        run = make_run(tmp_path / f"{compile}", corpus_dir, compile=compile)
+        trainer = Trainer(resolved_run(run, corpus_facts(corpus, corpus_dir)), corpus, CPU)
+        is_compiled.append(trainer.network._compiled_call_impl is not None)
+
+    assert is_compiled == [True, False]
+
+
+@pytest.mark.sweep
+@needs_a_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiling_changes_no_loss(tmp_path: Path, corpus_dir: Path) -> None:
-    if not any(shutil.which(name) for name in COMPILERS):
-        pytest.skip("needs a C++ compiler")
     small = {"dec_depth": 1, "dec_cross_attn_layers": [1]}
     settings = {**TINY_TRAINING, "max_steps": 2, "packing": False, "eval_every": 2}
 

@@ -12,18 +12,18 @@ from retro.model.retro.initial import initialize_deepnorm
 LAYERS, VOCABULARY = 48, 32
 
 
-def final_loss(*, scaled: bool, steps: int = 60) -> float:
+def final_loss(*, scaled: bool, steps: int = 22) -> float:
     """Train a narrow model of 48 layers without warm-up; return its mean last losses."""
     torch.manual_seed(0)
     model = RETRO(num_tokens=VOCABULARY, max_seq_len=16, chunk_size=8, enc_dim=16, enc_depth=1,
-                  dec_dim=16, dec_depth=LAYERS, dec_cross_attn_layers=(12, 24, 36, 48), heads=2,
+                  dec_dim=16, dec_depth=LAYERS, dec_cross_attn_layers=(24, 48), heads=2,
                   dim_head=8, use_deepnet=True)  # fmt: skip
     if not scaled:
         for module in model.modules():
             if isinstance(module, Residual):
                 module.alpha = 1.0
         initialize_deepnorm(model.decoder, 1.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     # Each token follows from the one before.
     follows = torch.randperm(VOCABULARY - 1) + 1
     losses = []
@@ -37,7 +37,7 @@ def final_loss(*, scaled: bool, steps: int = 60) -> float:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return sum(losses[-10:]) / 10
+    return sum(losses[-5:]) / 5
 
 
 @pytest.mark.slow
@@ -45,4 +45,4 @@ def test_48_layers_learn_without_warm_up_and_plain_post_norm_does_not() -> None:
     uniform = math.log(VOCABULARY - 1)
 
     assert final_loss(scaled=True) < 0.5 * uniform
-    assert final_loss(scaled=False) > 0.8 * uniform
+    assert final_loss(scaled=False) > 0.9 * uniform
