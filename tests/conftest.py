@@ -1,5 +1,6 @@
 """Fixtures used by more than one folder."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ TINY_TRAINING = {
     "log_every": 1,
     "precision": "float32",
 }
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what is imported: it would look at it all for hours."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

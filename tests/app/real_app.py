@@ -10,6 +10,7 @@ from app.services.uploads import UploadLimits
 from jobs.child import run_job
 from jobs.home import Home
 from jobs.store import Store
+from tests.support.databases import put_database
 
 BASE = "http://127.0.0.1"
 TOKEN = "a-token-of-enough-length"
@@ -49,7 +50,17 @@ TRAINING = {
 def make_services(folder: Path) -> Services:
     home = Home(folder)
     home.create()
-    return Services(home, Store(home.database_url()), limits=LIMITS)
+    return Services(home, Store(put_database(home)), limits=LIMITS)
+
+
+class PassedOn(Services):
+    """Services that are exchanged between tests: to make an app of its own for each takes long."""
+
+    def __init__(self) -> None:
+        self.to: Services | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.to, name)
 
 
 def run_waiting_jobs(services: Services) -> None:

@@ -1,7 +1,6 @@
 """A clock, a folder, and stores on real databases of both kinds."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from jobs.rows import JobRow
 from jobs.states import JobState
 from jobs.store import Store
 from tests.jobs.postgres import PostgresServer
+from tests.support.databases import put_database
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -48,16 +48,6 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a SQLite database with all tables; copying it is quicker than making them."""
-    path = tmp_path_factory.mktemp("template") / "retro.db"
-    store = Store(f"sqlite:///{path}")
-    store.check()
-    store.close()
-    return path
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once on each kind of database; most of them on PostgreSQL only in a sweep."""
     if "database_kind" in metafunc.fixturenames:
@@ -67,13 +57,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def database_url(
-    request: pytest.FixtureRequest, database_kind: str, home: Home, sqlite_template: Path
-) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, database_kind: str, home: Home) -> Iterator[str]:
     """Return the URL of a database with all tables, once of each kind."""
     if database_kind == "sqlite":
-        shutil.copy(sqlite_template, home.path / "retro.db")
-        yield home.database_url()
+        yield put_database(home)
     else:
         server: PostgresServer = request.getfixturevalue("postgres_server")
         with server.database() as url:
@@ -119,7 +106,7 @@ def store(database_url: str, clock: Clock) -> Iterator[Store]:
 @pytest.fixture
 def sqlite_store(home: Home, clock: Clock) -> Iterator[Store]:
     """Return a store for tests that are about SQLite's file."""
-    store = Store(home.database_url(), now=clock)
+    store = Store(put_database(home), now=clock)
     yield store
     store.close()
 
