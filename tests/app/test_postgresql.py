@@ -17,7 +17,7 @@ from tests.jobs.postgres import PostgresServer
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sweep]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
