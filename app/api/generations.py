@@ -96,12 +96,14 @@ def make_router(services: Services) -> APIRouter:
 
 
 def _add_writing(router: APIRouter, services: Services) -> None:
+    generations = services.generations
+
     @router.post("", response_model=None)
     async def create(body: NewGeneration, request: Request) -> Json | Response:
         """Write a text; answers when it is finished, or streams events."""
 
         def start() -> Json:
-            return services.generations.start(
+            return generations.start(
                 run_id=body.run_id,
                 prompt=body.prompt,
                 checkpoint_step=body.checkpoint_step,
@@ -112,19 +114,19 @@ def _add_writing(router: APIRouter, services: Services) -> None:
             )
 
         if body.stream:
-            return EventStream(services.generations, lambda: str(start()["id"]))
+            return EventStream(generations, lambda: str(start()["id"]))
         with too_many_as_429():
-            written = await unless_gone(request.receive, services.generations.write(start))
+            written = await unless_gone(request.receive, generations.write(start))
         if written is None:
             return Response()
-        return await run_in_threadpool(services.generations.result, written)
+        return await run_in_threadpool(generations.result, written)
 
     @router.post("/{generation_id}/branch", status_code=202, response_model=None)
     async def branch(generation_id: str, body: NewBranch) -> Json | Response:
         """Begin a text that takes another way from a chunk on; answers at once, or streams."""
 
         def start() -> Json:
-            return services.generations.branch(
+            return generations.branch(
                 generation_id,
                 chunk_index=body.chunk_index,
                 variant=body.variant,
@@ -136,7 +138,7 @@ def _add_writing(router: APIRouter, services: Services) -> None:
             )
 
         if body.stream:
-            return EventStream(services.generations, lambda: str(start()["id"]))
+            return EventStream(generations, lambda: str(start()["id"]))
         return await run_in_threadpool(start)
 
     @router.post("/{generation_id}/continue", status_code=202, response_model=None)
@@ -145,42 +147,44 @@ def _add_writing(router: APIRouter, services: Services) -> None:
         wanted = body or Continuation()
 
         def start() -> Json:
-            return services.generations.continue_text(
+            return generations.continue_text(
                 generation_id, max_new_tokens=wanted.max_new_tokens, variant=wanted.variant
             )
 
         if wanted.stream:
-            return EventStream(services.generations, lambda: str(start()["id"]))
+            return EventStream(generations, lambda: str(start()["id"]))
         return await run_in_threadpool(start)
 
     @router.post("/{generation_id}/stop")
     def stop(generation_id: str) -> Json:
         """Stop writing; what is written stays."""
-        return services.generations.stop(generation_id)
+        return generations.stop(generation_id)
 
 
 def _add_reading(router: APIRouter, services: Services) -> None:
+    generations = services.generations
+
     @router.get("")
     def list_generations(
         run_id: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
     ) -> Json:
         """The newest texts, without their chunks."""
-        return {"generations": services.generations.list_generations(limit, run_id)}
+        return {"generations": generations.list_generations(limit, run_id)}
 
     @router.get("/{generation_id}")
     def get(generation_id: str) -> Json:
         """A text as it stands."""
-        return services.generations.get(generation_id)
+        return generations.get(generation_id)
 
     @router.get("/{generation_id}/events", response_class=StreamingResponse, responses=EVENTS)
     async def events(generation_id: str) -> Response:
         """What happens in a text, from its beginning; many clients may read it at once."""
-        return EventStream(services.generations, lambda: generation_id)
+        return EventStream(generations, lambda: generation_id)
 
     @router.get("/{generation_id}/export", response_class=Response)
     def export(generation_id: str, format: str = "json") -> Response:
         """A text as a file: ``json``, ``markdown`` or ``html``."""
-        made = export_generation(services.generations.get(generation_id), format)
+        made = export_generation(generations.get(generation_id), format)
         return Response(
             made.content,
             media_type=made.media_type,
@@ -193,5 +197,5 @@ def _add_reading(router: APIRouter, services: Services) -> None:
     @router.delete("/{generation_id}", status_code=204)
     def delete(generation_id: str) -> Response:
         """Delete a text; those that branched from it stay whole."""
-        services.generations.delete(generation_id)
+        generations.delete(generation_id)
         return Response(status_code=204)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.services.services import Services
@@ -17,7 +16,6 @@ from tests.app.real_app import (
     MODEL,
     TRAINING,
     WORDS,
-    PassedOn,
     Trained,
     make_services,
     run_waiting_jobs,
@@ -31,17 +29,10 @@ def services(tmp_path: Path) -> Iterator[Services]:
     made.store.close()
 
 
-@pytest.fixture(scope="session")
-def rest_app() -> tuple[PassedOn, FastAPI]:
-    passed_on = PassedOn()
-    return passed_on, make_rest_app(passed_on)
-
-
 @pytest.fixture
-def client(services: Services, rest_app: tuple[PassedOn, FastAPI]) -> Iterator[TestClient]:
-    passed_on, app = rest_app
-    passed_on.to = services
-    with TestClient(guard(app, None), base_url=BASE, raise_server_exceptions=False) as client:
+def client(services: Services) -> Iterator[TestClient]:
+    app = guard(make_rest_app(services), None)
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         yield client
 
 

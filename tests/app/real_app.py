@@ -53,16 +53,6 @@ def make_services(folder: Path) -> Services:
     return Services(home, Store(put_database(home)), limits=LIMITS)
 
 
-class PassedOn(Services):
-    """Services that are exchanged between tests: to make an app of its own for each takes long."""
-
-    def __init__(self) -> None:
-        self.to: Services | None = None
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.to, name)
-
-
 def run_waiting_jobs(services: Services) -> None:
     """Do the work of every job in the queue here, one after the other."""
     while (job := services.store.claim("test")) is not None:
