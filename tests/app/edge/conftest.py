@@ -20,6 +20,8 @@ from tests.app.real_app import TOKEN
 ROOT = Path(__file__).parents[3]
 START_S = 120.0
 PROBE_S = 0.05
+PATIENCE_S = 3.0
+"""Longest wait for a sign of life beside other tests; alone it is well below a second."""
 DATABASE_PASSWORD = "a-password-that-nobody-may-read"
 
 

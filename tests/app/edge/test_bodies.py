@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.edge.bodies import MOST_BODY_BYTES, MOST_DEPTH, MOST_FIELDS, MOST_ITEMS, refuse_body
-from tests.app.edge.conftest import Server
+from tests.app.edge.conftest import PATIENCE_S, Server
 
 ADDRESS = "/api/v1/corpora"
 JSON = {"content-type": "application/json"}
@@ -85,7 +85,7 @@ def test_full_bodies_keep_nobody_waiting(server: Server, body: Any, reason: str)
 
     assert [answer.status_code for answer in answers] == [422] * 6
     assert all(answer.json()["detail"].startswith(reason) for answer in answers)
-    assert probe.slowest < 1
+    assert probe.slowest < PATIENCE_S
 
 
 def test_the_fullest_body_that_is_read_is_described_by_its_first_fault(client: TestClient) -> None:
