@@ -39,6 +39,7 @@
   const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))]
     .map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const unanswered = new Map();
+  const NO_CONTENT = 204;
   const BROKEN_OFF = "The answer of the server broke off. Try again.";
 
   async function call(method, address, body) {
@@ -58,7 +59,7 @@
     }
     const text = await response.text();
     let value = {};
-    try { value = text ? JSON.parse(text) : {}; } catch {
+    try { value = response.status === NO_CONTENT ? {} : JSON.parse(text); } catch {
       if (response.ok) throw new Error(BROKEN_OFF);
       value = { detail: text };
     }

@@ -130,7 +130,8 @@ def test_what_was_done_without_an_answer_is_not_done_twice(
     proxy = LosingProxy(server.address)
     page.goto(f"{proxy.address}/corpora")
     page.locator("#new-files").set_input_files(files)
-    expect(page.locator("#notices")).to_contain_text("Failed to fetch")
+    # Which of them depends on how much of the answer came.
+    expect(page.locator("#notices")).to_contain_text(re.compile("Failed to fetch|broke off"))
     assert proxy.keys["files"] == []
     page.locator("#new-files").set_input_files(files)
 
