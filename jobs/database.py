@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import DatabaseError as DriverDatabaseError
 from sqlalchemy.orm import Session
 
 from jobs.errors import DatabaseError
+from jobs.models import SchemaVersion
 from jobs.postgresql import ServerClock, make_postgresql_engine
 from jobs.schema.upgrade import upgrade_schema
 from jobs.sqlite import copy_database, damage, make_sqlite_engine
@@ -145,6 +146,12 @@ class Database:
         engine = self.engine.execution_options(begin_mode="IMMEDIATE")
         with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def identity(self) -> str:
+        """Return what tells this database from others: when it was made. Its copies share it."""
+        query = select(SchemaVersion.applied_at).order_by(SchemaVersion.version).limit(1)
+        with self.read() as session:
+            return repr(session.scalar(query))
 
     def check(self) -> None:
         """Open the database; on SQLite, read all of it for damage.

@@ -73,6 +73,11 @@ class Home:
         return self.corpora_dir / ".strays"
 
     @property
+    def corpora_owner(self) -> Path:
+        """File that names the database to which the corpora belong."""
+        return self.path / "corpora.database"
+
+    @property
     def runs_dir(self) -> Path:
         """Folder of all runs."""
         return self.path / "runs"

@@ -2,7 +2,8 @@
 
 A process that is killed leaves texts that were not recorded yet, and corpora that it had begun
 to fill or to delete: these are removed at the next start. What else lies there without a record
-may be of use to somebody: at the start it is set aside, so that it is in nobody's way.
+may be of use to somebody: at the start it is set aside, so that it is in nobody's way. The corpora
+of another database, which was chosen by mistake or uses the same folder, are left alone.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from jobs.database import is_id
 from jobs.errors import BusyError, JobError, NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.store import Store
-from retro.artifacts import STAGING_PREFIX
+from retro.artifacts import STAGING_PREFIX, write_bytes
 from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import DOCUMENTS_NAME
 from retro.errors import RetroError
@@ -45,6 +46,13 @@ class Unrecorded:
 
     def start(self) -> None:
         """Let files follow their rows; then, in the background, clear away what is left."""
+        if not self._is_ours():
+            logger.warning(
+                "the corpora in %s belong to another database than the one in use, and are left "
+                "alone; if that one is no longer used, remove %s",
+                self._home.corpora_dir,
+                self._home.corpora_owner,
+            )
         self._strays.put_back_corpora()
         for corpus_id in self._store.corpora_with_moves():
             self._hold(corpus_id, [], self._set_aside)
@@ -68,12 +76,25 @@ class Unrecorded:
         yield from self._find_unknown()
 
     def _find_unknown(self) -> Iterator[Path]:
+        is_ours = self._is_ours()
         for folder in self._corpus_folders():
             # Looked for after the folder: a corpus is recorded before it has one.
-            if not self._is_recorded(folder.name):
-                yield folder
-            else:
+            if self._is_recorded(folder.name):
                 yield from self._find_in(folder.name)
+            elif is_ours:
+                yield folder
+
+    def _is_ours(self) -> bool:
+        """Return whether the corpora here belong to this database; note it, if nobody has."""
+        owner, identity = self._home.corpora_owner, self._store.identity()
+        if owner.exists():
+            return owner.read_text().strip() == identity
+        # Of an earlier version: most of them must be known.
+        recorded = [self._is_recorded(folder.name) for folder in self._corpus_folders()]
+        is_ours = not recorded or 2 * sum(recorded) > len(recorded)
+        if is_ours:
+            write_bytes(owner, f"{identity}\n".encode())
+        return is_ours
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove what ``find`` has found, unless it has been recorded meanwhile."""

@@ -17,7 +17,6 @@ from app.services.uploads import UploadedFile
 from app.web import guard, make_rest_app
 from jobs import corpus_files
 from jobs.corpus_locks import CorpusUse
-from jobs.home import Home
 from jobs.models import Base
 from jobs.store import Store
 from tests.app.real_app import BASE, LIMITS
@@ -67,6 +66,7 @@ def set_aside(services: Services) -> list[str]:
 def test_a_start_leaves_what_is_recorded_alone(
     services: Services, corpus_id: str, root: Path
 ) -> None:
+    start(services)
     unknown = [root / "stray.txt", root / "b" / "stray.txt", root / "deep" / "er" / "x.txt"]
     for path in (*unknown, root / "b" / ".tmp-c.txt-00", root.parent / "incoming" / "gone-000001"):
         put(path)
@@ -193,21 +193,49 @@ def test_a_copy_whose_maker_was_killed_goes_and_one_that_is_built_stays(
     assert set(store.unfinished_corpora()) == {busy}
 
 
-def test_another_database_by_mistake_loses_nobody_a_document(
-    services: Services, corpus_id: str, root: Path, tmp_path: Path
+@pytest.mark.parametrize("is_known", [True, False])
+def test_another_database_by_mistake_takes_nobody_a_document(
+    services: Services,
+    root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_known: bool,
 ) -> None:
-    put(root.parent / "index" / "manifest.json")
-    whole = files_below(root.parent)
-    home = Home(services.home.path)
-    other = Services(home, Store(f"sqlite:///{tmp_path / 'other.db'}"), limits=LIMITS)
+    if is_known:
+        start(services)
+    other = Services(services.home, Store(f"sqlite:///{tmp_path / 'other.db'}"), limits=LIMITS)
     start(other)
+    assert "belong to another database than the one in use" in caplog.text
+    own = str(other.corpora.create("their own")["id"])
+    add(other, own, {"x.txt": "text"})
+    start(other)
+    assert other.storage.leftovers.find(KIND).paths == ()
     other.store.close()
-    assert not root.exists()
-    assert set_aside(services) == [f"{corpus_id}/{path}" for path in whole]
+
+    assert files_below(root) == ["a.txt", "b/c.txt"]
+    assert set_aside(services) == []
+
+
+@pytest.mark.usefixtures("corpus_id")
+def test_corpora_that_an_older_copy_did_not_know_come_back_with_the_newer_one(
+    services: Services,
+) -> None:
+    start(services)
+    services.store.backup(services.home.path / "older.db")
+    later = str(services.corpora.create("later")["id"])
+    add(services, later, {"x.txt": "text"})
+    put(services.home.corpus_dir(later) / "index" / "manifest.json")
+    older = Services(services.home, Store(f"sqlite:///{services.home.path / 'older.db'}"))
+    start(older)
+    older.store.close()
+    assert set_aside(services) == [f"{later}/documents/x.txt", f"{later}/index/manifest.json"]
 
     start(services)
 
-    assert files_below(root.parent) == whole
+    assert files_below(services.home.corpus_dir(later)) == [
+        "documents/x.txt",
+        "index/manifest.json",
+    ]
     assert set_aside(services) == []
 
 

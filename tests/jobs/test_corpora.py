@@ -3,6 +3,7 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
+from jobs.locks import LOCK_S
 from jobs.rows import DocumentEntry
 from jobs.states import CorpusState, JobState
 from jobs.store import Store
@@ -139,3 +140,15 @@ def test_a_corpus_that_is_being_built_is_not_deleted(store: Store) -> None:
 
     with pytest.raises(InvalidChangeError, match=job.id):
         store.delete_corpus(corpus.id)
+
+
+def test_a_corpus_is_unfinished_when_its_maker_is_gone(store: Store, clock) -> None:
+    made = [store.begin_corpus(name, {"chunk_size": 32}) for name in ("half", "whole")]
+    half, whole = made
+    assert store.get_corpus(half.corpus.id) == half.corpus
+    assert store.unfinished_corpora() == {}
+
+    store.release_lock(whole.token)
+    clock.advance(LOCK_S)
+
+    assert store.unfinished_corpora() == {half.corpus.id: half.token}

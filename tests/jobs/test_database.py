@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from jobs.database import Database, new_id, parse_url
+from jobs.database import Database, is_id, new_id, parse_url
 from jobs.errors import DatabaseError
 from jobs.lookup import get_run_record
 from jobs.store import Store
@@ -40,6 +40,23 @@ def test_each_connection_is_safe_against_a_power_cut(sqlite_store: Store) -> Non
         "foreign_keys": 1,
         "busy_timeout": 30_000,
     }
+
+
+@pytest.mark.both_databases
+def test_a_database_is_known_again_and_told_from_others(store: Store, tmp_path: Path) -> None:
+    other = Store(f"sqlite:///{tmp_path / 'other.db'}")
+    copy = Store(f"sqlite:///{tmp_path / 'copy.db'}")
+    other.backup(tmp_path / "copy.db")
+
+    assert store.identity() == store.identity()
+    assert other.identity() == copy.identity() != store.identity()
+    for one in (other, copy):
+        one.close()
+
+
+def test_an_id_is_told_from_other_names() -> None:
+    assert is_id(new_id())
+    assert not any(map(is_id, ("", "abc", "by hand", new_id() + "a", new_id()[:-1] + "1")))
 
 
 @pytest.mark.both_databases

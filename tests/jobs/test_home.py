@@ -84,6 +84,11 @@ def test_what_an_interrupted_removal_left_is_removed(home: Home) -> None:
     assert list(home.runs_dir.iterdir()) == [home.run_dir("b")]
 
 
+def test_what_is_about_the_corpora_is_named(home: Home) -> None:
+    assert home.strays_dir.parent == home.corpora_dir
+    assert home.corpora_owner.parent == home.path
+
+
 def test_a_local_disk_is_no_network_file_system(home: Home) -> None:
     assert home.network_filesystem() is None
 
