@@ -324,6 +324,18 @@ def test_an_evaluation_is_not_paused_and_keeps_its_run(store: Store, run: RunRow
         store.delete_run(run.id)
 
 
+def test_checkpoints_of_many_runs_are_read_at_once(store: Store, run: RunRow, job: JobRow) -> None:
+    other = store.create_run("second", run.corpus_id, {}, 10)
+    for step in (6, 3):
+        entry = CheckpointEntry(step=step, val_loss_on=None, val_loss_off=None, bytes=1)
+        store.add_checkpoint(run.id, entry, job.lease_token)
+
+    found = store.checkpoints_of([run.id, other.id])
+
+    assert {key: [one.step for one in of_run] for key, of_run in found.items()} == {run.id: [3, 6]}
+    assert found[run.id] == store.list_checkpoints(run.id)
+
+
 def test_a_checkpoint_can_be_pinned(store: Store, run: RunRow, job: JobRow) -> None:
     entry = CheckpointEntry(step=3, val_loss_on=None, val_loss_off=None, bytes=1)
     store.add_checkpoint(run.id, entry, job.lease_token)

@@ -16,7 +16,7 @@ from jobs.errors import JobCancelled, JobError
 from jobs.home import Home
 from jobs.rows import DocumentEntry, JobRow, MetricPoint
 from jobs.run_tokenizer import run_tokenizer
-from jobs.states import JobState
+from jobs.states import JobState, StopIntent
 from jobs.store import Store
 from jobs.tasks import build as build_task
 from jobs.tasks import train as train_task
@@ -177,6 +177,21 @@ def test_a_corpus_can_take_the_tokenizer_of_a_run(store: Store, home: Home, coun
         home.corpus_dir(id) / "tokenizer" / "tokenizer.json" for id in (countries, other_id)
     ]
     assert tokenizers[0].read_bytes() == tokenizers[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("intent", "word"), [(StopIntent.PAUSE, "Paused"), (StopIntent.CANCEL, "Stopped")]
+)
+def test_training_that_is_stopped_says_where(
+    store: Store, home: Home, countries: str, intent: StopIntent, word: str
+) -> None:
+    context = start_training(store, home, countries)
+    context.ask_to_stop(intent)
+
+    with pytest.raises(JobCancelled, match=rf"{word} after step \d; a checkpoint is kept"):
+        train_task.run(context)
+
+    assert store.list_checkpoints(context.job.run_id)
 
 
 def test_what_was_measured_before_a_fault_is_kept(store: Store, home: Home, countries: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.edge.conftest import Server
+from tests.app.edge.conftest import PATIENCE_S, Server
 from tests.app.hostile.archives import Entry, forge
 from tests.app.serving import until
 
@@ -223,5 +223,5 @@ def test_no_file_keeps_others_waiting(server: Server, client: httpx.Client, path
             found[name] = (round(time.monotonic() - began, 2), words_of_reason, reasons[:1])
 
     assert [name for name, (_, wanted, got) in found.items() if wanted not in str(got)] == []
-    assert probe.slowest < 1
+    assert probe.slowest < PATIENCE_S
     assert log_of(server)[before:] == []
