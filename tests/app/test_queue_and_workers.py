@@ -149,8 +149,8 @@ def test_a_silent_worker_is_shown_as_silent(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = services.store
-    store.heartbeat("one", ["cpu"], store.now())
     now = store.now()
+    store.heartbeat("one", ["cpu"], now)
     monkeypatch.setattr(store, "now", lambda: now + SILENCE_S + 5)
 
     shown = workers.render_workers(services)
