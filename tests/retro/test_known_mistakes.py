@@ -277,7 +277,7 @@ def test_the_neighbor_function_embeds_as_it_is_told(
     with pytest.raises(ConfigError, match="embed_dim must be 32"):
         neighbors(tmp_path, bert_folder, embed_dim=31)
     with pytest.raises(ArtifactMissingError, match="elsewhere"):
-        neighbors(tmp_path, tmp_path / "elsewhere")
+        neighbors(tmp_path, "elsewhere")
 
 
 def test_the_neighbor_function_indexes_and_searches_as_it_is_told(
