@@ -164,10 +164,11 @@ class _Group:
         slow = itertools.takewhile(lambda one: one.waited_s > limits.moment_s, heads)
         return list(itertools.islice(slow, num))
 
-    def victim(self) -> "GuardedProtocol | None":
-        """Return the connection that is missed least, None if the server works for all."""
+    def victim(self, newest: "GuardedProtocol") -> "GuardedProtocol | None":
+        """Return the other connection that is missed least, None if the server works for all."""
         first = [next(iter(self._phases[phase])) for phase in EMPTY if self._phases[phase]]
-        found = sorted(first, key=lambda one: one.since) or self._least_body()
+        empty = [one for one in first if one is not newest]
+        found = sorted(empty, key=lambda one: one.since) or self._least_body()
         return found[0] if found else None
 
     def _least_body(self) -> "list[GuardedProtocol]":
@@ -176,8 +177,8 @@ class _Group:
 
 
 def _make_room(group: _Group, newest: "GuardedProtocol") -> bool:
-    victim = group.victim()
-    if victim is None or victim is newest:
+    victim = group.victim(newest)
+    if victim is None:
         return False
     victim.give_up()
     return True

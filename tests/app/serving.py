@@ -16,10 +16,14 @@ PATIENCE_S = 30.0
 
 
 @contextmanager
-def serve(app: ASGIApp) -> Iterator[str]:
-    """Serve an app meanwhile; gives its address."""
+def serve(app: ASGIApp, **settings: Any) -> Iterator[str]:
+    """Serve an app meanwhile, with settings of uvicorn; gives its address.
+
+    The process's logging stays as it is: uvicorn's own would stay behind for every later test.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, **settings)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

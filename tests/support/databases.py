@@ -19,10 +19,12 @@ def _new_database() -> bytes:
 
 
 def put_database(home: Home) -> str:
-    """Put a database with all tables and no rows into a home folder.
+    """Put a database with all tables and no rows into a home folder that has none.
 
     Returns:
         Its URL.
     """
-    (home.path / "retro.db").write_bytes(_new_database())
+    path = home.path / "retro.db"
+    if not path.exists():
+        path.write_bytes(_new_database())
     return home.database_url()

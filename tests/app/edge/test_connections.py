@@ -2,18 +2,17 @@
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from app.edge.connections import ConnectionLimits, guarded_protocol
+from tests.app.serving import serve
 
 BRIEF = ConnectionLimits(head_s=0.5, body_s=0.5, body_bytes=100, answer_s=0.5)
 FEW = ConnectionLimits(head_s=60, waiting_per_address=5, per_address=8, moment_s=0.2)
@@ -33,17 +32,11 @@ async def large(_request: Request) -> StreamingResponse:
 @contextlib.contextmanager
 def serving(limits: ConnectionLimits) -> Iterator["Connections"]:
     routes = [Route("/", length, methods=["GET", "POST"]), Route("/large", large)]
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        Starlette(routes=routes), http=guarded_protocol(limits), ws="none", log_config=None
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    with contextlib.ExitStack() as stack:
-        yield Connections(int(listener.getsockname()[1]), stack)
-    server.should_exit = True
-    thread.join()
+    with (
+        serve(Starlette(routes=routes), http=guarded_protocol(limits), ws="none") as address,
+        contextlib.ExitStack() as stack,
+    ):
+        yield Connections(int(address.rpartition(":")[2]), stack)
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +150,13 @@ def test_idle_connections_make_room_too(small: Connections) -> None:
     assert is_closed(idle[0])
     idle[-1].sendall(GET)
     assert is_served(idle[-1])
+
+
+def test_who_comes_is_served_however_many_bodies_are_waited_for(small: Connections) -> None:
+    held = [small.open(HEAD % 5_000 + b"x" * number) for number in range(1, FEW.per_address + 1)]
+    time.sleep(0.5)
+
+    for _ in range(3):
+        assert is_served(small.open(GET))
+
+    assert is_closed(held[0])
