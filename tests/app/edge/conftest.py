@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import logging
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from tests.app.real_app import TOKEN
 
+LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[3]
 START_S = 120.0
 PROBE_S = 0.05
@@ -64,6 +66,9 @@ class Server:
         finally:
             probe.stop.set()
             thread.join()
+            LOG.info(
+                "%d signs of life, the slowest after %.3f s", len(probe.seconds), probe.slowest
+            )
 
 
 @dataclass
