@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from app.api.answers.base import Answer, Problem
-from app.api.answers.docstrings import DocstringSchemas
 from app.api.idempotency import PARAMETER, takes_key
 from app.api.operations import FIELDS, OPERATIONS, PARAMETERS, TAGS, Operation
+from app.services.views.base import Problem, View
+from app.services.views.docstrings import DocstringSchemas
 
 Json = dict[str, Any]
 
@@ -99,7 +99,7 @@ def complete(schema: Json) -> Json:
 
 def _answer_schemas() -> Json:
     models = {made.answer for made in OPERATIONS.values() if made.answer is not None}
-    wanted: list[type[Answer]] = [Problem, *sorted(models, key=lambda model: model.__name__)]
+    wanted: list[type[View]] = [Problem, *sorted(models, key=lambda model: model.__name__)]
     _, definitions = models_json_schema(
         [(model, "serialization") for model in wanted],
         ref_template=REFERENCE,
@@ -142,7 +142,7 @@ def _form(properties: Json, example: Any) -> Json:
     return {"required": True, "content": {"multipart/form-data": content}}
 
 
-def _add_answer(schema: Json, answer: Json, model: type[Answer] | None) -> None:
+def _add_answer(schema: Json, answer: Json, model: type[View] | None) -> None:
     content = answer.get("content", {})
     if JSON_TYPE not in content:
         return

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.api.answer_examples import CORPUS_ID, RUN_ID
-from app.api.answers import corpora, curves, documents, generations, jobs, runs, system
-from app.api.answers.base import Answer
+from app.services.views import corpora, curves, documents, generations, jobs, runs, system
+from app.services.views.base import View
+from app.services.views.examples import CORPUS_ID, RUN_ID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """Adds to one operation."""
 
-    answer: type[Answer] | None = None
+    answer: type[View] | None = None
     """Shape of the answer, None where another one is described by the route."""
     body: Any = None
     """An example of the body."""

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from app.api.answers.base import Answer, left_out, with_fields_of
-from app.api.answers.chunks import Chunk
-from app.api.answers.generation_examples import (
+from app.services.views.base import View, left_out, with_fields_of
+from app.services.views.chunks import Chunk
+from app.services.views.generation_examples import (
     GENERATION,
     GENERATION_OF_BOTH,
     GENERATION_SUMMARY,
@@ -17,7 +17,7 @@ from retro.config import SamplingConfig
 from retro.generation.events import FinishReason
 
 
-class GivenNeighbor(Answer):
+class GivenNeighbor(View):
     """A neighbor that was given by hand."""
 
     chunk_id: int | None
@@ -28,7 +28,7 @@ class GivenNeighbor(Answer):
     """What follows the text; empty for the chunk itself, which has its own."""
 
 
-class Steering(Answer):
+class Steering(View):
     """What retrieval leaves out, and neighbors that are given by hand."""
 
     exclude_chunks: list[int]
@@ -39,7 +39,7 @@ class Steering(Answer):
     """Position of a chunk of the text, counted from 0, to exactly the neighbors it reads."""
 
 
-class GenerationSettings(Answer):
+class GenerationSettings(View):
     """How a text is written; settings that came later than a text are missing from it."""
 
     model_config = with_fields_of(SamplingConfig)
@@ -54,7 +54,7 @@ class GenerationSettings(Answer):
     """What retrieval leaves out, and neighbors given by hand."""
 
 
-class TextEnd(Answer):
+class TextEnd(View):
     """How a text of a generation ended."""
 
     reason: FinishReason
@@ -69,7 +69,7 @@ class TextEnd(Answer):
     """Whether it outgrew the model's window, so that its beginning was forgotten."""
 
 
-class GenerationResult(Answer):
+class GenerationResult(View):
     """How the texts ended, by name: ``on`` or ``off``, and ``on:1`` and so on for more samples."""
 
     __pydantic_extra__: dict[str, TextEnd]
@@ -82,7 +82,7 @@ class GenerationResult(Answer):
     """Time of everything, seconds; missing if it was stopped before it began."""
 
 
-class GenerationSummary(Answer):
+class GenerationSummary(View):
     """A text without its chunks."""
 
     model_config = ConfigDict(json_schema_extra={"example": GENERATION_SUMMARY})
@@ -116,7 +116,7 @@ class GenerationSummary(Answer):
     there is no such text."""
 
 
-class Sample(Answer):
+class Sample(View):
     """One of several texts that are written side by side."""
 
     text: str
@@ -157,7 +157,7 @@ class Generation(GenerationSummary):
     """The text without retrieval; only with retrieval "both"."""
 
 
-class Generations(Answer):
+class Generations(View):
     """Texts, the newest first."""
 
     generations: list[GenerationSummary]

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from app.api.answer_examples import (
+from app.services.views.base import View, left_out
+from app.services.views.examples import (
     ACCEPTED_FILE,
     CHUNK,
     DOCUMENT,
@@ -13,11 +14,10 @@ from app.api.answer_examples import (
     SKIPPED_FILE,
     UPLOAD_COUNTS,
 )
-from app.api.answers.base import Answer, left_out
 from retro.data.splits import Split
 
 
-class Document(Answer):
+class Document(View):
     """A document of a corpus, and what the last build made of it."""
 
     model_config = ConfigDict(json_schema_extra={"example": DOCUMENT})
@@ -38,7 +38,7 @@ class Document(Answer):
     """Whether the last build had another text of it."""
 
 
-class DocumentPage(Answer):
+class DocumentPage(View):
     """Some documents of a corpus, and how many it has."""
 
     documents: list[Document]
@@ -47,7 +47,7 @@ class DocumentPage(Answer):
     """Documents there are, of those with the wanted part in their path."""
 
 
-class DocumentChunk(Answer):
+class DocumentChunk(View):
     """A chunk on a page of a document."""
 
     chunk_id: int
@@ -66,7 +66,7 @@ class DocumentChunk(Answer):
     """Its text."""
 
 
-class DocumentText(Answer):
+class DocumentText(View):
     """A page of a document, with its chunks where the text is that of the last build."""
 
     model_config = ConfigDict(json_schema_extra={"example": DOCUMENT_TEXT})
@@ -103,7 +103,7 @@ class DocumentText(Answer):
     """Its chunks; empty where the text is not that of the last build."""
 
 
-class AcceptedFile(Answer):
+class AcceptedFile(View):
     """A file, or a line of one, that is now a document."""
 
     model_config = ConfigDict(json_schema_extra={"example": ACCEPTED_FILE})
@@ -120,7 +120,7 @@ class AcceptedFile(Answer):
     """What a person should know about the reading; only where there is something."""
 
 
-class SkippedFile(Answer):
+class SkippedFile(View):
     """A file that was left out, and why."""
 
     model_config = ConfigDict(json_schema_extra={"example": SKIPPED_FILE})
@@ -131,7 +131,7 @@ class SkippedFile(Answer):
     """Why, for people."""
 
 
-class UploadCounts(Answer):
+class UploadCounts(View):
     """How many files or lines became what."""
 
     model_config = ConfigDict(json_schema_extra={"example": UPLOAD_COUNTS})
@@ -148,7 +148,7 @@ class UploadCounts(Answer):
     """Bytes of the text of all that were accepted, in UTF-8."""
 
 
-class UploadReport(Answer):
+class UploadReport(View):
     """What became of each file of an upload."""
 
     accepted: list[AcceptedFile]
@@ -159,7 +159,7 @@ class UploadReport(Answer):
     """How many there were of each, those not listed included."""
 
 
-class Neighbor(Answer):
+class Neighbor(View):
     """A chunk that was found, with the text after it."""
 
     model_config = ConfigDict(json_schema_extra={"example": NEIGHBOR})
@@ -187,7 +187,7 @@ class Neighbor(Answer):
     """Chunks of the document."""
 
 
-class Neighbors(Answer):
+class Neighbors(View):
     """Chunks that were found, the nearest first."""
 
     neighbors: list[Neighbor]
@@ -196,7 +196,7 @@ class Neighbors(Answer):
     """Time that the search took, seconds."""
 
 
-class CorpusChunk(Answer):
+class CorpusChunk(View):
     """A chunk of a corpus with its place and its neighbors."""
 
     model_config = ConfigDict(json_schema_extra={"example": CHUNK})

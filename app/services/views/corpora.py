@@ -4,20 +4,20 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from app.api.answer_examples import CORPUS, CORPUS_SIZES, CORPUS_VERSION, LISTED_CORPUS
-from app.api.answers.base import Answer, with_fields_of
+from app.services.views.base import View, with_fields_of
+from app.services.views.examples import CORPUS, CORPUS_SIZES, CORPUS_VERSION, LISTED_CORPUS
 from jobs.states import CorpusState, RunState
 from retro.config import CorpusConfig
 from retro.corpus import summary as corpus_summary
 
 
-class CorpusSummary(Answer):
+class CorpusSummary(View):
     """Facts of a finished build; those of a build by an earlier version may be fewer."""
 
     model_config = with_fields_of(corpus_summary.CorpusSummary)
 
 
-class DocumentChanges(Answer):
+class DocumentChanges(View):
     """How many documents have changed since the last build; all 0 unless the state is ready."""
 
     added: int
@@ -28,7 +28,7 @@ class DocumentChanges(Answer):
     """Documents of the build that are gone."""
 
 
-class ListedCorpus(Answer):
+class ListedCorpus(View):
     """A corpus without the runs that need it."""
 
     model_config = ConfigDict(json_schema_extra={"example": LISTED_CORPUS})
@@ -66,7 +66,7 @@ class ListedCorpus(Answer):
     """When its name, settings, documents or builds last changed, UTC seconds."""
 
 
-class NamedRun(Answer):
+class NamedRun(View):
     """A run, by name."""
 
     id: str
@@ -85,7 +85,7 @@ class Corpus(ListedCorpus):
     the version they began with."""
 
 
-class Corpora(Answer):
+class Corpora(View):
     """Corpora, the newest first."""
 
     corpora: list[ListedCorpus]
@@ -99,7 +99,7 @@ class VersionRun(NamedRun):
     """Where the run stands."""
 
 
-class CorpusVersion(Answer):
+class CorpusVersion(View):
     """What a corpus was after a build that made something new."""
 
     model_config = ConfigDict(json_schema_extra={"example": CORPUS_VERSION})
@@ -135,14 +135,14 @@ class CorpusVersion(Answer):
     """Runs that were trained on it."""
 
 
-class CorpusVersions(Answer):
+class CorpusVersions(View):
     """The versions of a corpus, the newest first."""
 
     versions: list[CorpusVersion]
     """The versions."""
 
 
-class CorpusParts(Answer):
+class CorpusParts(View):
     """Bytes of a corpus by part; a file that parts share counts for the first of them."""
 
     documents: int
@@ -159,7 +159,7 @@ class CorpusParts(Answer):
     """Earlier versions that runs were trained on."""
 
 
-class CorpusSizes(Answer):
+class CorpusSizes(View):
     """What a corpus takes up on the disk."""
 
     model_config = ConfigDict(json_schema_extra={"example": CORPUS_SIZES})

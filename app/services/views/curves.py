@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from app.api.answer_examples import COMPARISON, CURVES
-from app.api.answers.base import Answer
+from app.services.views.base import View
+from app.services.views.examples import COMPARISON, CURVES
 from jobs.states import RunState
 
 
-class Curve(Answer):
+class Curve(View):
     """What was measured under one name; both lists are equally long."""
 
     steps: list[int]
@@ -18,7 +18,7 @@ class Curve(Answer):
     """The value at each of them."""
 
 
-class RunCurves(Answer):
+class RunCurves(View):
     """The curves of a run."""
 
     id: str
@@ -38,7 +38,7 @@ class RunCurves(Answer):
     is the validation loss without retrieval minus that with it."""
 
 
-class Curves(Answer):
+class Curves(View):
     """The curves of several runs."""
 
     model_config = ConfigDict(json_schema_extra={"example": CURVES})
@@ -47,7 +47,7 @@ class Curves(Answer):
     """The runs, in the order of the ids."""
 
 
-class ComparedRun(Answer):
+class ComparedRun(View):
     """What came of a run."""
 
     id: str
@@ -90,7 +90,7 @@ class ComparedRun(Answer):
     """How long jobs worked on it, seconds; null before the first started."""
 
 
-class ComparedSetting(Answer):
+class ComparedSetting(View):
     """A setting, and its value in each run."""
 
     group: Literal["run", "training", "model"]
@@ -103,7 +103,7 @@ class ComparedSetting(Answer):
     """Whether the runs have different values."""
 
 
-class Comparison(Answer):
+class Comparison(View):
     """Results and settings of several runs side by side."""
 
     model_config = ConfigDict(json_schema_extra={"example": COMPARISON})

@@ -4,18 +4,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from app.api.answers.docstrings import DocstringSchemas
+from app.services.views.docstrings import DocstringSchemas
 
 Json = dict[str, Any]
 
 
-class Answer(BaseModel):
+class View(BaseModel):
     """Base of all answers: more fields may come."""
 
     model_config = ConfigDict(extra="allow", defer_build=True)
 
 
-class Problem(Answer):
+class Problem(View):
     """Every error: one sentence with the rule, the value found and the next step."""
 
     detail: str
@@ -38,7 +38,7 @@ def with_fields_of(kind: type) -> ConfigDict:
     """
 
     def add_fields(schema: Json) -> None:
-        holder = create_model("Holder", __base__=Answer, value=(kind, ...))
+        holder = create_model("Holder", __base__=View, value=(kind, ...))
         made = holder.model_json_schema(mode="serialization", schema_generator=DocstringSchemas)
         found = made["$defs"][kind.__name__]
         schema["properties"] = {**found["properties"], **schema.get("properties", {})}

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from app.api.answer_examples import INSTALLATION, PRESET, STORAGE, SYSTEM
-from app.api.answers.base import Answer
+from app.services.views.base import View
+from app.services.views.examples import INSTALLATION, PRESET, STORAGE, SYSTEM
 
 
-class Device(Answer):
+class Device(View):
     """A GPU of the web server's host, or its CPU where it has none."""
 
     kind: Literal["cuda", "cpu"]
@@ -19,7 +19,7 @@ class Device(Answer):
     """Memory of the GPU, or of the host beside a CPU, in bytes; null where a GPU does not tell."""
 
 
-class Disk(Answer):
+class Disk(View):
     """The disk that holds the home folder of the app."""
 
     total: int
@@ -28,7 +28,7 @@ class Disk(Answer):
     """Bytes of it that are free."""
 
 
-class WorkerSummary(Answer):
+class WorkerSummary(View):
     """The workers in short: how many are alive, and which one reported last."""
 
     alive: bool
@@ -48,7 +48,7 @@ class WorkerSummary(Answer):
     """When it reported last, UTC seconds."""
 
 
-class HeldJob(Answer):
+class HeldJob(View):
     """The job that a slot of a worker is at."""
 
     id: str
@@ -67,7 +67,7 @@ class HeldJob(Answer):
     """Seconds since its work last reported."""
 
 
-class Slot(Answer):
+class Slot(View):
     """A device on which a worker runs one job at a time."""
 
     slot: str
@@ -76,7 +76,7 @@ class Slot(Answer):
     """The job it is at; null where it waits for one."""
 
 
-class Worker(Answer):
+class Worker(View):
     """A process that runs jobs; there is one on a host."""
 
     host: str
@@ -97,7 +97,7 @@ class Worker(Answer):
     """What it can run jobs on."""
 
 
-class System(Answer):
+class System(View):
     """What the app runs on."""
 
     model_config = ConfigDict(json_schema_extra={"example": SYSTEM})
@@ -119,7 +119,7 @@ class System(Answer):
     """When this was answered, UTC seconds."""
 
 
-class Encoder(Answer):
+class Encoder(View):
     """The frozen model that computes the keys of new corpora."""
 
     name: str
@@ -130,7 +130,7 @@ class Encoder(Answer):
     """Whether its files are on this machine."""
 
 
-class Access(Answer):
+class Access(View):
     """Who can reach the app."""
 
     has_token: bool
@@ -139,7 +139,7 @@ class Access(Answer):
     """Address that the app listens on."""
 
 
-class DatabaseFacts(Answer):
+class DatabaseFacts(View):
     """The database that keeps all records."""
 
     kind: Literal["SQLite", "PostgreSQL"]
@@ -150,7 +150,7 @@ class DatabaseFacts(Answer):
     """What to know about that version, one sentence; null where nothing is wrong with it."""
 
 
-class Backups(Answer):
+class Backups(View):
     """The copies of the database in the home folder."""
 
     num_copies: int
@@ -161,7 +161,7 @@ class Backups(Answer):
     """When that one was written, UTC seconds; null where there is none."""
 
 
-class Installation(Answer):
+class Installation(View):
     """How the app was set up; nothing secret."""
 
     model_config = ConfigDict(json_schema_extra={"example": INSTALLATION})
@@ -185,7 +185,7 @@ class Installation(Answer):
     files of the program."""
 
 
-class StorageParts(Answer):
+class StorageParts(View):
     """Bytes in the home folder by part; a file with several names counts once."""
 
     corpora: int
@@ -202,7 +202,7 @@ class StorageParts(Answer):
     """Everything else."""
 
 
-class NamedBytes(Answer):
+class NamedBytes(View):
     """A corpus or a run, and what it takes up."""
 
     id: str
@@ -213,7 +213,7 @@ class NamedBytes(Answer):
     """Bytes of its files."""
 
 
-class Leftover(Answer):
+class Leftover(View):
     """Files of one kind that can be removed."""
 
     num: int
@@ -222,7 +222,7 @@ class Leftover(Answer):
     """Bytes they take up."""
 
 
-class Leftovers(Answer):
+class Leftovers(View):
     """What can be removed without losing anything, by the name that cleaning takes."""
 
     logs: Leftover
@@ -235,7 +235,7 @@ class Leftovers(Answer):
     """Files and folders of corpora that no record names."""
 
 
-class Storage(Answer):
+class Storage(View):
     """What the files in the home folder take up."""
 
     model_config = ConfigDict(json_schema_extra={"example": STORAGE})
@@ -262,7 +262,7 @@ class Storage(Answer):
     """Bytes of the disk that are free."""
 
 
-class Cleaned(Answer):
+class Cleaned(View):
     """What was removed."""
 
     model_config = ConfigDict(
@@ -277,7 +277,7 @@ class Cleaned(Answer):
     """Bytes they took up."""
 
 
-class Preset(Answer):
+class Preset(View):
     """A size of a model to choose from."""
 
     model_config = ConfigDict(json_schema_extra={"example": PRESET})
@@ -288,7 +288,7 @@ class Preset(Answer):
     """What it is for."""
 
 
-class Presets(Answer):
+class Presets(View):
     """The sizes of models to choose from."""
 
     presets: list[Preset]

@@ -2,12 +2,12 @@
 
 from pydantic import ConfigDict, Field
 
-from app.api.answer_examples import JOB, JOB_EVENT
-from app.api.answers.base import Answer
+from app.services.views.base import View
+from app.services.views.examples import JOB, JOB_EVENT
 from jobs.states import JobState
 
 
-class Job(Answer):
+class Job(View):
     """A background job."""
 
     model_config = ConfigDict(json_schema_extra={"example": JOB})
@@ -63,14 +63,14 @@ class Job(Answer):
     """When it ended, UTC seconds; null until then."""
 
 
-class Jobs(Answer):
+class Jobs(View):
     """Jobs, the newest first."""
 
     jobs: list[Job]
     """The jobs."""
 
 
-class JobLog(Answer):
+class JobLog(View):
     """The end of a job's log."""
 
     model_config = ConfigDict(
@@ -81,7 +81,7 @@ class JobLog(Answer):
     """The last lines, plain text; very long lines are shortened."""
 
 
-class JobEvent(Answer):
+class JobEvent(View):
     """A change of a job's state."""
 
     model_config = ConfigDict(json_schema_extra={"example": JOB_EVENT})
@@ -98,7 +98,7 @@ class JobEvent(Answer):
     """What there is to know about it, for people; may be empty."""
 
 
-class JobEvents(Answer):
+class JobEvents(View):
     """The changes of a job's state, oldest first."""
 
     events: list[JobEvent]

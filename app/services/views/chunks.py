@@ -3,14 +3,14 @@
 What texts of earlier versions lack is not required.
 """
 
-from app.api.answers.base import Answer, left_out
+from app.services.views.base import View, left_out
 from retro.generation.events import NeighborSource
 
 Segment = tuple[str, int]
 """The text of a token and a length in tokens."""
 
 
-class Place(Answer):
+class Place(View):
     """Where a shared run occurs."""
 
     rank: int
@@ -20,7 +20,7 @@ class Place(Answer):
     continuation."""
 
 
-class SharedRun(Answer):
+class SharedRun(View):
     """Tokens in a row that a neighbor has as well, and that cannot be made longer."""
 
     start: int
@@ -31,7 +31,7 @@ class SharedRun(Answer):
     """Where neighbors have it; the first 8 places."""
 
 
-class ReadNeighbor(Answer):
+class ReadNeighbor(View):
     """A neighbor that a chunk was written from."""
 
     rank: int
@@ -76,7 +76,7 @@ class ReadNeighbor(Answer):
     """The part of that share that fell on the continuation."""
 
 
-class Chunk(Answer):
+class Chunk(View):
     """A chunk of a text: of its prompt, or written."""
 
     index: int

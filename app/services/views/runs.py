@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from app.api.answer_examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
-from app.api.answers.base import Answer, Json, left_out
-from app.api.answers.system import Device
+from app.services.views.base import Json, View, left_out
+from app.services.views.examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
+from app.services.views.system import Device
 from jobs.states import RunState
 from retro.config import ModelConfig, TrainingConfig
 
 
-class ResolvedSettings(Answer):
+class ResolvedSettings(View):
     """All settings that a run is trained with."""
 
     model: ModelConfig
@@ -20,7 +20,7 @@ class ResolvedSettings(Answer):
     """How it is trained."""
 
 
-class RunSettings(Answer):
+class RunSettings(View):
     """What was asked for when a run was made, and what it came to."""
 
     preset: str
@@ -36,7 +36,7 @@ class RunSettings(Answer):
     """All settings; only from the beginning of the training on."""
 
 
-class RunSummary(Answer):
+class RunSummary(View):
     """A training run without its checkpoints."""
 
     model_config = ConfigDict(json_schema_extra={"example": RUN_SUMMARY})
@@ -73,7 +73,7 @@ class RunSummary(Answer):
     """When it last changed, UTC seconds."""
 
 
-class Checkpoint(Answer):
+class Checkpoint(View):
     """A checkpoint of a run."""
 
     model_config = ConfigDict(json_schema_extra={"example": CHECKPOINT})
@@ -94,7 +94,7 @@ class Checkpoint(Answer):
     """When it was recorded, UTC seconds."""
 
 
-class Alert(Answer):
+class Alert(View):
     """Something about the training of a run that a person should know."""
 
     kind: str
@@ -121,14 +121,14 @@ class Run(RunSummary):
     """What a person should know, the oldest first."""
 
 
-class Runs(Answer):
+class Runs(View):
     """Runs, the newest first."""
 
     runs: list[RunSummary]
     """The runs."""
 
 
-class Point(Answer):
+class Point(View):
     """One measured value."""
 
     model_config = ConfigDict(json_schema_extra={"example": POINT})
@@ -142,14 +142,14 @@ class Point(Answer):
     """The value."""
 
 
-class Points(Answer):
+class Points(View):
     """Measured values, by name and step."""
 
     points: list[Point]
     """The values."""
 
 
-class TrainingMemory(Answer):
+class TrainingMemory(View):
     """Bytes of memory that training needs at its peak."""
 
     weights: int
@@ -166,7 +166,7 @@ class TrainingMemory(Answer):
     """All of it."""
 
 
-class EstimateBasis(Answer):
+class EstimateBasis(View):
     """Where the speed of an estimate comes from."""
 
     kind: Literal["measured", "rough"]
@@ -179,7 +179,7 @@ class EstimateBasis(Answer):
     """The same for people, as the end of a sentence."""
 
 
-class Estimate(Answer):
+class Estimate(View):
     """What a run would need."""
 
     model_config = ConfigDict(json_schema_extra={"example": ESTIMATE})
@@ -206,7 +206,7 @@ class Estimate(Answer):
     """Where that speed comes from."""
 
 
-class Recipe(Answer):
+class Recipe(View):
     """How to train a run again without the app."""
 
     model_config = ConfigDict(json_schema_extra={"example": RECIPE})

@@ -1,6 +1,6 @@
 """Examples of texts with their chunks and neighbors, as the OpenAPI description shows them."""
 
-from app.api.answer_examples import (
+from app.services.views.examples import (
     CORPUS_ID,
     CREATED_AT,
     FINGERPRINT,
