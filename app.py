@@ -29,7 +29,7 @@ from app.web import make_app
 from jobs.errors import PASSING_FAULTS, JobError
 from jobs.home import Home
 from jobs.redaction import RedactingFormatter
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.errors import RetroError
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 from app.errors import status_of
 from jobs.errors import JobError
 from jobs.redaction import redact
-from retro.config import shown
-from retro.errors import RetroError
+from retro.errors import RetroError, shown
 
 MOST_CHARACTERS = 1_000
 

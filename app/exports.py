@@ -18,8 +18,7 @@ from app.words import (
     text_title,
     text_words,
 )
-from retro.config import shown
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,9 +13,9 @@ from app.services.live import variants_of
 from app.services.services import Services
 from jobs.errors import JobError
 from jobs.redaction import redact
-from jobs.states import GenerationState
-from retro.config import SamplingConfig, shown
-from retro.errors import ConfigError, RetroError
+from jobs.store.states import GenerationState
+from retro.config.sampling import SamplingConfig
+from retro.errors import ConfigError, RetroError, shown
 
 Json = dict[str, Any]
 DEFAULTS = SamplingConfig()

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.sample_text import write_copies
 from bench.timing import is_quick, print_table, rounds, seconds
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.ingest import ingest_folder
 from retro.data.tokenizer import Tokenizer

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.sample_text import write_copies
 from bench.timing import is_quick, print_table
-from retro.config import CorpusConfig, Precision
+from retro.config.corpus import CorpusConfig
+from retro.config.training import Precision
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.ingest import ingest_folder

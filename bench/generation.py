@@ -23,7 +23,8 @@ from bench.writing import (
     with_whole_text,
     write_sample,
 )
-from retro.config import CorpusConfig, SamplingConfig
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.generate import Generator
 from retro.model.retro.model import RETRO
 

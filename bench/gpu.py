@@ -25,7 +25,10 @@ from bench.flops import forward_flops, peak_flops
 from bench.sample_text import corpus_chunks
 from bench.timing import print_table, seconds
 from retro import RETRO
-from retro.config import IndexKind, ModelConfig, TrainingConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import IndexKind
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.model.retro.presets import resolve_preset
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 from retro.retrieval.exact import exact_search

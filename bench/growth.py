@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.timing import is_quick, print_table
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.summary import CorpusSummary
 from retro.data.documents import TextDocument, store_document

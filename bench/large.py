@@ -21,10 +21,10 @@ from bench.pages import get, wait_for
 from bench.soak.building import TokenSums
 from bench.timing import is_quick, print_table
 from jobs.home import Home
-from jobs.rows import DocumentEntry, MetricPoint
-from jobs.states import JobState
-from jobs.store import Store
-from retro.config import CorpusConfig
+from jobs.store.rows import DocumentEntry, MetricPoint
+from jobs.store.states import JobState
+from jobs.store.store import Store
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.data.documents import TextDocument, store_document
 

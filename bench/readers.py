@@ -18,7 +18,7 @@ from bench.pages import app_at, get, post, wait_for
 from bench.soak.workload import submit_build, submit_runs
 from bench.timing import is_quick, print_table
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 ROUTES = ("/healthz", "/api/v1/system")
 COUNTS = (0, 1, 150)

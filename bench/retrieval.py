@@ -29,7 +29,8 @@ from bench.writing import (
     timed,
     with_whole_text,
 )
-from retro.config import CorpusConfig, SamplingConfig
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.corpus.search import open_search
 from retro.data.samples import sample_documents

@@ -4,7 +4,7 @@ import torch
 
 from bench.timing import medians, print_table
 from retro import RETRO
-from retro.config import config_to_dict
+from retro.config.checks import config_to_dict
 from retro.device import default_device
 from retro.model.retro.presets import parameter_count, resolve_preset
 from retro.training.optimizer import make_optimizer

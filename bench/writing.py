@@ -9,7 +9,9 @@ import torch
 
 from bench.sample_text import SAMPLE
 from retro import RETRO
-from retro.config import CorpusConfig, SamplingConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.ingest import ingest_folder

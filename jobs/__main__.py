@@ -7,16 +7,16 @@ import signal
 import sys
 import threading
 
-from jobs.child import start_logging
-from jobs.devices import device_slots
 from jobs.errors import JobError
 from jobs.home import DEFAULT_HOME, Home
-from jobs.sqlite import sqlite_warning
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.sqlite import sqlite_warning
+from jobs.store.store import Store
+from jobs.work.child import start_logging
+from jobs.work.devices import device_slots
+from jobs.work.worker import Worker
 from retro.errors import RetroError
 
-logger = logging.getLogger("jobs.worker")
+logger = logging.getLogger("jobs.work.worker")
 
 
 def main(arguments: list[str]) -> int:

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import BusyError, JobError
 from jobs.home import Home
-from jobs.locks import LockKeeper
-from jobs.rows import CorpusLock, DocumentEntry
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.locks import LockKeeper
+from jobs.store.rows import CorpusLock, DocumentEntry
+from jobs.store.store import Store
 from retro.artifacts import sha256_file
 from retro.data.document_batch import (
     INCOMING_NAME,

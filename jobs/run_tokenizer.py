@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.corpus.tokenizer import TokenizerSource, find_tokenizer
 from retro.errors import ArtifactMissingError
 

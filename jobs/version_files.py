@@ -8,8 +8,8 @@ are replaced and never written into, so keeping them takes no room until the nex
 from pathlib import Path
 
 from jobs.home import Home, remove_folder
-from jobs.states import RunState
-from jobs.store import Store
+from jobs.store.states import RunState
+from jobs.store.store import Store
 from retro.artifacts import link_file, read_record, remove_staging, staged_folder
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import DATABASE_NAME, INDEX_KIND, INDEX_NAME, TOKENIZER_NAME

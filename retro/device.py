@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has no types
 
-from retro.config import Precision
+from retro.config.training import Precision
 
 MALLOPT_TRIM_THRESHOLD = -1
 MALLOPT_MMAP_MAX = -4

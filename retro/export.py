@@ -7,7 +7,7 @@ import torch
 
 from retro.artifacts import TOKENIZER_FILE, read_manifest
 from retro.checkpoints import CHECKPOINT_KIND, CheckpointRecord, find_checkpoint
-from retro.config import config_to_dict
+from retro.config.checks import config_to_dict
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import KEYS_NAME
 from retro.errors import ArtifactError, ArtifactMissingError

@@ -16,7 +16,9 @@ from typing import Any
 
 from retro.artifacts import staged_folder, write_json
 from retro.checkpoints import list_checkpoints
-from retro.config import ModelConfig, TrainingConfig, config_from_dict, config_to_dict
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.json_files import read_object
 from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict

@@ -1,7 +1,8 @@
 """Refuses a run that the disk has no room for, before its first step."""
 
 from retro.checkpoints import list_checkpoints
-from retro.config import ModelConfig, TrainingConfig
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.disk import require_free
 from retro.model.retro.presets import parameter_count
 from retro.run import Run

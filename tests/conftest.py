@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.run import Run, create_run

@@ -8,7 +8,9 @@ import torch
 
 from retro import RETRO
 from retro.checkpoints import list_checkpoints
-from retro.config import CorpusConfig, Precision, SamplingConfig
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
+from retro.config.training import Precision
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.device import autocast_dtype, default_device

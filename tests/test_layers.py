@@ -53,7 +53,7 @@ FENCES = {
     "gradio": ("app/",),
     "starlette": ("app/",),
     "alembic": ("jobs/schema/",),
-    "sqlalchemy": ("jobs/",),
+    "sqlalchemy": ("jobs/store/", "jobs/schema/", "jobs/errors.py"),
     "faiss": ("retro/retrieval/",),
     "huggingface_hub": ("retro/model/hub.py", "retro/retrieval/encoder_files.py"),
     "tokenizers": ("retro/data/tokenizer.py",),
@@ -239,10 +239,10 @@ def loaded_after(code: str) -> set[str]:
     [
         ("import retro", {"torch", "numpy", "transformers", "faiss", "huggingface_hub"}),
         ("import retro.retrieval", {"torch", "numpy", "transformers", "faiss"}),
-        ("import retro.config, retro.model.retro.presets", {"torch", "numpy"}),
+        ("import retro.config.training, retro.model.retro.presets", {"torch", "numpy"}),
         ("import retro.model.kinds", {"torch", "numpy"}),
         ("import retro.run, retro.corpus.corpus", {"torch", "transformers", "faiss"}),
-        ("import jobs.worker", {"torch", "transformers", "faiss", "gradio"}),
+        ("import jobs.work.worker", {"torch", "transformers", "faiss", "gradio"}),
         ("import app.web", {"torch", "transformers", "faiss"}),
     ],
 )

@@ -18,9 +18,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.errors import BusyError
-from jobs.locks import LockKeeper
-from jobs.rows import AnswerRow
-from jobs.store import Store
+from jobs.store.locks import LockKeeper
+from jobs.store.rows import AnswerRow
+from jobs.store.store import Store
 from retro.errors import InputError
 
 HEADER = "Idempotency-Key"

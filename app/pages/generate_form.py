@@ -8,7 +8,7 @@ from app.format import count
 from app.services.services import Services
 from app.ui import PRIVATE, Query, loss
 from jobs.errors import NotFoundError
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.errors import ConfigError, RetroError
 
 MODES = [("On", "on"), ("Off", "off"), ("Side by side", "both")]

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from app.format import escape
 from app.services.services import Services
 from app.ui import Query
-from jobs.states import JobState
+from jobs.store.states import JobState
 
 PAGE_SIZE = 100
 STATE_LINKS = (

@@ -7,7 +7,7 @@ from app.format import ago, duration, escape, percent
 from app.services.jobs import outcome, restart_note, share_done, silence
 from app.services.services import Services
 from app.ui import action, describe_job, meter
-from jobs.states import JobState
+from jobs.store.states import JobState
 
 
 def progress(services: Services, job: dict[str, Any]) -> str:

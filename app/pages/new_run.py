@@ -19,7 +19,7 @@ from app.services.runs import DEFAULT_PRESET, MAY_SUCCEED, list_presets
 from app.services.services import Services
 from app.ui import PRIVATE
 from jobs.errors import NotFoundError
-from jobs.states import RunState
+from jobs.store.states import RunState
 from retro.errors import ConfigError
 
 QUIET: dict[str, Any] = {**PRIVATE, "queue": False}

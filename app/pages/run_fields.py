@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from retro.config import Precision
+from retro.config.training import Precision
 from retro.errors import ConfigError
 from retro.json_files import parse_json
 

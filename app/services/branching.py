@@ -6,10 +6,11 @@ from typing import Any
 
 from app.errors import ChangeRefusedError
 from app.services.live import split_variant, variants_of
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState
-from retro.config import LARGEST_INTEGER, SamplingConfig, config_from_dict, config_to_dict, shown
-from retro.errors import ConfigError
+from jobs.store.rows import GenerationRow
+from jobs.store.states import GenerationState
+from retro.config.checks import LARGEST_INTEGER, config_from_dict, config_to_dict
+from retro.config.sampling import SamplingConfig
+from retro.errors import ConfigError, shown
 from retro.generation.steering import (
     GivenNeighbor,
     Steering,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from jobs.rows import RunRow
-from jobs.states import RunState
-from jobs.store import Store
+from jobs.store.rows import RunRow
+from jobs.store.states import RunState
+from jobs.store.store import Store
 
 ENDED = (RunState.SUCCEEDED, RunState.CANCELED)
 MOST_NAMES = 5

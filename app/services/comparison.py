@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.services.curves import CurveService
-from jobs.rows import JobRow, RunRow
-from jobs.store import Store
+from jobs.store.rows import JobRow, RunRow
+from jobs.store.store import Store
 
 GROUPS = ("training", "model")
 

@@ -17,23 +17,24 @@ from app.services.versions import (
     describe_versions,
 )
 from jobs.corpus_files import CorpusFiles, hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
-from jobs.locks import LockKeeper
-from jobs.rows import CorpusRow
 from jobs.run_tokenizer import TOKENIZER_WISHES, run_tokenizer
-from jobs.states import CorpusState
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.locks import LockKeeper
+from jobs.store.rows import CorpusRow
+from jobs.store.states import CorpusState
+from jobs.store.store import Store
 from jobs.version_files import remove_unneeded
 from retro.artifacts import staged_folder
-from retro.config import CorpusConfig, config_from_dict, config_to_dict, shown
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.corpus import CorpusConfig
 from retro.corpus.files import TOKENIZER_NAME
 from retro.corpus.plan import estimate_build_bytes
 from retro.corpus.tokenizer import TokenizerSource, is_whole, take_tokenizer
 from retro.data.samples import SAMPLES
 from retro.disk import require_free
-from retro.errors import ConfigError, InputError
+from retro.errors import ConfigError, InputError, shown
 
 MOST_NAME_CHARACTERS = 200
 

@@ -10,12 +10,12 @@ import numpy as np
 from app.errors import MissingError
 from app.services.corpus_reading import CorpusReader
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
 from jobs.home import Home
-from jobs.rows import CorpusRow, DocumentRow
-from jobs.states import CorpusState
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import CorpusRow, DocumentRow
+from jobs.store.states import CorpusState
+from jobs.store.store import Store
 from retro.corpus.corpus import Corpus
 from retro.data.database import DocumentRecord
 from retro.data.document_batch import INCOMING_NAME

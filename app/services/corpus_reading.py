@@ -7,8 +7,8 @@ import numpy as np
 
 from app.errors import MissingError
 from jobs.home import Home
-from jobs.store import Store
-from retro.config import MOST_NEIGHBORS
+from jobs.store.store import Store
+from retro.config.checks import MOST_NEIGHBORS
 from retro.corpus.corpus import Corpus
 from retro.data.documents import read_stored
 from retro.errors import ArtifactMissingError, ConfigError, InputError

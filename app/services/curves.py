@@ -5,9 +5,9 @@ from typing import Any
 
 from app.errors import MissingError
 from jobs.errors import NotFoundError
-from jobs.metrics import thinned
-from jobs.rows import RunRow
-from jobs.store import Store
+from jobs.store.metrics import thinned
+from jobs.store.rows import RunRow
+from jobs.store.store import Store
 from retro.errors import ConfigError
 
 MOST_RUNS = 8

@@ -10,11 +10,13 @@ from typing import Any
 
 from app.services.runs import RunService, list_presets
 from app.services.system import list_devices
-from jobs.devices import CPU_SLOT
 from jobs.errors import NotFoundError
-from jobs.rows import RunRow
-from jobs.store import Store
-from retro.config import ModelConfig, Precision, TrainingConfig, config_from_dict
+from jobs.store.rows import RunRow
+from jobs.store.store import Store
+from jobs.work.devices import CPU_SLOT
+from retro.config.checks import config_from_dict
+from retro.config.model import ModelConfig
+from retro.config.training import Precision, TrainingConfig
 from retro.errors import ConfigError
 from retro.model.retro.costs import TrainingMemory, forward_flops, peak_flops, training_memory
 from retro.model.retro.presets import parameter_count

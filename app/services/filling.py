@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from app.services.intake import BATCH_FILES, new_text
 from jobs.corpus_files import CorpusFiles, NewText, hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
-from jobs.rows import DocumentEntry, DocumentRow
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import DocumentEntry, DocumentRow
+from jobs.store.store import Store
 from retro.data.documents import DOCUMENTS_NAME
 from retro.data.samples import sample_documents
 

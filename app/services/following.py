@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from app.services.live import LiveGeneration
 from app.services.seats import Seats
 from app.services.telling import Ending, Place, Teller, Told
-from jobs.store import Store
+from jobs.store.store import Store
 
 MOST_READERS = 400
 MOST_READERS_OF_A_TEXT = 200

@@ -23,10 +23,11 @@ from app.services.texts import generation_to_dict, summary_to_dict
 from app.services.writing import Writer
 from jobs.errors import JobError, NotFoundError
 from jobs.home import Home
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState
-from jobs.store import Store
-from retro.config import SamplingConfig, config_from_dict
+from jobs.store.rows import GenerationRow
+from jobs.store.states import GenerationState
+from jobs.store.store import Store
+from retro.config.checks import config_from_dict
+from retro.config.sampling import SamplingConfig
 from retro.errors import RetroError
 from retro.generation.steering import steering_from_dict
 

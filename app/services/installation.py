@@ -7,9 +7,9 @@ from app.services.storage import StorageService
 from app.services.system import list_devices, list_versions
 from app.services.uploads import UploadLimits
 from app.settings import Settings
-from jobs.sqlite import newest_module, sqlite_warning
-from jobs.store import Store
-from retro.config import BUNDLED_ENCODER
+from jobs.store.sqlite import newest_module, sqlite_warning
+from jobs.store.store import Store
+from retro.config.corpus import BUNDLED_ENCODER
 from retro.retrieval.encoder_files import find_encoder_offline
 
 

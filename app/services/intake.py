@@ -9,10 +9,10 @@ from app.format import size
 from app.services.upload_limits import UploadLimits
 from app.services.upload_reading import Refusal, UploadReader
 from jobs.corpus_files import CorpusFiles, NewText, hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
 from retro.data.documents import TextDocument
 from retro.errors import DiskFullError
 

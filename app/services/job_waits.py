@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.services.jobs import JobService
 from app.services.seats import Seats
 from jobs.errors import JobError
-from jobs.states import JobState
+from jobs.store.states import JobState
 
 POLL_S = 0.5
 MOST_WAITING = 100

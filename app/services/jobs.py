@@ -8,10 +8,10 @@ from app.format import count
 from app.services.pace import Pace
 from jobs.errors import NotFoundError
 from jobs.home import Home
-from jobs.rows import JobRow
-from jobs.states import JobState
-from jobs.store import Store
-from jobs.transitions import MAX_ATTEMPTS
+from jobs.store.rows import JobRow
+from jobs.store.states import JobState
+from jobs.store.store import Store
+from jobs.store.transitions import MAX_ATTEMPTS
 from retro.errors import ConfigError
 
 MOST_LOG_LINES = 2000

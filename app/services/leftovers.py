@@ -9,14 +9,13 @@ from pathlib import Path
 from app.services.sizes import tree_bytes
 from app.services.unrecorded import Unrecorded
 from jobs.home import Home
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.states import JobState
+from jobs.store.store import Store
 from retro.artifacts import RETIRED_PREFIX, STAGING_PREFIX, TOKEN_BYTES
 from retro.checkpoints import DAMAGED_SUFFIX
-from retro.config import shown
 from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import DOCUMENTS_NAME
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 
 OLD_LOG_S = 7 * 24 * 3600
 """Logs are kept this long after the end of their job, seconds."""

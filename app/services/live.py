@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.services.bell import Bell
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import ChunkStart, OutputChunk, ShownNeighbor, TokenEvent
 from retro.generation.overlap import RunTracker
 from retro.generation.steering import Steering

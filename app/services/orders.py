@@ -8,10 +8,11 @@ from app.services.corpora import CorpusService
 from app.services.fit import ModelFacts, check_corpus, check_steering
 from app.services.live import RETRIEVAL_MODES
 from jobs.home import Home
-from jobs.rows import GenerationRow
-from retro.config import SamplingConfig, config_to_dict, shown
+from jobs.store.rows import GenerationRow
+from retro.config.checks import config_to_dict
+from retro.config.sampling import SamplingConfig
 from retro.data.tokenizer import check_text
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 from retro.generation.steering import Steering, steering_to_dict
 
 

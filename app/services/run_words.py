@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from retro.config import shown
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 
 MOST_TAGS = 20
 MOST_TAG_CHARACTERS = 40

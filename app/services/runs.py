@@ -13,16 +13,18 @@ from app.services.recipes import Recipe, as_command, as_python
 from app.services.run_words import check_notes, check_tags
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
-from jobs.queue import check_priority
-from jobs.rows import CheckpointRow, CorpusRow, RunRow
-from jobs.states import CorpusState, RunState
-from jobs.store import Store
+from jobs.store.queue import check_priority
+from jobs.store.rows import CheckpointRow, CorpusRow, RunRow
+from jobs.store.states import CorpusState, RunState
+from jobs.store.store import Store
 from jobs.version_files import corpus_to_train_on
 from retro.checkpoints import pin_checkpoint
-from retro.config import ModelConfig, TrainingConfig, config_to_dict, shown
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.data.tokenizer import choose_vocab_size
 from retro.disk import require_free
-from retro.errors import ArtifactMissingError, ConfigError
+from retro.errors import ArtifactMissingError, ConfigError, shown
 from retro.model.retro.presets import PRESETS, parameter_count, resolve_preset
 from retro.run_space import needed_bytes
 

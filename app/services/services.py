@@ -14,7 +14,7 @@ from app.services.storage import StorageService
 from app.services.system import SystemService
 from app.services.uploads import UploadLimits, UploadService
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 
 class Services:

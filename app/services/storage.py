@@ -8,7 +8,7 @@ from app.services.leftovers import Leftovers
 from app.services.sizes import Sizes, measure
 from app.services.unrecorded import Unrecorded
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.disk import FLOOR_BYTES, free_bytes
 
 STALE_S = 60.0

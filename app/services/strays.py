@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
-from jobs.database import is_id
 from jobs.errors import JobError, NotFoundError
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.database import is_id
+from jobs.store.store import Store
 from retro.artifacts import sha256_file
 from retro.data.documents import DOCUMENTS_NAME
 from retro.errors import RetroError

@@ -15,10 +15,10 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # the package has no types
 
 from jobs.home import Home
-from jobs.processes import is_worker, terminate
-from jobs.rows import JobRow
-from jobs.store import Store
-from jobs.version import program_version
+from jobs.store.rows import JobRow
+from jobs.store.store import Store
+from jobs.work.processes import is_worker, terminate
+from jobs.work.version import program_version
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 from app.services.live import LiveGeneration, PartialChunk, split_variant, variants_of
 from app.services.texts import ChunksOf, TextOf, json_parts, json_text, outline
 from jobs.errors import NotFoundError
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState
-from jobs.store import Store
+from jobs.store.rows import GenerationRow
+from jobs.store.states import GenerationState
+from jobs.store.store import Store
 
 CHUNKS_AT_ONCE = 8
 BLOCK_CHARACTERS = 2**16

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.services.live import RETRIEVAL_MODES, split_variant, variants_of
-from jobs.rows import GenerationRow
+from jobs.store.rows import GenerationRow
 
 
 def summary_to_dict(row: GenerationRow) -> dict[str, Any]:

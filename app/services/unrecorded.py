@@ -16,11 +16,11 @@ from pathlib import Path
 
 from app.services.strays import Strays
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse, lock_name
-from jobs.database import is_id
 from jobs.errors import BusyError, JobError, NotFoundError
 from jobs.home import Home, remove_folder
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse, lock_name
+from jobs.store.database import is_id
+from jobs.store.store import Store
 from retro.artifacts import STAGING_PREFIX, write_bytes
 from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import DOCUMENTS_NAME

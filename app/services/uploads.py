@@ -12,10 +12,10 @@ from app.format import count
 from app.services.intake import Intake, UploadedFile
 from app.services.json_lines import check_text_field
 from app.services.upload_limits import UploadLimits
-from jobs.corpus_locks import CorpusUse, refuse_during_a_build
 from jobs.errors import InvalidChangeError
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse, refuse_during_a_build
+from jobs.store.store import Store
 
 __all__ = ["UploadLimits", "UploadService", "UploadedFile"]
 

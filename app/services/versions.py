@@ -6,8 +6,8 @@ from typing import Any
 
 from app.services.sizes import tree_bytes
 from jobs.home import Home
-from jobs.rows import CorpusRow, CorpusVersionRow
-from jobs.store import Store
+from jobs.store.rows import CorpusRow, CorpusVersionRow
+from jobs.store.store import Store
 from jobs.version_files import KEPT_FOLDERS, VERSIONS_NAME, kept_versions, version_dir
 from retro.data.documents import DOCUMENTS_NAME
 

@@ -16,9 +16,9 @@ from app.services.generators import Generators, check_version
 from app.services.live import LiveGeneration, PartialChunk, variant_name
 from jobs.errors import JobError
 from jobs.home import Home
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState
-from jobs.store import Store
+from jobs.store.rows import GenerationRow
+from jobs.store.states import GenerationState
+from jobs.store.store import Store
 from retro.errors import RetroError
 from retro.generation.events import ChunkEvent, ChunkStart, Event, TokenEvent
 from retro.memory import is_out_of_memory

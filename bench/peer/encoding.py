@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.peer.processes import started
 from bench.sample_text import SAMPLE, WordPieces, whole_chunks
 from bench.timing import alternate, is_quick, print_table, rounds
-from retro.config import BUNDLED_ENCODER
+from retro.config.corpus import BUNDLED_ENCODER
 from retro.data.samples import sample_documents
 from retro.retrieval.encoder_files import find_encoder
 

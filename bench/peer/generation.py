@@ -11,7 +11,7 @@ from bench.peer.step import KEPT_SHARE, NUM_NEIGHBORS, SIZES
 from bench.sample_text import ENCODER_TOKENIZER
 from bench.timing import is_quick, print_table, rounds
 from bench.writing import write_sample
-from retro.config import BUNDLED_ENCODER
+from retro.config.corpus import BUNDLED_ENCODER
 from retro.retrieval.encoder_files import find_encoder
 
 GOAL = 50

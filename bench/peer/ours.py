@@ -15,7 +15,9 @@ from bench.sample_text import WordPieces
 from bench.timing import seconds
 from bench.writing import open_built, sample_prompts, timed, with_whole_text
 from retro import RETRO, __version__
-from retro.config import CorpusConfig, Precision, SamplingConfig, TrainingConfig
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
+from retro.config.training import Precision, TrainingConfig
 from retro.device import default_device
 from retro.generation.generate import Generator
 from retro.retrieval.embedder import ChunkEmbedder, Embedder

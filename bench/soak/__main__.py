@@ -17,7 +17,7 @@ from bench.soak.figures import Figures
 from bench.soak.parts import run_parts
 from bench.soak.timings import measure
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 
 def main(arguments: list[str]) -> int:

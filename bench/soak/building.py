@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import sha256_file
-from retro.config import CorpusConfig, IndexKind
+from retro.config.corpus import CorpusConfig, IndexKind
 from retro.corpus import chunk_shards, embed_stage, index_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus

@@ -3,8 +3,8 @@
 import sys
 
 from bench.soak.tasks import TASKS as LIGHT_TASKS
-from jobs.child import main
-from jobs.tasks import TASKS
+from jobs.work.child import main
+from jobs.work.tasks import TASKS
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:], {**TASKS, **LIGHT_TASKS}))

@@ -30,8 +30,8 @@ from bench.soak.workload import (
     submit_runs,
 )
 from jobs.home import Home
-from jobs.states import HELD_STATES, JobState
-from jobs.store import Store
+from jobs.store.states import HELD_STATES, JobState
+from jobs.store.store import Store
 
 NOTICE_WITHIN_S = 120.0
 REFERENCE_S = 600.0

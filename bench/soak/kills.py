@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.soak.processes import Child, WorkerProcess, children, kill, wait_for
 from jobs.home import Home
-from jobs.rows import JobRow
-from jobs.store import Store
+from jobs.store.rows import JobRow
+from jobs.store.store import Store
 
 VICTIMS = {"child": 45, "group": 15, "worker": 20, "both": 20}
 """Who is killed, and how often of a hundred times."""

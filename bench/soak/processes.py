@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # has no types
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD_MODULES = ("jobs.child", "bench.soak.child")
+CHILD_MODULES = ("jobs.work.child", "bench.soak.child")
 DEAD = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 

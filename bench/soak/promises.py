@@ -9,10 +9,10 @@ from sqlalchemy import text
 from bench.soak.processes import Child
 from bench.soak.workload import Batch, Results, results
 from jobs.home import Home
-from jobs.rows import JobEventRow, JobRow
-from jobs.states import TRANSITIONS, CorpusState, JobState, RunState
-from jobs.store import Store
-from jobs.transitions import MAX_ATTEMPTS
+from jobs.store.rows import JobEventRow, JobRow
+from jobs.store.states import TRANSITIONS, CorpusState, JobState, RunState
+from jobs.store.store import Store
+from jobs.store.transitions import MAX_ATTEMPTS
 
 ALL = 10**9
 LEFTOVERS = (".tmp-*", "*.partial", "*.damaged")

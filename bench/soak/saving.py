@@ -21,7 +21,9 @@ import torch
 
 from retro.artifacts import STAGING_PREFIX
 from retro.checkpoints import checkpoint_paths, find_checkpoint, list_checkpoints
-from retro.config import ModelConfig, TrainingConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.model.retro.model import RETRO
 from retro.run import Run
 from retro.training.checkpoint import delete_old_checkpoints, restore_newest, save_checkpoint

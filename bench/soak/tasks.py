@@ -3,8 +3,8 @@
 import subprocess
 import time
 
-from jobs.context import JobContext
-from jobs.tasks import TaskEntry
+from jobs.work.context import JobContext
+from jobs.work.tasks import TaskEntry
 
 
 def count(context: JobContext) -> None:

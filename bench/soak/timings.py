@@ -12,9 +12,9 @@ import psutil  # type: ignore[import-untyped]  # has no types
 
 from bench.soak.processes import DEAD, WorkerProcess, children, kill, wait_for
 from jobs.home import Home
-from jobs.rows import JobRow
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.rows import JobRow
+from jobs.store.states import JobState
+from jobs.store.store import Store
 
 CANCEL_S = 5.0
 HARD_KILL_S = 45.0

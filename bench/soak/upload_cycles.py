@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench.soak.upload_promises import KnownCorpus, check_documents, check_files
 from bench.soak.upload_traffic import Traffic, UploadFigures
-from jobs.child import run_job
 from jobs.home import Home
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.states import JobState
+from jobs.store.store import Store
+from jobs.work.child import run_job
 from retro.data.documents import DOCUMENTS_NAME
 
 NUM_CORPORA = 3

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.data.documents import DOCUMENTS_NAME
 
 ALL = 10**9

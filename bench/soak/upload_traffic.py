@@ -14,7 +14,7 @@ from typing import Any
 from bench.soak.upload_promises import Texts
 from bench.soak.web_server import WebServers
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.data.document_batch import INCOMING_NAME
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "dogs", "run", "far", "over", "hills")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.soak.upload_cycles import UploadSoak
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 
 def main(arguments: list[str]) -> int:

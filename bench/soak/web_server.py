@@ -20,7 +20,7 @@ from app.services.uploads import UploadLimits
 from app.web import guard, make_rest_app
 from bench.soak.processes import ROOT, wait_for
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 START_S = 60.0
 ANSWER_S = 90.0

@@ -11,10 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
-from jobs.child import start_logging
 from jobs.home import Home
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.store import Store
+from jobs.work.child import start_logging
+from jobs.work.worker import Worker
 
 COMMAND = (sys.executable, "-m", "bench.soak.child")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jobs.errors import InvalidChangeError
 from jobs.home import Home
-from jobs.rows import DocumentEntry, JobRow
-from jobs.states import JobState, RunState
-from jobs.store import Store
+from jobs.store.rows import DocumentEntry, JobRow
+from jobs.store.states import JobState, RunState
+from jobs.store.store import Store
 from retro.data.documents import TextDocument, store_document
 
 WORDS = "the cat sat on a mat and saw dogs run far over green hills by old rivers"

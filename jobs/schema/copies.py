@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from jobs.errors import DatabaseError
-from jobs.sqlite import copy_database, newest_module
+from jobs.store.sqlite import copy_database, newest_module
 
 PREFIX = "before-schema-"
 """Start of the names of files; the schema version and the time in UTC seconds follow."""

@@ -7,7 +7,7 @@ from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import insert
 
-from jobs.models import SchemaVersion
+from jobs.store.models import SchemaVersion
 
 
 def record_version(  # alembic passes these by name

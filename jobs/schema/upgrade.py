@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, func, inspect, select, text
 from sqlalchemy.exc import DatabaseError as DriverDatabaseError
 
 from jobs.errors import DatabaseError
-from jobs.models import SchemaVersion
 from jobs.schema.copies import copy_file, copy_tables
-from jobs.sqlite import damage, enforce_foreign_keys
+from jobs.store.models import SchemaVersion
+from jobs.store.sqlite import damage, enforce_foreign_keys
 
 logger = logging.getLogger(__name__)
 

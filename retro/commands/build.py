@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from retro.config import CorpusConfig, Exclusion, IndexKind, config_from_dict, config_to_dict
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.corpus import CorpusConfig, Exclusion, IndexKind
 from retro.errors import ConfigError
 from retro.terminal import Bars, Subparsers, new_place, place, place_or_name
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from retro.commands.passages import print_neighbor
-from retro.config import SamplingConfig, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.sampling import SamplingConfig
 from retro.terminal import Subparsers, place, place_or_name
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from retro.checkpoints import list_checkpoints
-from retro.config import TrainingConfig, config_from_dict, config_to_dict
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
 from retro.json_files import parse_json
 from retro.model.retro.presets import PRESETS

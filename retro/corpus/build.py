@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from retro.artifacts import disk_errors, is_finished, remove_staging, write_json
-from retro.config import CorpusConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
 from retro.corpus.chunk_stage import build_database, choose_splits, database_fingerprint
 from retro.corpus.corpus import Corpus
 from retro.corpus.embed_stage import embed_database, keys_fingerprint, prepare_keys

@@ -18,7 +18,7 @@ from retro.artifacts import (
     write_json,
     write_manifest,
 )
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.array_writer import ArrayWriter
 from retro.corpus.chunk_shards import Cut, CutDocument, cut_documents
 from retro.corpus.earlier_cuts import earlier_cuts

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import MANIFEST_NAME, open_array, read_manifest
-from retro.config import BUNDLED_ENCODER, CorpusConfig, Exclusion, IndexKind, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.corpus import BUNDLED_ENCODER, CorpusConfig, Exclusion, IndexKind
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,

@@ -16,7 +16,8 @@ torch nor FAISS.
 
 from pathlib import Path
 
-from retro.config import CorpusConfig, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.corpus import CorpusConfig
 from retro.data.documents import DOCUMENTS_NAME
 from retro.json_files import read_object
 

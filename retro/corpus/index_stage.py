@@ -28,7 +28,8 @@ from retro.artifacts import (
     staged_folder,
     write_manifest,
 )
-from retro.config import CorpusConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,

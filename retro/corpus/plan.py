@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retro.artifacts import MANIFEST_NAME, Manifest, read_manifest
-from retro.config import CorpusConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,

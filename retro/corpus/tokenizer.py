@@ -21,12 +21,17 @@ from retro.artifacts import (
     verify_files,
     write_manifest,
 )
-from retro.config import shown
 from retro.corpus.files import CONFIG_NAME, DATABASE_NAME, TOKENIZER_KIND, TOKENIZER_NAME
 from retro.data.database import DATABASE_KIND, DocumentRecord
 from retro.data.splits import DocumentSource
 from retro.data.tokenizer import SavedTokenizer, open_tokenizer
-from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, ConfigError
+from retro.errors import (
+    ArtifactError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    ConfigError,
+    shown,
+)
 from retro.json_files import read_object
 from retro.places import check_place
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro.config import shown
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
-from retro.errors import InputError
+from retro.errors import InputError, shown
 from retro.generation.events import NeighborSource, Segments, ShownNeighbor
 from retro.generation.reader import NO_TOKEN
 from retro.generation.steering import GivenNeighbor, Steering

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.device import default_device

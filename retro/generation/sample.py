@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import FinishReason
 from retro.generation.finder import Found
 from retro.generation.reader import Reader

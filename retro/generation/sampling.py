@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 
 DRAWS_PER_BLOCK = 64
 BLOCK = 64

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.data.tokenizer import Tokenizer
 from retro.device import one_blas_thread
 from retro.generation.events import (

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from retro.config import LARGEST_INTEGER, shown
+from retro.config.checks import LARGEST_INTEGER
 from retro.data.tokenizer import check_text
-from retro.errors import ConfigError
+from retro.errors import ConfigError, shown
 
 MOST_EXCLUDED = 1000
 MOST_GIVEN = 100

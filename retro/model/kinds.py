@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeAlias
 
-from retro.config import ModelConfig, config_from_dict, config_to_dict, shown
-from retro.errors import ConfigError
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.model import ModelConfig
+from retro.errors import ConfigError, shown
 
 ModelSettings: TypeAlias = ModelConfig
 """Settings of a model of any kind."""

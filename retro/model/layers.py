@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.lean import NORM_EPSILON, gelu_linear, rms_norm
 from retro.model.linear import Linear
 

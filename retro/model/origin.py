@@ -54,7 +54,7 @@ class ModelOrigin:
     preset: str | None = None
     """Name of the preset its sizes began with."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Settings of its training, fields of ``retro.config.TrainingConfig``."""
+    """Settings of its training, fields of ``retro.config.training.TrainingConfig``."""
     step: int | None = None
     """Optimizer steps taken."""
     tokens_seen: int | None = None

@@ -22,7 +22,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from retro.artifacts import fingerprint
-from retro.config import BUNDLED_ENCODER, Precision
+from retro.config.corpus import BUNDLED_ENCODER
+from retro.config.training import Precision
 from retro.data.tokenizer import Tokenizer, is_panic
 from retro.device import autocast_dtype, default_device
 from retro.errors import ArtifactError, ArtifactMismatchError, ConfigError, shown

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from retro.artifacts import fingerprint, sha256_file
-from retro.config import BUNDLED_ENCODER
+from retro.config.corpus import BUNDLED_ENCODER
 from retro.errors import ArtifactMissingError, shown
 from retro.json_files import read_json, read_list, read_object
 from retro.places import check_place

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.data.database import NO_NEIGHBOR
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ShapeError
 from retro.progress import Progress, no_progress

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 
 LARGEST_FLAT = 65_536
 """Keys up to which exact search is used: it takes some milliseconds per query."""

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.progress import Progress
 from retro.retrieval.exact import Keys
 from retro.retrieval.index_info import HNSW_LINKS, IndexPlan, KeyCode

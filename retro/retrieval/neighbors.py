@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro.config import CorpusConfig, Exclusion
+from retro.config.corpus import CorpusConfig, Exclusion
 from retro.data.database import NO_NEIGHBOR
 from retro.progress import Progress, no_progress
 from retro.retrieval.exact import (

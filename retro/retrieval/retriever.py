@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.config import MOST_NEIGHBORS
+from retro.config.checks import MOST_NEIGHBORS
 from retro.data.database import RetrievalDatabase
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ConfigError, InputError, ShapeError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
 
-from retro.config import whole_number
+from retro.config.checks import whole_number
 from retro.errors import ConfigError
 
 P = ParamSpec("P")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retro.artifacts import fingerprint
-from retro.config import BUNDLED_ENCODER
+from retro.config.corpus import BUNDLED_ENCODER
 from retro.data.tokenizer import PIECE_CHARACTERS, split_text
 from retro.errors import ArtifactMissingError, ConfigError, ShapeError, shown
 from retro.places import check_place

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import fingerprint, write_bytes
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.errors import ArtifactError, ConfigError
 from retro.retrieval.index import Index, build_index, open_index
 from retro.retrieval.index_info import IndexInfo

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.errors import ConfigError
 from retro.retrieval.index_info import (
     FLOAT_BYTES,

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro.artifacts import fingerprint, sha256_array, write_bytes
-from retro.config import MOST_NEIGHBORS, CorpusConfig, Exclusion
+from retro.config.checks import MOST_NEIGHBORS
+from retro.config.corpus import CorpusConfig, Exclusion
 from retro.errors import ArtifactMismatchError
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
 from retro.retro_pytorch.arguments import checks_arguments, count

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from retro.config import MOST_NEIGHBORS, shown
-from retro.errors import ConfigError
+from retro.config.checks import MOST_NEIGHBORS
+from retro.errors import ConfigError, shown
 from retro.model.retro.model import RETRO
 from retro.retro_pytorch.arguments import check_names, checks_arguments, count
 from retro.retro_pytorch.dataset import RETRODataset

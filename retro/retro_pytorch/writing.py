@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retro.config import shown
-from retro.errors import ConfigError, InputError, ShapeError
+from retro.errors import ConfigError, InputError, ShapeError, shown
 from retro.model.retro.model import RETRO
 from retro.retro_pytorch.filters import FORBIDDEN, tempered
 

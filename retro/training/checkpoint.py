@@ -42,7 +42,7 @@ from retro.checkpoints import (
     refuse_all_damaged,
     verify_checkpoint,
 )
-from retro.config import config_to_dict
+from retro.config.checks import config_to_dict
 from retro.errors import ArtifactError, ArtifactMismatchError
 from retro.model.kinds import settings_from_dict
 from retro.model.language_model import LanguageModel

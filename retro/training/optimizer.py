@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retro.config import TrainingConfig
+from retro.config.training import TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:

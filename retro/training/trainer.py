@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from retro.artifacts import remove_staging
-from retro.config import Exclusion, TrainingConfig
+from retro.config.corpus import Exclusion
+from retro.config.training import TrainingConfig
 from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory

@@ -7,9 +7,9 @@ from fastapi.testclient import TestClient
 
 from app.services.services import Services
 from app.services.uploads import UploadLimits
-from jobs.child import run_job
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
+from jobs.work.child import run_job
 from tests.support.databases import put_database
 
 BASE = "http://127.0.0.1"

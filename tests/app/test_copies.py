@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from app.pages import corpora
 from app.services.services import Services
 from app.services.uploads import UploadedFile
-from jobs.child import run_job
 from jobs.version_files import built_fingerprint, version_dir
+from jobs.work.child import run_job
 from retro.artifacts import read_manifest
 from tests.app.real_app import MODEL, TRAINING, Trained, run_waiting_jobs
 

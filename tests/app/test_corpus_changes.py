@@ -16,8 +16,8 @@ from app.services.services import Services
 from app.services.uploads import UploadedFile
 from jobs import corpus_files
 from jobs.corpus_files import CorpusFiles
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import BusyError, NotFoundError
+from jobs.store.corpus_locks import CorpusUse
 from retro.errors import DiskFullError
 from tests.app.real_app import make_services
 

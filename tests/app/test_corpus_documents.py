@@ -12,8 +12,9 @@ from app.pages import corpora, corpus_documents, corpus_settings, corpus_version
 from app.services.corpus_documents import CHARACTERS_PER_PAGE, CHUNKS_PER_PAGE
 from app.services.services import Services
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.rows import DocumentEntry
-from retro.config import CorpusConfig, config_to_dict
+from jobs.store.rows import DocumentEntry
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document

@@ -16,7 +16,7 @@ from app.services import following, generations
 from app.services.services import Services
 from app.web import guard, make_rest_app
 from bench.readers import readers
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.app.real_app import LIMITS, Trained
 from tests.app.serving import PATIENCE_S, Client, serve, until
 from tests.app.texts import body, post, read_events, wait_in

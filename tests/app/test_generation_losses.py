@@ -10,8 +10,8 @@ import pytest
 from app.errors import MissingError
 from app.services.live import PartialChunk
 from app.services.services import Services
-from jobs.store import Store
-from retro.config import SamplingConfig
+from jobs.store.store import Store
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import ChunkEvent, ChunkStart, TokenEvent
 from retro.generation.generate import Generator
 from tests.app.real_app import LIMITS, Trained, run_waiting_jobs

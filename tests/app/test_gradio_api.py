@@ -11,7 +11,7 @@ from gradio_client.exceptions import AppError
 from app.services import following
 from app.services.services import Services
 from app.web import make_app
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.app.real_app import LIMITS, TOKEN, Trained
 from tests.app.serving import serve, until
 from tests.app.texts import wait_in

@@ -14,8 +14,8 @@ from app.api import idempotency
 from app.api.idempotency import BodyDigest
 from app.services.services import Services
 from app.web import guard, make_rest_app
-from jobs.kept_answers import KEPT_S
-from jobs.locks import LOCK_S
+from jobs.store.kept_answers import KEPT_S
+from jobs.store.locks import LOCK_S
 from tests.app.real_app import BASE, Trained, make_services
 
 CREATING = {

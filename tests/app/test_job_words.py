@@ -8,9 +8,9 @@ from app.pages import corpora, job_detail, jobs, output, run_view, runs, start
 from app.services.jobs import restart_note
 from app.services.services import Services
 from app.services.uploads import UploadedFile
-from jobs.rows import MetricPoint
-from jobs.states import JobState
-from jobs.transitions import MAX_ATTEMPTS
+from jobs.store.rows import MetricPoint
+from jobs.store.states import JobState
+from jobs.store.transitions import MAX_ATTEMPTS
 from tests.app.real_app import run_waiting_jobs
 
 REASON = "A corpus must have at least 3 chunks"

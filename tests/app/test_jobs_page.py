@@ -10,7 +10,7 @@ from app.pages.job_filters import PAGE_SIZE
 from app.services.jobs import MOST_LINE_CHARACTERS
 from app.services.pace import SHORTEST_S, WINDOW_S, Pace
 from app.services.services import Services
-from jobs.states import JobState
+from jobs.store.states import JobState
 
 
 def submit(services: Services, kind: str = "build", *, canceled: bool = False) -> int:

@@ -14,7 +14,9 @@ from openapi_spec_validator import validate
 from app.api.operations import OPERATIONS, TAGS
 from app.pages.docs import curl_line
 from app.services.services import Services
-from retro.config import ModelConfig, TrainingConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from tests.app.real_app import Trained
 
 JSON_TYPE = "application/json"

@@ -12,9 +12,9 @@ from app.pages import job_detail, jobs, runs, workers
 from app.services.jobs import UNUSUAL_SILENCE_S
 from app.services.services import Services
 from app.services.uploads import UploadedFile
-from jobs.states import JobState
-from jobs.version import program_version
-from jobs.workers import SILENCE_S
+from jobs.store.states import JobState
+from jobs.store.workers import SILENCE_S
+from jobs.work.version import program_version
 
 
 @pytest.fixture

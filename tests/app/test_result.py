@@ -18,7 +18,8 @@ from app.pages.generate_form import (
 )
 from app.pages.output import Output, render_controls
 from app.pages.result import MOST_CARDS, render_result
-from retro.config import SamplingConfig, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.sampling import SamplingConfig
 from retro.errors import ConfigError
 from tests.app import written
 from tests.app.real_app import Trained

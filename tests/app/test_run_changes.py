@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages import run_view, runs
-from jobs.child import run_job
-from jobs.states import JobState
+from jobs.store.states import JobState
+from jobs.work.child import run_job
 from retro import disk
 from retro.generation.generate import Generator
 from tests.app.real_app import Trained, run_waiting_jobs

@@ -9,9 +9,9 @@ from sqlalchemy import insert, update
 
 from app.services.curves import GAP
 from app.services.services import Services
-from jobs.models import Job, Metric, Run
-from jobs.rows import RunRow
-from jobs.states import JobState
+from jobs.store.models import Job, Metric, Run
+from jobs.store.rows import RunRow
+from jobs.store.states import JobState
 
 CORPUS = {"chunk_size": 16, "num_neighbors": 2}
 

@@ -10,8 +10,8 @@ from app.pages.new_run import _estimate, fill_form
 from app.pages.run_fields import FIELDS, read_model, read_training, write_model
 from app.services import estimates
 from app.services.services import Services
-from jobs.states import JobState
-from retro.config import TrainingConfig
+from jobs.store.states import JobState
+from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
 from tests.app.test_run_curves import measure
 from tests.browser.run_rows import add_corpus, add_run

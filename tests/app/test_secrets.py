@@ -51,7 +51,7 @@ def the_processes_beside_the_server_do_not_have_the_token(
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
             seen[process.pid] = "\n".join(everything)
-        return any("jobs.child" in text for text in seen.values())
+        return any("jobs.work.child" in text for text in seen.values())
 
     wait_until(job_was_seen)
     client.post(f"/api/v1/jobs/{build['id']}/cancel")

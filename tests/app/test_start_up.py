@@ -16,7 +16,7 @@ import pytest
 
 from app.edge.listening import listen
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from retro.errors import ConfigError
 from tests.app.real_app import TOKEN
 from tests.support.servers import ROOT, Server, start_app, stop_app

@@ -18,8 +18,8 @@ from app.services.uploads import UploadedFile, UploadLimits
 from app.ui import render_strip
 from app.web import guard, make_rest_app
 from jobs.home import Home
-from jobs.sqlite import sqlite_warning
-from jobs.store import Store
+from jobs.store.sqlite import sqlite_warning
+from jobs.store.store import Store
 from retro.retrieval.encoder_files import find_encoder_offline
 from tests.app.real_app import BASE, LIMITS
 

@@ -16,9 +16,9 @@ from app.services.services import Services
 from app.services.uploads import UploadedFile
 from app.web import guard, make_rest_app
 from jobs import corpus_files
-from jobs.corpus_locks import CorpusUse
-from jobs.models import Base
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.models import Base
+from jobs.store.store import Store
 from tests.app.real_app import BASE, LIMITS
 
 KIND = "unrecorded"

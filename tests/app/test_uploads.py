@@ -18,8 +18,8 @@ from app.services.services import Services
 from app.services.uploads import UploadedFile, UploadLimits, UploadService
 from app.web import guard, make_rest_app
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import InvalidChangeError
+from jobs.store.corpus_locks import CorpusUse
 from retro.errors import DiskFullError
 from tests.app.serving import serve
 

@@ -14,7 +14,7 @@ from bench.peer.ours import Writing
 from bench.peer.processes import WorkerError
 from bench.peer.step import SIZES
 from bench.writing import Timeline, prompt_of, sample_prompts, timed, with_whole_text, write_sample
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.data.samples import sample_documents
 from retro.generation.generate import Generator
 from retro.retrieval.encoder_files import find_encoder

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import gpu
 from bench.flops import PEAK_BFLOAT16, forward_flops, peak_flops
 from retro import RETRO
-from retro.config import ModelConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
 from retro.model import linear
 
 CPU = torch.device("cpu")

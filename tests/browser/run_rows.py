@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import insert, update
 
-from jobs.models import Checkpoint, Corpus, Metric, Run
-from jobs.states import RunState
-from jobs.store import Store
-from retro.config import config_to_dict
+from jobs.store.models import Checkpoint, Corpus, Metric, Run
+from jobs.store.states import RunState
+from jobs.store.store import Store
+from retro.config.checks import config_to_dict
 from retro.model.retro.presets import parameter_count, resolve_preset
 
 SETTINGS = {"chunk_size": 64, "num_neighbors": 2, "vocab_size": 4096}

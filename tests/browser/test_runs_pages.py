@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.browser.conftest import Server
 from tests.browser.looks import picture
 from tests.browser.run_rows import add_corpus, add_points, add_run

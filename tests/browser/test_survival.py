@@ -178,7 +178,7 @@ def seen_by_another_person(
 def worker_and_job_are_killed(page: Page, server: Server, run_id: str) -> None:
     step = int(run_of(server, run_id)["step"])
     for process in processes_of(server):
-        if "jobs" in process.cmdline() or "jobs.child" in " ".join(process.cmdline()):
+        if "jobs" in process.cmdline() or "jobs.work.child" in " ".join(process.cmdline()):
             process.send_signal(signal.SIGKILL)
     page.goto(f"{server.address}/runs?run={run_id}")
     wait_until("a new attempt", lambda: newest_job(server, run_id)["attempt"] > 1)

@@ -2,7 +2,7 @@
 
 import sys
 
-from jobs.store import Store
+from jobs.store.store import Store
 
 if __name__ == "__main__":
     _, url, worker = sys.argv

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import update
 
 from jobs.home import Home
-from jobs.models import Job
-from jobs.processes import kill_group
-from jobs.rows import JobRow
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.models import Job
+from jobs.store.rows import JobRow
+from jobs.store.states import JobState
+from jobs.store.store import Store
+from jobs.work.processes import kill_group
 from tests.jobs.postgres import PostgresServer
 from tests.support.databases import put_database
 

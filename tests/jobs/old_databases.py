@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, insert, text
 
-from jobs.database import parse_url
-from jobs.sqlite import newest_module
+from jobs.store.database import parse_url
+from jobs.store.sqlite import newest_module
 
 FOLDER = Path(__file__).parent / "old_schemas"
 JOB = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from jobs.store import Store
+from jobs.store.store import Store
 
 START_S = 30.0
 ADVICE = "PostgreSQL's server programs are not installed: apt-get install postgresql"

@@ -4,7 +4,7 @@ import sys
 
 from sample_tasks import TASKS
 
-from jobs.child import main
+from jobs.work.child import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:], TASKS))

@@ -7,9 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from jobs.context import JobContext
 from jobs.errors import JobCancelled
-from jobs.tasks import TaskEntry
+from jobs.work.context import JobContext
+from jobs.work.tasks import TaskEntry
 from retro.errors import InputError
 
 ADVICE = "Use fewer letters."

@@ -3,8 +3,8 @@
 import pytest
 
 from jobs.errors import LeaseLost, NotFoundError
-from jobs.rows import JobRow
-from jobs.store import Store
+from jobs.store.rows import JobRow
+from jobs.store.store import Store
 
 
 @pytest.fixture

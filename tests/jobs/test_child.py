@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.child import do_work
-from jobs.context import JobContext
 from jobs.errors import LeaseLost
 from jobs.home import Home
 from jobs.redaction import RedactingFormatter
-from jobs.states import JobState, StopIntent
-from jobs.store import Store
-from jobs.tasks import TASKS as REAL_TASKS
+from jobs.store.states import JobState, StopIntent
+from jobs.store.store import Store
+from jobs.work.child import do_work
+from jobs.work.context import JobContext
+from jobs.work.tasks import TASKS as REAL_TASKS
 
 FOLDER = Path(__file__).parent
 

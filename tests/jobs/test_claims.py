@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from jobs.models import Job
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.models import Job
+from jobs.store.states import JobState
+from jobs.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from jobs.context import JobContext, LeaseKeeper
 from jobs.errors import JobCancelled, LeaseLost
 from jobs.home import Home
-from jobs.states import StopIntent
-from jobs.store import Store
+from jobs.store.states import StopIntent
+from jobs.store.store import Store
+from jobs.work.context import JobContext, LeaseKeeper
 from tests.support.waiting import PATIENCE_S, wait_until
 
 

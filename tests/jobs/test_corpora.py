@@ -3,10 +3,10 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.locks import LOCK_S
-from jobs.rows import DocumentEntry
-from jobs.states import CorpusState, JobState
-from jobs.store import Store
+from jobs.store.locks import LOCK_S
+from jobs.store.rows import DocumentEntry
+from jobs.store.states import CorpusState, JobState
+from jobs.store.store import Store
 
 
 def entry(path: str, *, size: int = 3) -> DocumentEntry:

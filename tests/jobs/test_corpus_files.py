@@ -10,12 +10,12 @@ import pytest
 
 from jobs import corpus_files
 from jobs.corpus_files import CorpusFiles, hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import BusyError, LockLostError
 from jobs.home import Home
-from jobs.locks import LOCK_S
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.locks import LOCK_S
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
 from retro.errors import InputError
 
 

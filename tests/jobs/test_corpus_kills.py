@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -20,10 +20,10 @@ import os, signal, sys
 from pathlib import Path
 from jobs import corpus_files
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
+from jobs.store.corpus_locks import CorpusUse
 from jobs.home import Home
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
 from tests.jobs.test_corpus_kills import new
 
 home, url, corpus_id, moment, left = *sys.argv[1:5], int(sys.argv[5])

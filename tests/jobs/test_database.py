@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from jobs.database import Database, is_id, new_id, parse_url
 from jobs.errors import DatabaseError
-from jobs.lookup import get_run_record
-from jobs.store import Store
+from jobs.store.database import Database, is_id, new_id, parse_url
+from jobs.store.lookup import get_run_record
+from jobs.store.store import Store
 
 WRITERS = 4
 ROUNDS = 25

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.devices import device_slots, slot_environment, slots_of
+from jobs.work.devices import device_slots, slot_environment, slots_of
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import NotFoundError
-from jobs.locks import LOCK_S
-from jobs.rows import DocumentEntry, MoveRow
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.locks import LOCK_S
+from jobs.store.rows import DocumentEntry, MoveRow
+from jobs.store.store import Store
 
 pytestmark = pytest.mark.both_databases
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from jobs.child import do_work
-from jobs.context import JobContext
 from jobs.home import Home
-from jobs.states import JobState, RunState, StopIntent
-from jobs.store import Store
-from jobs.tasks import TaskEntry
+from jobs.store.states import JobState, RunState, StopIntent
+from jobs.store.store import Store
+from jobs.work.child import do_work
+from jobs.work.context import JobContext
+from jobs.work.tasks import TaskEntry
 
 COUNT = TaskEntry(function="tests.jobs.sample_tasks:count", memory_advice="Count less.")
 

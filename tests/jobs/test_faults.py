@@ -11,13 +11,13 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from jobs.__main__ import _network_warning
-from jobs.context import JobContext, LeaseKeeper
 from jobs.home import Home
-from jobs.processes import kill_group
-from jobs.rows import JobRow
-from jobs.states import JobState, StopIntent
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.rows import JobRow
+from jobs.store.states import JobState, StopIntent
+from jobs.store.store import Store
+from jobs.work.context import JobContext, LeaseKeeper
+from jobs.work.processes import kill_group
+from jobs.work.worker import Worker
 from tests.jobs.conftest import CHILD_COMMAND
 from tests.jobs.test_home import use_mounts
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -175,7 +175,7 @@ def test_progress_that_cannot_be_written_does_not_end_the_work(
 def test_a_lease_that_cannot_be_renewed_is_tried_again(
     context: JobContext, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "jobs.context")
+    caplog.set_level(logging.WARNING, "jobs.work.context")
     lost = threading.Event()
     with LeaseKeeper(context, lost.set, poll_s=0.02):
         with broken_statements(store, "jobs"):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobs.errors import DatabaseError
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 
 def test_threads_that_come_together_share_one_engine(empty_url: str) -> None:

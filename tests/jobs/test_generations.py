@@ -3,9 +3,9 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.rows import GenerationRow
-from jobs.states import GenerationState, JobState
-from jobs.store import Store
+from jobs.store.rows import GenerationRow
+from jobs.store.states import GenerationState, JobState
+from jobs.store.store import Store
 
 
 @pytest.fixture

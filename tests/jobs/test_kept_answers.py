@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import text
 
 from jobs.errors import BusyError
-from jobs.kept_answers import KEPT_S
-from jobs.locks import LOCK_S
-from jobs.rows import AnswerRow
-from jobs.store import Store
+from jobs.store.kept_answers import KEPT_S
+from jobs.store.locks import LOCK_S
+from jobs.store.rows import AnswerRow
+from jobs.store.store import Store
 
 pytestmark = pytest.mark.both_databases
 ANSWER = AnswerRow(

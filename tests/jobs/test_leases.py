@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from jobs.errors import LeaseLost
-from jobs.rows import CheckpointEntry, JobRow
-from jobs.states import JobState, StopIntent
-from jobs.store import Store
-from jobs.transitions import LEASE_S
+from jobs.store.rows import CheckpointEntry, JobRow
+from jobs.store.states import JobState, StopIntent
+from jobs.store.store import Store
+from jobs.store.transitions import LEASE_S
 
 pytestmark = pytest.mark.both_databases
 

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from jobs import locks
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import BusyError, InvalidChangeError, LockLostError, NotFoundError
-from jobs.locks import LOCK_S, LockKeeper, is_gone, this_process
-from jobs.models import Lock
-from jobs.processes import is_alive
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store import locks
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.locks import LOCK_S, LockKeeper, is_gone, this_process
+from jobs.store.models import Lock
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
+from jobs.work.processes import is_alive
 
 pytestmark = pytest.mark.both_databases
 ENTRY = DocumentEntry(path="a.txt", bytes=3, sha256="0" * 64, encoding="utf-8")

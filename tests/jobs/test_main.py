@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from jobs.home import Home
-from jobs.rows import DocumentEntry
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.rows import DocumentEntry
+from jobs.store.states import JobState
+from jobs.store.store import Store
 from retro.data.documents import TextDocument, store_document
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_a_database_of_a_newer_version_is_refused_in_one_line(store: Store, star
 
 def test_the_store_and_the_worker_import_neither_torch_nor_the_app() -> None:
     code = (
-        "import sys, jobs.__main__, jobs.store, jobs.worker;"
+        "import sys, jobs.__main__, jobs.store.store, jobs.work.worker;"
         "heavy = ('torch', 'transformers', 'faiss', 'gradio', 'app');"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from jobs.errors import NotFoundError
-from jobs.metrics import thinned
-from jobs.rows import JobRow, MetricPoint
-from jobs.store import Store
+from jobs.store.metrics import thinned
+from jobs.store.rows import JobRow, MetricPoint
+from jobs.store.store import Store
 
 
 @pytest.fixture

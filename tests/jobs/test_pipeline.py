@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jobs.child import run_job
 from jobs.home import Home
-from jobs.processes import kill_group
-from jobs.rows import DocumentEntry, RunRow
-from jobs.states import CorpusState, JobState, RunState
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.rows import DocumentEntry, RunRow
+from jobs.store.states import CorpusState, JobState, RunState
+from jobs.store.store import Store
+from jobs.work.child import run_job
+from jobs.work.processes import kill_group
+from jobs.work.worker import Worker
 from retro.data.documents import TextDocument, store_document
 from tests.support.waiting import wait_until
 

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-import jobs.postgresql
-from jobs.database import Database
+import jobs.store.postgresql
 from jobs.errors import PASSING_FAULTS, DatabaseError
 from jobs.home import Home
-from jobs.postgresql import SESSION_SETTINGS
-from jobs.states import JobState
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.database import Database
+from jobs.store.postgresql import SESSION_SETTINGS
+from jobs.store.states import JobState
+from jobs.store.store import Store
+from jobs.work.worker import Worker
 from tests.jobs.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def hour_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def change(is_ahead: bool) -> None:
         ahead = SimpleNamespace(time=lambda: real_time() + HOUR_S * is_ahead)
-        monkeypatch.setattr(jobs.postgresql, "time", ahead)
+        monkeypatch.setattr(jobs.store.postgresql, "time", ahead)
 
     return change
 

@@ -8,9 +8,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.processes import describe_end, has_ended, is_process_of, is_worker, kill_group, terminate
-from jobs.rows import JobRow
-from jobs.store import Store
+from jobs.store.rows import JobRow
+from jobs.store.store import Store
+from jobs.work.processes import (
+    describe_end,
+    has_ended,
+    is_process_of,
+    is_worker,
+    kill_group,
+    terminate,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -3,8 +3,8 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.states import CorpusState, JobState, RunState
-from jobs.store import Store
+from jobs.store.states import CorpusState, JobState, RunState
+from jobs.store.store import Store
 from retro.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from jobs.errors import InvalidChangeError
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.states import JobState
+from jobs.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.both_databases]
 

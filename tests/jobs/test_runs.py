@@ -3,9 +3,9 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.rows import CheckpointEntry, JobRow, RunRow
-from jobs.states import JobState, RunState, StopIntent
-from jobs.store import Store
+from jobs.store.rows import CheckpointEntry, JobRow, RunRow
+from jobs.store.states import JobState, RunState, StopIntent
+from jobs.store.store import Store
 from tests.jobs.conftest import Clock
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs.sqlite import newest_module, set_up_connection, sqlite_warning
-from jobs.store import Store
+from jobs.store.sqlite import newest_module, set_up_connection, sqlite_warning
+from jobs.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +28,8 @@ def newer_sqlite(tmp_path: Path) -> Path:
 
 def test_the_newest_sqlite_that_is_installed_is_used(newer_sqlite: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from jobs.sqlite import newest_module, sqlite_warning\n"
-        "from jobs.store import Store\n"
+        "import sys; from jobs.store.sqlite import newest_module, sqlite_warning\n"
+        "from jobs.store.store import Store\n"
         f"store = Store('sqlite:///{tmp_path / 'retro.db'}')\n"
         "store.create_corpus('letters', {})\n"
         "print(store.engine.dialect.dbapi.__name__, sqlite_warning())\n"
@@ -71,7 +71,7 @@ def test_the_write_ahead_log_waits_for_writers(
 ) -> None:
     path = tmp_path / "retro.db"
     with write_without_wal(path) as writer, closing(newest_module().connect(path)) as connection:
-        monkeypatch.setattr("jobs.sqlite.time.sleep", lambda _: writer.rollback())
+        monkeypatch.setattr("jobs.store.sqlite.time.sleep", lambda _: writer.rollback())
         set_up_connection(connection, None)
 
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -82,7 +82,7 @@ def test_a_log_that_cannot_be_had_is_reported(
 ) -> None:
     path = tmp_path / "retro.db"
     waits: list[float] = []
-    monkeypatch.setattr("jobs.sqlite.time.sleep", waits.append)
+    monkeypatch.setattr("jobs.store.sqlite.time.sleep", waits.append)
 
     with (
         write_without_wal(path),

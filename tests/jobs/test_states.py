@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.states import (
+from jobs.store.states import (
     TRANSITIONS,
     CorpusState,
     JobState,

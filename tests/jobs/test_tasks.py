@@ -10,16 +10,16 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from jobs.context import JobContext
-from jobs.corpus_locks import CorpusUse
 from jobs.errors import JobCancelled, JobError
 from jobs.home import Home
-from jobs.rows import DocumentEntry, JobRow, MetricPoint
 from jobs.run_tokenizer import run_tokenizer
-from jobs.states import JobState, StopIntent
-from jobs.store import Store
-from jobs.tasks import build as build_task
-from jobs.tasks import train as train_task
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import DocumentEntry, JobRow, MetricPoint
+from jobs.store.states import JobState, StopIntent
+from jobs.store.store import Store
+from jobs.work.context import JobContext
+from jobs.work.tasks import build as build_task
+from jobs.work.tasks import train as train_task
 from retro.checkpoints import CheckpointRecord
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document

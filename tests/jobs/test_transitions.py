@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.states import TRANSITIONS, JobState
-from jobs.store import Store
-from jobs.transitions import LEASE_S, MAX_ATTEMPTS
+from jobs.store.states import TRANSITIONS, JobState
+from jobs.store.store import Store
+from jobs.store.transitions import LEASE_S, MAX_ATTEMPTS
 
 pytestmark = pytest.mark.both_databases
 

@@ -16,19 +16,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from jobs.database import Database
 from jobs.errors import DatabaseError
 from jobs.home import Home
-from jobs.models import Base
 from jobs.schema import migrate, upgrade
 from jobs.schema.upgrade import NEWEST
-from jobs.store import Store
+from jobs.store.database import Database
+from jobs.store.models import Base
+from jobs.store.store import Store
 from tests.jobs.old_databases import ROWS, dump, make_old_database
 
 pytestmark = pytest.mark.both_databases
 
 ROOT = Path(__file__).parents[2]
-OPEN = "import sys; from jobs.store import Store; Store(sys.argv[1]).check()\n"
+OPEN = "import sys; from jobs.store.store import Store; Store(sys.argv[1]).check()\n"
 ALL_VERSIONS = list(range(1, NEWEST + 1))
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from jobs.database import Database
 from jobs.errors import DatabaseError
 from jobs.home import Home
 from jobs.schema.copies import COPY_SCHEMA, KEPT, copy_tables, find_copies
 from jobs.schema.upgrade import NEWEST
-from jobs.sqlite import newest_module
-from jobs.store import Store
-from jobs.worker import KEPT_BACKUPS, Worker
+from jobs.store.database import Database
+from jobs.store.sqlite import newest_module
+from jobs.store.store import Store
+from jobs.work.worker import KEPT_BACKUPS, Worker
 from tests.jobs.old_databases import dump, make_old_database
 from tests.jobs.postgres import PostgresServer
 

@@ -6,10 +6,10 @@ import pytest
 
 from jobs.errors import LeaseLost, NotFoundError
 from jobs.home import Home
-from jobs.models import Run
-from jobs.rows import DocumentEntry
-from jobs.states import RunState
-from jobs.store import Store
+from jobs.store.models import Run
+from jobs.store.rows import DocumentEntry
+from jobs.store.states import RunState
+from jobs.store.store import Store
 from jobs.version_files import (
     built_fingerprint,
     corpus_to_train_on,
@@ -20,7 +20,7 @@ from jobs.version_files import (
     version_dir,
 )
 from retro.artifacts import write_json
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.run import create_run

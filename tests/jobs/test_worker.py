@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from jobs.home import Home
-from jobs.processes import kill_group
-from jobs.states import JobState, RunState
-from jobs.store import Store
-from jobs.version import program_version
-from jobs.worker import (
+from jobs.store.states import JobState, RunState
+from jobs.store.store import Store
+from jobs.work.processes import kill_group
+from jobs.work.version import program_version
+from jobs.work.worker import (
     KEPT_BACKUPS,
     KILL_AFTER_S,
     TERMINATE_AFTER_S,

@@ -5,10 +5,10 @@ import socket
 
 from sqlalchemy import update
 
-from jobs.models import Worker
-from jobs.store import Store
-from jobs.version import program_version
-from jobs.workers import FORGET_S, SILENCE_S
+from jobs.store.models import Worker
+from jobs.store.store import Store
+from jobs.store.workers import FORGET_S, SILENCE_S
+from jobs.work.version import program_version
 
 
 def alive(store: Store) -> list[str]:

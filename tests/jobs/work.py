@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from jobs.home import Home
-from jobs.store import Store
-from jobs.worker import Worker
+from jobs.store.store import Store
+from jobs.work.worker import Worker
 
 if __name__ == "__main__":
     _, folder, host = sys.argv

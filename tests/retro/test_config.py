@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 
-from retro.config import (
-    CorpusConfig,
-    Exclusion,
-    ModelConfig,
-    SamplingConfig,
-    TrainingConfig,
-    config_from_dict,
-    config_to_dict,
-)
+from retro.config.checks import config_from_dict, config_to_dict
+from retro.config.corpus import CorpusConfig, Exclusion
+from retro.config.model import ModelConfig
+from retro.config.sampling import SamplingConfig
+from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
 
 CONFIGS = [CorpusConfig, ModelConfig, TrainingConfig, SamplingConfig]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from retro import RETRO
 from retro.checkpoints import list_checkpoints
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.export import export_run
 from retro.generation.events import ChunkEvent

@@ -13,7 +13,7 @@ import torch
 
 from retro.__main__ import main
 from retro.artifacts import read_manifest
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.errors import (
     ArtifactMismatchError,

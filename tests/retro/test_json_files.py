@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from retro.checkpoints import checkpoint_name, find_checkpoint
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import read_config

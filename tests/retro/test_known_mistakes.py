@@ -21,14 +21,10 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from retro import RETRO, RETRODataset, TrainingWrapper
-from retro.config import (
-    CorpusConfig,
-    Exclusion,
-    IndexKind,
-    ModelConfig,
-    SamplingConfig,
-    TrainingConfig,
-)
+from retro.config.corpus import CorpusConfig, Exclusion, IndexKind
+from retro.config.model import ModelConfig
+from retro.config.sampling import SamplingConfig
+from retro.config.training import TrainingConfig
 from retro.corpus import embed_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retro.__main__ import main
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.corpus import Corpus
 from retro.corpus.ingest import ingest_folder
 from retro.corpus.tokenizer import find_tokenizer

@@ -19,9 +19,9 @@ from bench.soak.promises import (
 )
 from bench.soak.workload import Batch, Results, newest_jobs, results, submit_build, submit_runs
 from jobs.home import Home
-from jobs.rows import JobEventRow, JobRow
-from jobs.states import JobState
-from jobs.store import Store
+from jobs.store.rows import JobEventRow, JobRow
+from jobs.store.states import JobState
+from jobs.store.store import Store
 
 QUEUED, STARTING, RUNNING, SUCCEEDED, INTERRUPTED = (
     JobState.QUEUED,

@@ -10,7 +10,7 @@ import pytest
 from bench.soak.cycles import Soak
 from bench.soak.timings import CASES, measure
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.jobs.postgres import PostgresServer
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import pytest
 from bench.soak.upload_cycles import OPERATIONS, UploadSoak
 from bench.soak.upload_promises import KnownCorpus, check_documents, check_files
 from jobs.corpus_files import hold_corpus
-from jobs.corpus_locks import CorpusUse
 from jobs.home import Home
-from jobs.rows import DocumentEntry
-from jobs.store import Store
+from jobs.store.corpus_locks import CorpusUse
+from jobs.store.rows import DocumentEntry
+from jobs.store.store import Store
 from tests.jobs.postgres import PostgresServer
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 
 
 @cache

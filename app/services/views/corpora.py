@@ -6,8 +6,8 @@ from pydantic import ConfigDict
 
 from app.services.views.base import View, with_fields_of
 from app.services.views.examples import CORPUS, CORPUS_SIZES, CORPUS_VERSION, LISTED_CORPUS
-from jobs.states import CorpusState, RunState
-from retro.config import CorpusConfig
+from jobs.store.states import CorpusState, RunState
+from retro.config.corpus import CorpusConfig
 from retro.corpus import summary as corpus_summary
 
 

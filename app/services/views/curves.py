@@ -6,7 +6,7 @@ from pydantic import ConfigDict
 
 from app.services.views.base import View
 from app.services.views.examples import COMPARISON, CURVES
-from jobs.states import RunState
+from jobs.store.states import RunState
 
 
 class Curve(View):

@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
-from retro.config import CorpusConfig, ModelConfig, TrainingConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from app.services.views.examples import (
     Json,
     settings_of,
 )
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 
 PROMPT_CHUNK: Json = {
     "index": 0,

@@ -12,8 +12,8 @@ from app.services.views.generation_examples import (
     GENERATION_SUMMARY,
     GENERATION_WITH_SAMPLES,
 )
-from jobs.states import GenerationState
-from retro.config import SamplingConfig
+from jobs.store.states import GenerationState
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import FinishReason
 
 

@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field
 
 from app.services.views.base import View
 from app.services.views.examples import JOB, JOB_EVENT
-from jobs.states import JobState
+from jobs.store.states import JobState
 
 
 class Job(View):

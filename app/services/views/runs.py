@@ -7,8 +7,9 @@ from pydantic import ConfigDict
 from app.services.views.base import Json, View, left_out
 from app.services.views.examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
 from app.services.views.system import Device
-from jobs.states import RunState
-from retro.config import ModelConfig, TrainingConfig
+from jobs.store.states import RunState
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 
 
 class ResolvedSettings(View):

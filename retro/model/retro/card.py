@@ -4,14 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retro.config import ModelConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
 from retro.model.origin import CorpusOrigin, ModelOrigin
 
 PAPER_URL = "https://arxiv.org/abs/2112.04426"
 
 WITH_TOKENIZER = """\
 ```python
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import ChunkEvent
 from retro.generation.generate import Generator
 

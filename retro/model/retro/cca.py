@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.attention import CrossAttention
 from retro.model.packing import AttendingTokens
 

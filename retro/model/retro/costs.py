@@ -7,7 +7,7 @@ FLOP utilisation (PaLM, arXiv:2204.02311, appendix B).
 
 from dataclasses import dataclass
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.retro.presets import parameter_count
 
 PEAK_BFLOAT16 = (

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.attention import KeyValueCache, SelfAttention
 from retro.model.layers import FeedForward, KeepOrRecompute, Residual, RMSNorm, decoder_alpha
 from retro.model.packing import AttendingTokens, Packing

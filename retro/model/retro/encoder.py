@@ -10,7 +10,7 @@ Source: Borgeaud et al., arXiv:2112.04426, section 2.4.
 import torch
 from torch import Tensor, nn
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.attention import CrossAttention, SelfAttention
 from retro.model.layers import (
     FeedForward,

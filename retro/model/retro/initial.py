@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.model.attention import CrossAttention, SelfAttention
 from retro.model.layers import FeedForward, decoder_beta, decoder_sublayers, encoder_beta
 from retro.model.retro.decoder import Decoder, DecoderLayer

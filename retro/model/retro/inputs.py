@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retro.config import ModelConfig, shown
-from retro.errors import ShapeError
+from retro.config.model import ModelConfig
+from retro.errors import ShapeError, shown
 from retro.model.language_model import Retrieved
 from retro.model.packing import Packing
 

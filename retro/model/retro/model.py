@@ -9,7 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from retro.config import ModelConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
 from retro.model.hub import HubModel
 from retro.model.kinds import RETRO_KIND
 from retro.model.language_model import Prediction, Retrieved, TextCache, TokenRows
@@ -24,7 +25,7 @@ from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
 class RETRO(RetroNetwork, HubModel):
     """A language model that reads, for each chunk, the neighbors of the chunk before.
 
-    The arguments are the fields of ``retro.config.ModelConfig``.
+    The arguments are the fields of ``retro.config.model.ModelConfig``.
 
     Example:
         >>> model = RETRO(

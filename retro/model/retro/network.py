@@ -13,7 +13,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retro.config import ModelConfig, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.model import ModelConfig
 from retro.errors import ShapeError
 from retro.model.language_model import Retrieved
 from retro.model.linear import Linear
@@ -38,7 +39,7 @@ UNCOUNTED = -100
 class RetroNetwork(nn.Module):
     """Token embedding, decoder with neighbor encoder, output layer.
 
-    The arguments are the fields of ``retro.config.ModelConfig``.
+    The arguments are the fields of ``retro.config.model.ModelConfig``.
     """
 
     def __init__(self, **settings: Any) -> None:

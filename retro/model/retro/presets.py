@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from retro.config import ModelConfig, TrainingConfig, config_from_dict
+from retro.config.checks import config_from_dict
+from retro.config.model import ModelConfig
+from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from app.services.services import Services
 from app.web import guard, make_rest_app
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.app.hostile.inputs import Hostile, hostile_files, hostile_requests
 from tests.app.real_app import LIMITS, TOKEN, Trained
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.services.services import Services
 from app.web import guard, make_rest_app
 from jobs.home import Home
-from jobs.store import Store
+from jobs.store.store import Store
 from tests.app.real_app import LIMITS, TOKEN, Trained
 
 pytestmark = [

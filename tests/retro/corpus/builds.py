@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retro.artifacts import sha256_file
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus import chunk_shards, embed_stage, index_stage
 from retro.corpus.build import build_corpus
 from retro.data.documents import DOCUMENTS_NAME

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus import chunk_shards as module
 from retro.corpus.chunk_stage import build_database
 from retro.corpus.files import DATABASE_PARTIAL_NAME

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.chunk_stage import build_database, choose_splits, database_fingerprint
 from retro.data.database import RetrievalDatabase
 from retro.data.splits import Split, read_sources, split_documents

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from retro.artifacts import read_manifest, save_array, write_json, write_manifest
-from retro.config import CorpusConfig, Exclusion, IndexKind
+from retro.config.corpus import CorpusConfig, Exclusion, IndexKind
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import read_config
@@ -296,7 +296,7 @@ def test_opening_needs_no_torch(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "import retro, retro.config, retro.data.documents, retro.data.samples\n"
+        "import retro, retro.config.corpus, retro.data.documents, retro.data.samples\n"
         "from retro.corpus.corpus import Corpus\n"
         "corpus = Corpus.open(Path(sys.argv[1]))\n"
         "assert corpus.retriever().describe(corpus.neighbors_CK[0], corpus.distances_CK[0])\n"

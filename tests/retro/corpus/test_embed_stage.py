@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus import embed_stage as module
 from retro.corpus.chunk_stage import build_database
 from retro.corpus.embed_stage import embed_database

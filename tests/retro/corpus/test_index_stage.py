@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retro import artifacts
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.corpus import index_stage as module
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.config import CorpusConfig, IndexKind
+from retro.config.corpus import CorpusConfig, IndexKind
 from retro.corpus.build import build_corpus
 from retro.corpus.files import INDEX_PARTIAL_NAME
 from retro.corpus.plan import DEFAULT_WIDTH, estimate_build_bytes, expected_size
@@ -125,7 +125,7 @@ def test_what_is_there_already_is_not_needed_again(tmp_path: Path) -> None:
 def test_an_estimate_needs_neither_torch_nor_faiss() -> None:
     program = (
         "import sys\n"
-        "from retro.config import CorpusConfig\n"
+        "from retro.config.corpus import CorpusConfig\n"
         "from retro.corpus.plan import estimate_build_bytes\n"
         "assert estimate_build_bytes(10**6, CorpusConfig()) > 10**6\n"
         "assert not {'torch', 'faiss', 'transformers'} & set(sys.modules)\n"

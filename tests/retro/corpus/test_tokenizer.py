@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retro.artifacts import write_json
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus import embed_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus

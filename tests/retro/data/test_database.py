@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retro.artifacts import read_manifest, write_manifest
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.chunk_stage import build_database
 from retro.data.database import DATABASE_KIND, NO_NEIGHBOR, RetrievalDatabase
 from retro.errors import ArtifactMismatchError, ArtifactMissingError

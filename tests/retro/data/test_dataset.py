@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.corpus import Corpus
 from retro.data.dataset import Batch, SequenceDataset, SequenceOrder
 from retro.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.events import ChunkEvent, ChunkStart, Event, FinishEvent, TokenEvent
 from retro.generation.generate import Generator
 from retro.run import Run, create_run

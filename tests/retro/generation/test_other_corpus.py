@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from retro.__main__ import main
-from retro.config import CorpusConfig, SamplingConfig
+from retro.config.corpus import CorpusConfig
+from retro.config.sampling import SamplingConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.errors import ArtifactMismatchError

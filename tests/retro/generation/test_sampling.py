@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from retro.config import SamplingConfig
+from retro.config.sampling import SamplingConfig
 from retro.generation.finder import NOTHING
 from retro.generation.sample import Sample
 from retro.generation.sampling import Candidates, Draws, candidates, logprob

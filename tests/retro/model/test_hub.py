@@ -14,7 +14,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retro import RETRO
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.errors import ArtifactMismatchError, ConfigError, ShapeError
 from retro.model import loss
 from retro.model.kinds import SETTINGS, settings_from_dict

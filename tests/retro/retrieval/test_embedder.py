@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from retro.config import Precision
+from retro.config.training import Precision
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError

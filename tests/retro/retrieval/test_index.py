@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ShapeError
 from retro.retrieval.exact import exact_search
 from retro.retrieval.index import FIRST_EFFORT, WANTED_RECALL, build_index, open_index

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.config import CorpusConfig, Exclusion, IndexKind
+from retro.config.corpus import CorpusConfig, Exclusion, IndexKind
 from retro.corpus.chunk_stage import build_database
 from retro.corpus.embed_stage import embed_database
 from retro.data.database import RetrievalDatabase

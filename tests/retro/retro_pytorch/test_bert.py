@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from retro.config import Precision
+from retro.config.training import Precision
 from retro.errors import ArtifactMissingError, InputError, ShapeError
 from retro.retrieval import bert_embed, tokenize
 from retro.retro_pytorch import encoder as module

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.config import IndexKind
+from retro.config.corpus import IndexKind
 from retro.errors import ConfigError
 from retro.retrieval.exact import exact_search
 from retro.retrieval.index import build_index, open_index

@@ -8,7 +8,7 @@ import torch
 
 from retro.__main__ import main
 from retro.checkpoints import list_checkpoints
-from retro.config import TrainingConfig
+from retro.config.training import TrainingConfig
 from retro.corpus.corpus import Corpus
 from retro.errors import ConfigError, TrainingError
 from retro.run import open_run, resolved_run

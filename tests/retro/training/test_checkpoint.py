@@ -21,7 +21,7 @@ from retro.checkpoints import (
     list_checkpoints,
     pin_checkpoint,
 )
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError, DiskFullError
 from retro.run import Run, open_run
 from retro.run_space import (

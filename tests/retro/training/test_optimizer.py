@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from retro import RETRO
-from retro.config import TrainingConfig
+from retro.config.training import TrainingConfig
 from retro.training.optimizer import learning_rate, make_optimizer
 
 

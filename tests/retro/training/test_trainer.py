@@ -9,7 +9,7 @@ import torch
 
 from retro import RETRO
 from retro.checkpoints import list_checkpoints
-from retro.config import CorpusConfig
+from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retro.config import ModelConfig
+from retro.config.model import ModelConfig
 
 Weights = dict[str, Tensor]
 

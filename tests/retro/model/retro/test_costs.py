@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from retro import RETRO
-from retro.config import ModelConfig, config_to_dict
+from retro.config.checks import config_to_dict
+from retro.config.model import ModelConfig
 from retro.model.retro.costs import TrainingMemory, training_memory
 from retro.model.retro.presets import PRESETS, resolve_preset
 

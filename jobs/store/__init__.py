@@ -1,0 +1,1 @@
+"""The database: its tables, and what may be done to their rows."""

@@ -1,0 +1,1 @@
+"""The worker, the process of each job, and what jobs do."""
