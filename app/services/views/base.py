@@ -22,6 +22,20 @@ class Problem(View):
     """The sentence, for people."""
 
 
+def plain(value: Any) -> Any:
+    """Return what a service returned as JSON values: views, also in lists and under names.
+
+    Fields of a view that were never set are left out.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
 def left_out() -> Any:
     """Return a field that some answers do not have; its docstring tells which."""
 
