@@ -20,7 +20,7 @@ logger = logging.getLogger("jobs.work.worker")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the worker until it is told to stop.
+    """Run the worker until a signal stops it.
 
     Returns:
         Exit code of the process.

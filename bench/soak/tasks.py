@@ -17,9 +17,9 @@ def count(context: JobContext) -> None:
 
 
 def ignore_everything(context: JobContext) -> None:
-    """Start a process, tell its number, and neither report nor stop."""
+    """Start a process, report its number, then neither report nor stop."""
     helper = subprocess.Popen(["sleep", "600"])
-    context.tell(str(helper.pid))
+    context.report("ignore", helper.pid, 0)
     while True:
         time.sleep(0.1)
 

@@ -87,8 +87,8 @@ def hard_kill(store: Store, home: Home) -> dict[str, float]:
     """Cancel a job that ignores everything; what it has started must be gone too."""
     with _worker(home, store):
         job = _start(store, "ignore_everything")
-        wait_for(lambda: store.get_job(job.id).message.isdigit(), PATIENCE_S)
-        helper = int(store.get_job(job.id).message)
+        wait_for(lambda: store.get_job(job.id).done > 0, PATIENCE_S)
+        helper = store.get_job(job.id).done
         begun = time.monotonic()
         store.request_cancel(job.id)
         seconds = _until(

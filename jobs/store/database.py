@@ -109,7 +109,7 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the database is a file of SQLite; nothing is opened to tell."""
+        """Whether the database is a file of SQLite; no connection is opened."""
         return self._parsed_url.get_backend_name() == "sqlite"
 
     def _open_engine(self) -> Engine:
@@ -148,7 +148,7 @@ class Database:
             yield session
 
     def identity(self) -> str:
-        """Return what tells this database from others: when it was made. Its copies share it."""
+        """Return when this database was made, which identifies it and its copies."""
         query = select(SchemaVersion.applied_at).order_by(SchemaVersion.version).limit(1)
         with self.read() as session:
             return repr(session.scalar(query))

@@ -148,7 +148,7 @@ class GenerationRecords(Database):
         Args:
             generation_id: The generation.
             state: ``succeeded``, ``failed``, ``canceled`` or ``interrupted``.
-            message: What to tell about it.
+            message: What people read about it.
             result: Why each of its texts ended and how long it took, as JSON.
 
         Returns:

@@ -57,20 +57,6 @@ class Leases(Database):
         with self.write() as session:
             require_one(session, report, job_id)
 
-    def report_message(self, job_id: str, token: str, message: str) -> None:
-        """Record a sentence about the job that a person should read.
-
-        Raises:
-            LeaseLost: The lease is no longer this process's.
-        """
-        report = (
-            update(Job)
-            .where(Job.id == job_id, Job.lease_token == token)
-            .values(message=message, progress_at=self.now())
-        )
-        with self.write() as session:
-            require_one(session, report, job_id)
-
     def record_pid(self, job_id: str, token: str, pid: int) -> None:
         """Record the process that was started for a job.
 

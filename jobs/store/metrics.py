@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -25,11 +25,6 @@ Point = tuple[int, float]
 
 class MetricRecords(Database):
     """Adds, forgets and reads measured values."""
-
-    def add_metrics(self, run_id: str, step: int, values: Mapping[str, float], token: str) -> None:
-        """Record the values measured at one step, see ``add_points``."""
-        points = [MetricPoint(name=name, step=step, value=value) for name, value in values.items()]
-        self.add_points(run_id, points, token, step=step)
 
     def add_points(
         self, run_id: str, points: Sequence[MetricPoint], token: str, *, step: int
@@ -159,7 +154,7 @@ def _names(session: Session, run_id: str) -> list[str]:
 
 
 def thinned(points: Sequence[Point], max_points: int) -> Sequence[Point]:
-    """Return at most so many points that a curve drawn through them looks the same.
+    """Return at most ``max_points`` points whose curve looks the same.
 
     Both ends are kept. What lies between is divided evenly, and of each part the smallest and
     the largest value stay, so no spike is lost.

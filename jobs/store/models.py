@@ -318,7 +318,7 @@ class Generation(Base):
     stop_requested: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[float]
     finished_at: Mapped[float | None]
-    # No foreign key: a text stays whole, and tells where it came from, when that is deleted.
+    # No foreign key: a text stays whole, and keeps naming its origin, when that is deleted.
     parent_id: Mapped[str | None] = mapped_column(ID)
     """Generation that it branched from or continues."""
     branch_index: Mapped[int | None]

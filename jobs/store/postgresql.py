@@ -22,7 +22,7 @@ KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_coun
 
 
 class ServerClock:
-    """The server's time, told by the clock of this host.
+    """The server's time, computed from the clock of this host.
 
     Leases are compared by several hosts, whose clocks may differ. The difference to the
     server is measured whenever a connection is made.

@@ -85,7 +85,7 @@ class Transitions(Database):
             token: Its lease; None for a job that nobody holds.
             from_state: State it must be in.
             to_state: State it gets.
-            message: What to tell about it; None leaves what is there.
+            message: What people read about it; None leaves what is there.
             error: Why it ended without success.
             pid: Process that runs it from now on.
             counts: False takes the attempt back, for a job that was stopped in good order.
@@ -272,7 +272,7 @@ def _next_number() -> ScalarSelect[int]:
         waiting.after_id.is_(None),
         exists().where(before.id == waiting.after_id, before.state == JobState.SUCCEEDED),
     )
-    # A run may have been told to follow another run while its corpus was being built.
+    # A run may have been set to follow another run while its corpus was being built.
     corpus_is_built = ~exists().where(
         waiting.run_id.is_not(None),
         Corpus.id == waiting.corpus_id,

@@ -100,7 +100,7 @@ def do_work(context: JobContext, tasks: Mapping[str, TaskEntry]) -> Outcome:
 
 
 def fault_message(error: Exception, entry: TaskEntry, job_id: str) -> str:
-    """Return what to tell a person about an error that was not raised for people."""
+    """Return the sentence that people read about an error that was not raised for them."""
     if is_out_of_memory(error):
         return f"The job needed more memory than there is. {entry.memory_advice}"
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -84,15 +84,6 @@ class JobContext:
         except PASSING_FAULTS as error:
             logger.warning("progress could not be recorded: %s", error)
 
-    def tell(self, message: str) -> None:
-        """Show a sentence about the job to people.
-
-        Raises:
-            LeaseLost: The job belongs to another process.
-        """
-        logger.info("%s", message)
-        self.store.report_message(self.job.id, self.token, message)
-
 
 class LeaseKeeper:
     """Renews the lease of a job, and passes on the wish to stop, from a thread of its own.

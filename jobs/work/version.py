@@ -1,4 +1,4 @@
-"""Which program a process runs, so that a worker of an older one can be told."""
+"""Identity of the program's source files: workers of an older program are recognized by it."""
 
 import hashlib
 from functools import cache
@@ -14,7 +14,7 @@ def program_version() -> str:
     """Return an identity of the program's files as this process found them.
 
     A worker may outlive the web server that started it, and the program may be replaced
-    meanwhile; its number alone does not tell, because a checkout changes without it.
+    meanwhile; the version number is not enough, because a checkout changes without it.
     """
     digest = hashlib.sha256()
     for package in PACKAGES:

@@ -78,12 +78,6 @@ def test_a_task_without_the_lease_is_ended(context: JobContext, store: Store) ->
     assert not issubclass(LeaseLost, Exception)
 
 
-def test_a_sentence_for_people_is_shown_at_once(context: JobContext, store: Store) -> None:
-    context.tell("notes.txt was read as Latin-1.")
-
-    assert store.get_job(context.job.id).message == "notes.txt was read as Latin-1."
-
-
 @pytest.mark.slow
 def test_the_wish_to_stop_reaches_the_task(context: JobContext, store: Store) -> None:
     with LeaseKeeper(context, on_lost=lambda: None, poll_s=0.02):

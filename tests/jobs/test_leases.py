@@ -20,9 +20,8 @@ WRITES: dict[str, Callable[[Store, JobRow, str], object]] = {
     "progress": lambda store, job, token: store.report_progress(
         job.id, token, stage="x", done=1, total=2
     ),
-    "message": lambda store, job, token: store.report_message(job.id, token, "x"),
     "pid": lambda store, job, token: store.record_pid(job.id, token, 7),
-    "metrics": lambda store, job, token: store.add_metrics(job.run_id, 1, {"loss": 1.0}, token),
+    "metrics": lambda store, job, token: store.add_points(job.run_id, [], token, step=1),
     "forget": lambda store, job, token: store.forget_metrics_after(job.run_id, 0, token),
     "checkpoint": lambda store, job, token: store.add_checkpoint(job.run_id, ENTRY, token),
     "checkpoints": lambda store, job, token: store.replace_checkpoints(job.run_id, [ENTRY], token),

@@ -19,13 +19,18 @@ def job(store: Store, start) -> JobRow:
     return start()
 
 
+def record(store: Store, job: JobRow, step: int, values: dict[str, float]) -> None:
+    points = [MetricPoint(name=name, step=step, value=value) for name, value in values.items()]
+    store.add_points(job.run_id, points, job.lease_token, step=step)
+
+
 def steps(points: list[MetricPoint]) -> list[int]:
     return [point.step for point in points]
 
 
 def test_values_come_back_by_name_and_step(store: Store, job: JobRow) -> None:
-    store.add_metrics(job.run_id, 2, {"train_loss": 1.5, "learning_rate": 0.1}, job.lease_token)
-    store.add_metrics(job.run_id, 1, {"train_loss": 2.5}, job.lease_token)
+    record(store, job, 2, {"train_loss": 1.5, "learning_rate": 0.1})
+    record(store, job, 1, {"train_loss": 2.5})
 
     assert [(p.name, p.step, p.value) for p in store.metrics(job.run_id)] == [
         ("learning_rate", 2, 0.1),
@@ -38,7 +43,7 @@ def test_values_come_back_by_name_and_step(store: Store, job: JobRow) -> None:
 
 def test_a_value_measured_again_replaces_the_old_one(store: Store, job: JobRow) -> None:
     for value in (3.0, 2.0):
-        store.add_metrics(job.run_id, 5, {"train_loss": value}, job.lease_token)
+        record(store, job, 5, {"train_loss": value})
 
     assert store.metrics(job.run_id) == [MetricPoint(name="train_loss", step=5, value=2.0)]
 
@@ -59,7 +64,7 @@ def test_the_run_shows_the_step_it_has_reached(store: Store, job: JobRow) -> Non
 
 def test_going_on_from_a_checkpoint_forgets_what_came_after(store: Store, job: JobRow) -> None:
     for step in range(1, 10):
-        store.add_metrics(job.run_id, step, {"train_loss": 1.0}, job.lease_token)
+        record(store, job, step, {"train_loss": 1.0})
 
     store.forget_metrics_after(job.run_id, 6, job.lease_token)
 
@@ -72,7 +77,7 @@ def test_values_that_cannot_be_drawn_go_to_the_log(
 ) -> None:
     values = {"gradient_norm": math.inf, "train_loss": math.nan, "learning_rate": 0.5}
 
-    store.add_metrics(job.run_id, 3, values, job.lease_token)
+    record(store, job, 3, values)
 
     assert store.metrics(job.run_id) == [MetricPoint(name="learning_rate", step=3, value=0.5)]
     assert "gradient_norm at step 3 is inf" in caplog.text
@@ -118,8 +123,8 @@ def test_a_flat_curve_is_thinned_to_one_point_per_part() -> None:
 
 
 def test_the_newest_value_of_each_name(store: Store, job: JobRow) -> None:
-    store.add_metrics(job.run_id, 5, {"a": 1.0, "b": 2.0}, job.lease_token)
-    store.add_metrics(job.run_id, 9, {"a": 3.0}, job.lease_token)
+    record(store, job, 5, {"a": 1.0, "b": 2.0})
+    record(store, job, 9, {"a": 3.0})
 
     newest = store.newest_metrics(job.run_id, ["a", "b", "c"])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.errors import InvalidChangeError, NotFoundError
-from jobs.store.rows import CheckpointEntry, JobRow, RunRow
+from jobs.store.rows import CheckpointEntry, JobRow, MetricPoint, RunRow
 from jobs.store.states import JobState, RunState, StopIntent
 from jobs.store.store import Store
 from tests.jobs.conftest import Clock
@@ -176,7 +176,8 @@ def test_a_run_can_be_renamed(store: Store, run: RunRow) -> None:
 
 
 def test_a_deleted_run_takes_its_measurements_along(store: Store, run: RunRow, job: JobRow) -> None:
-    store.add_metrics(run.id, 1, {"train_loss": 1.0}, job.lease_token)
+    point = MetricPoint(name="train_loss", step=1, value=1.0)
+    store.add_points(run.id, [point], job.lease_token, step=1)
     end(store, job, JobState.SUCCEEDED)
 
     store.delete_run(run.id)

@@ -67,7 +67,7 @@ def run(context: JobContext) -> str:
 
 
 class RunRecorder:
-    """Writes what the trainer tells into the database, in batches.
+    """Writes what the trainer reports into the database, in batches.
 
     Args:
         context: The job.
