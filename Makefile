@@ -8,15 +8,18 @@ BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 DEMO_STEPS ?=
 CHOSEN := "not gpu and not network and not full_size and not sweep"
+QUICK := "not gpu and not network and not full_size and not sweep and not slow and not server"
 SOAK ?= --cycles 1000
 PROCESSES ?= 2
 
-.PHONY: help run demo test test-gpu lint types tests bench bench-peer-env soak clean
+.PHONY: help run demo quick test test-all test-gpu lint types tests bench bench-peer-env soak clean
 
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
 	@echo "make demo   build, train and generate on the built-in sample, in the terminal (DEMO_STEPS=60)"
-	@echo "make test   lint, types and all tests"
+	@echo "make test   lint, types and the tests: what every change must pass, 12 minutes on two cores"
+	@echo "make quick  lint, types and the tests that need no process, server or browser, 90 seconds"
+	@echo "make test-all  the long sweeps, models of full size, the demo and the soak too, some hours"
 	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"
 	@echo "make soak   kill jobs and workers 1,000 times and check that nothing is lost (SOAK=--cycles 50)"
@@ -53,6 +56,15 @@ demo: $(VENV)/.installed
 		--prompt "The for statement is used to iterate over the elements of a sequence"
 
 test: lint types tests
+
+quick: lint types
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile -m $(QUICK)
+
+test-all: test demo
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "sweep and not gpu and not network"
+	@# A model of full size needs the memory for itself.
+	$(BIN)/python -m pytest -m "full_size and not sweep and not gpu and not network"
+	$(MAKE) soak
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -14,6 +14,8 @@ from tests.fakes import store_texts
 
 pytest_plugins = ["tests.jobs.postgres"]
 
+SERVERS = {"server", "postgres_server", "hasty", "small"}
+"""Fixtures that are one."""
 COUNTRIES = [
     ("Arland", "Bergen", "wheat", "Corvia", "cold"),
     ("Corvia", "Dunmar", "copper", "Arland", "mild"),
@@ -45,6 +47,15 @@ TINY_TRAINING = {
     "log_every": 1,
     "precision": "float32",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a server, which ``make quick`` leaves out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if SERVERS & set(item.fixturenames) or parameters.get("database_kind") == "postgresql":
+            item.add_marker("server")
 
 
 def pytest_collection_finish() -> None:
