@@ -17,6 +17,8 @@ from app.edge.plain_answers import send_refusal
 from app.format import size
 
 MOST_BODY_BYTES = 2 * 1024**2
+MOST_DISCARDED_BYTES = 32 * 1024**2
+"""Of a body that is too large: most clients look for an answer only when they have sent it all."""
 MOST_ITEMS = 10_000
 """Items of one list."""
 MOST_FIELDS = 1_000
@@ -53,11 +55,14 @@ class BodyLimits:
         if scope["type"] != "http" or scope["method"] not in BODY_METHODS or _is_upload(scope):
             await self._app(scope, receive, send)
             return
+        declared = _declared_bytes(scope)
         try:
-            if _declares_too_much(scope):
-                raise BodyTooLargeError
+            if declared > MOST_BODY_BYTES:
+                raise BodyTooLargeError(is_more=declared <= MOST_DISCARDED_BYTES)
             body = await read_body(receive, MOST_BODY_BYTES)
-        except BodyTooLargeError:
+        except BodyTooLargeError as error:
+            if error.is_more:
+                await _discard(receive)
             await send_refusal(scope, send, 413, TOO_LARGE, {"connection": "close"})
             return
         except ClientDisconnect:
@@ -71,7 +76,15 @@ class BodyLimits:
 
 
 class BodyTooLargeError(Exception):
-    """A body is longer than the limit."""
+    """A body is longer than the limit.
+
+    Args:
+        is_more: Whether the rest of it is worth waiting for.
+    """
+
+    def __init__(self, *, is_more: bool) -> None:
+        super().__init__()
+        self.is_more = is_more
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -88,9 +101,19 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise ClientDisconnect
         body += message.get("body", b"")
         if len(body) > limit:
-            raise BodyTooLargeError
+            raise BodyTooLargeError(is_more=message.get("more_body", False))
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def _discard(receive: Receive) -> None:
+    """Let the client send the rest of its body, up to a limit."""
+    left = MOST_DISCARDED_BYTES
+    while left > 0:
+        message = await receive()
+        if not message.get("more_body", False):
+            return
+        left -= len(message["body"])
 
 
 async def _look_at(body: bytes, is_for_gradio: bool) -> str | None:
@@ -157,9 +180,9 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return wrapped
 
 
-def _declares_too_much(scope: Scope) -> bool:
+def _declared_bytes(scope: Scope) -> int:
     declared = dict(scope["headers"]).get(b"content-length", b"0")
-    return declared.isdigit() and int(declared[:20]) > MOST_BODY_BYTES
+    return int(declared[:20]) if declared.isdigit() else 0
 
 
 def _is_upload(scope: Scope) -> bool:

@@ -5,6 +5,7 @@ import html
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title} - RETRO</title>
+<link rel="icon" href="data:,">
 <script src="/assets-retro/theme.js"></script>
 <style>
 :root{{--bg:#fbfbf9;--panel:#fff;--ink:#1d2327;--dim:#5c666f;--line:#d9dcd8;--accent:#0f766e;--warn:#a33a1a}}

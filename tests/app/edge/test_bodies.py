@@ -1,5 +1,6 @@
 """A request that is too large or too full is refused, whether it says so or not."""
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.edge.bodies import MOST_BODY_BYTES, MOST_DEPTH, MOST_FIELDS, MOST_ITEMS, refuse_body
 from tests.app.edge.conftest import PATIENCE_S, Server
+from tests.app.real_app import TOKEN
 
 ADDRESS = "/api/v1/corpora"
 JSON = {"content-type": "application/json"}
@@ -39,6 +41,18 @@ def test_the_pages_have_the_same_limit(client: TestClient) -> None:
     answer = client.post("/gradio_api/queue/join", content=b" " * (MOST_BODY_BYTES + 1))
 
     assert answer.status_code == 413
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_the_answer(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request(
+        "POST", ADDRESS, b" " * 5_000_000, {**JSON, "authorization": f"Bearer {TOKEN}"}
+    )
+
+    answer = connection.getresponse()
+
+    assert answer.status == 413
+    connection.close()
 
 
 def test_what_fits_is_read(client: TestClient) -> None:
