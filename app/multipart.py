@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from app.errors import RequestTooLargeError
 from app.format import size
 from app.services.uploads import TEXT_FIELD, UploadedFile, UploadLimits
-from retro.artifacts import disk_errors
 from retro.errors import InputError
+from retro.whole_files import disk_errors
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]  # the package has no types
 
-from retro.artifacts import sync_folder
 from retro.errors import ConfigError, shown
 from retro.places import check_place
+from retro.whole_files import sync_folder
 
 DEFAULT_HOME = "~/.retro"
 TRASH_PREFIX = ".tmp-trash-"

@@ -10,11 +10,12 @@ from pathlib import Path
 from jobs.home import Home, remove_folder
 from jobs.store.states import RunState
 from jobs.store.store import Store
-from retro.artifacts import link_file, read_record, remove_staging, staged_folder
+from retro.artifacts import read_record
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import DATABASE_NAME, INDEX_KIND, INDEX_NAME, TOKENIZER_NAME
 from retro.errors import ArtifactError
 from retro.run import open_run
+from retro.whole_files import link_file, remove_staging, staged_folder
 
 VERSIONS_NAME = "versions"
 KEPT_FOLDERS = (TOKENIZER_NAME, DATABASE_NAME, INDEX_NAME)

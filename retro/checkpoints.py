@@ -11,15 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.artifacts import (
-    Manifest,
-    disk_errors,
-    fingerprint,
-    read_manifest,
-    sync_folder,
-    verify_files,
-)
+from retro.artifacts import Manifest, fingerprint, read_manifest, verify_files
 from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError
+from retro.whole_files import disk_errors, sync_folder
 
 CHECKPOINT_KIND = "checkpoint"
 DAMAGED_SUFFIX = ".damaged"

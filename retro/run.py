@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retro.artifacts import staged_folder, write_json
 from retro.checkpoints import list_checkpoints
 from retro.config.checks import config_from_dict, config_to_dict
 from retro.config.model import ModelConfig
@@ -24,6 +23,7 @@ from retro.json_files import read_object
 from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
 from retro.model.retro.presets import get_preset, resolve_preset
 from retro.places import check_place
+from retro.whole_files import staged_folder, write_json
 
 CONFIG_NAME = "config.json"
 FROM_CORPUS = ("num_tokens", "chunk_size")

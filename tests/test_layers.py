@@ -16,7 +16,7 @@ CODE = ("app", "jobs", "retro", "bench")
 
 FLOORS = (
     {"errors"},
-    {"json_files", "places"},
+    {"json_files", "places", "whole_files"},
     {"artifacts", "config", "disk", "memory", "progress"},
     {"checkpoints", "data", "device", "model"},
     {"retrieval", "run"},
@@ -39,9 +39,9 @@ FORBIDDEN = {
 
 MODEL_MAY_IMPORT = (
     "retro.model", "retro.config", "retro.errors", "retro.artifacts", "retro.json_files",
-    "retro.places",
+    "retro.places", "retro.whole_files",
 )  # fmt: skip
-"""Of this library; the last three read and write the files of saved models."""
+"""Of this library; the last four read and write the files of saved models."""
 
 RETRO_USERS = ("retro/model/", "retro/retro_pytorch/", "retro/__init__.py")
 """What may name the class: the models themselves, the drop-in, and the public name."""

@@ -26,7 +26,6 @@ from jobs.store.rows import CorpusRow
 from jobs.store.states import CorpusState
 from jobs.store.store import Store
 from jobs.version_files import remove_unneeded
-from retro.artifacts import staged_folder
 from retro.config.checks import config_from_dict, config_to_dict
 from retro.config.corpus import CorpusConfig
 from retro.corpus.files import TOKENIZER_NAME
@@ -35,6 +34,7 @@ from retro.corpus.tokenizer import TokenizerSource, is_whole, take_tokenizer
 from retro.data.samples import SAMPLES
 from retro.disk import require_free
 from retro.errors import ConfigError, InputError, shown
+from retro.whole_files import staged_folder
 
 MOST_NAME_CHARACTERS = 200
 

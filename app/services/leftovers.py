@@ -11,11 +11,11 @@ from app.services.unrecorded import Unrecorded
 from jobs.home import Home
 from jobs.store.states import JobState
 from jobs.store.store import Store
-from retro.artifacts import RETIRED_PREFIX, STAGING_PREFIX, TOKEN_BYTES
 from retro.checkpoints import DAMAGED_SUFFIX
 from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import DOCUMENTS_NAME
 from retro.errors import ConfigError, shown
+from retro.whole_files import RETIRED_PREFIX, STAGING_PREFIX, TOKEN_BYTES
 
 OLD_LOG_S = 7 * 24 * 3600
 """Logs are kept this long after the end of their job, seconds."""

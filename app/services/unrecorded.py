@@ -21,10 +21,10 @@ from jobs.home import Home, remove_folder
 from jobs.store.corpus_locks import CorpusUse, lock_name
 from jobs.store.database import is_id
 from jobs.store.store import Store
-from retro.artifacts import STAGING_PREFIX, write_bytes
 from retro.data.document_batch import INCOMING_NAME
 from retro.data.documents import DOCUMENTS_NAME
 from retro.errors import RetroError
+from retro.whole_files import STAGING_PREFIX, write_bytes
 
 logger = logging.getLogger(__name__)
 

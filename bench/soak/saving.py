@@ -19,7 +19,6 @@ from typing import NoReturn
 
 import torch
 
-from retro.artifacts import STAGING_PREFIX
 from retro.checkpoints import checkpoint_paths, find_checkpoint, list_checkpoints
 from retro.config.checks import config_to_dict
 from retro.config.model import ModelConfig
@@ -29,6 +28,7 @@ from retro.run import Run
 from retro.training.checkpoint import delete_old_checkpoints, restore_newest, save_checkpoint
 from retro.training.optimizer import make_optimizer
 from retro.training.state import TrainerState
+from retro.whole_files import STAGING_PREFIX
 
 KEEP = 2
 MOST_SAVED = 2

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
 from jobs.errors import DatabaseError
-from retro.artifacts import sync_file, sync_folder
+from retro.whole_files import sync_file, sync_folder
 
 BUSY_TIMEOUT_S = 30
 MODULES = ("sqlite3", "pysqlite3")

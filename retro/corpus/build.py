@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from retro.artifacts import disk_errors, is_finished, remove_staging, write_json
+from retro.artifacts import is_finished
 from retro.config.checks import config_to_dict
 from retro.config.corpus import CorpusConfig
 from retro.corpus.chunk_stage import build_database, choose_splits, database_fingerprint
@@ -49,6 +49,7 @@ from retro.errors import ArtifactMismatchError, ConfigError
 from retro.progress import Progress, no_progress
 from retro.retrieval.embedder import ChunkEmbedder, Embedder, MakeEmbedder
 from retro.retrieval.keys import KEYS_KIND
+from retro.whole_files import disk_errors, remove_staging, write_json
 
 
 def build_corpus(

@@ -18,17 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import (
-    fingerprint,
-    is_finished,
-    open_array,
-    remove_staging,
-    save_array,
-    staged_folder,
-    write_manifest,
-)
+from retro.artifacts import fingerprint, is_finished, write_manifest
 from retro.data.splits import REPORT_EVERY_S, DocumentSource
 from retro.progress import Progress
+from retro.whole_files import open_array, remove_staging, save_array, staged_folder
 
 BYTES_PER_SHARD = 16 * 2**20
 """Of text; about eight seconds of work."""

@@ -11,13 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retro.artifacts import (
-    fingerprint,
-    read_manifest,
-    staged_folder,
-    write_json,
-    write_manifest,
-)
+from retro.artifacts import fingerprint, read_manifest, write_manifest
 from retro.config.corpus import CorpusConfig
 from retro.corpus.array_writer import ArrayWriter
 from retro.corpus.chunk_shards import Cut, CutDocument, cut_documents
@@ -30,6 +24,7 @@ from retro.data.splits import DocumentSource, Split, read_sources, split_documen
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ArtifactError, InputError
 from retro.progress import Progress, no_progress
+from retro.whole_files import staged_folder, write_json
 
 Splits = list[tuple[DocumentSource, Split]]
 """Documents in their final order."""

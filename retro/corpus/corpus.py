@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import MANIFEST_NAME, open_array, read_manifest
+from retro.artifacts import MANIFEST_NAME, read_manifest
 from retro.config.checks import config_from_dict
 from retro.config.corpus import BUNDLED_ENCODER, CorpusConfig, Exclusion, IndexKind
 from retro.corpus.files import (
@@ -33,6 +33,7 @@ from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.places import check_place
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
+from retro.whole_files import open_array
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,11 @@ Shape suffixes: N documents.
 import itertools
 from pathlib import Path
 
-from retro.artifacts import open_array, read_manifest, verify_files
+from retro.artifacts import read_manifest, verify_files
 from retro.corpus.chunk_shards import CutDocument
 from retro.data.database import DATABASE_KIND, read_records
 from retro.errors import ArtifactError
+from retro.whole_files import open_array
 
 
 def earlier_cuts(

@@ -13,18 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import (
-    MANIFEST_NAME,
-    fingerprint,
-    json_bytes,
-    remove_staging,
-    save_array,
-    sha256_array,
-    sha256_file,
-    sync_folder,
-    write_json,
-    write_manifest,
-)
+from retro.artifacts import MANIFEST_NAME, fingerprint, sha256_array, sha256_file, write_manifest
 from retro.corpus.files import DATABASE_NAME, KEYS_NAME
 from retro.corpus.key_reuse import EarlierKeys, chunk_digests, forget_earlier, set_aside
 from retro.data.database import RetrievalDatabase
@@ -32,6 +21,7 @@ from retro.errors import ArtifactMismatchError
 from retro.progress import Progress, no_progress
 from retro.retrieval.embedder import Embedder
 from retro.retrieval.keys import KEYS_KIND, shard_name
+from retro.whole_files import json_bytes, remove_staging, save_array, sync_folder, write_json
 
 ROWS_PER_SHARD = 4096
 FIRST_SLICE = 128

@@ -16,18 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro.artifacts import (
-    fingerprint,
-    is_finished,
-    link_file,
-    open_array,
-    read_record,
-    remove_staging,
-    save_array,
-    sha256_file,
-    staged_folder,
-    write_manifest,
-)
+from retro.artifacts import fingerprint, is_finished, read_record, sha256_file, write_manifest
 from retro.config.checks import config_to_dict
 from retro.config.corpus import CorpusConfig
 from retro.corpus.files import (
@@ -44,6 +33,7 @@ from retro.retrieval.index import INDEX_FILE, Index, build_index, open_index
 from retro.retrieval.index_info import IndexInfo, choose_kind
 from retro.retrieval.keys import KeyStore
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
+from retro.whole_files import link_file, open_array, remove_staging, save_array, staged_folder
 
 FILLED_KIND = "filled index"
 SHARD_KIND = "shard of neighbors"

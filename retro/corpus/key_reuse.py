@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import MANIFEST_NAME, open_array, sha256_file, sync_folder
+from retro.artifacts import MANIFEST_NAME, sha256_file
 from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.errors import ArtifactError
 from retro.json_files import read_object
+from retro.whole_files import open_array, sync_folder
 
 DIGEST_BYTES = 16
 DIGEST_LETTERS = 2 * DIGEST_BYTES

@@ -17,7 +17,6 @@ from retro.artifacts import (
     fingerprint,
     read_manifest,
     read_record,
-    staged_folder,
     verify_files,
     write_manifest,
 )
@@ -34,6 +33,7 @@ from retro.errors import (
 )
 from retro.json_files import read_object
 from retro.places import check_place
+from retro.whole_files import staged_folder
 
 SETTINGS_FILES = ("config.json", CONFIG_NAME)
 """Where runs and saved models, and corpora, keep their settings."""

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retro.artifacts import open_array, read_manifest
+from retro.artifacts import read_manifest
 from retro.data.splits import Split
 from retro.errors import ArtifactMismatchError
 from retro.json_files import read_list
+from retro.whole_files import open_array
 
 DATABASE_KIND = "database"
 RECORDS_NAME = "documents.json"

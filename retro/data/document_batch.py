@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.artifacts import disk_errors, link_file, sync_file, sync_folder
 from retro.data.documents import DOCUMENTS_NAME, check_relative_path
 from retro.errors import ArtifactMissingError, InputError
+from retro.whole_files import disk_errors, link_file, sync_file, sync_folder
 
 INCOMING_NAME = "incoming"
 """Folder of a corpus with texts that have not taken their places yet."""

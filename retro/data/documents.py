@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.artifacts import STAGING_PREFIX, sync_folder, write_bytes
 from retro.data.decoding import check_text, decode
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
 from retro.places import check_place
+from retro.whole_files import STAGING_PREFIX, sync_folder, write_bytes
 
 DOCUMENTS_NAME = "documents"
 LARGEST_DOCUMENT_BYTES = 256 * 2**20

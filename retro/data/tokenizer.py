@@ -16,9 +16,10 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from retro.artifacts import TOKENIZER_FILE, write_bytes
+from retro.artifacts import TOKENIZER_FILE
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
 from retro.json_files import parse_json, read_limited
+from retro.whole_files import write_bytes
 
 PAD_ID = 0
 END_ID = 1

@@ -14,14 +14,7 @@ from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, snapshot_dow
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
 from torch import nn
 
-from retro.artifacts import (
-    STAGING_PREFIX,
-    TOKENIZER_FILE,
-    disk_errors,
-    staged_folder,
-    sync_folder,
-    write_json,
-)
+from retro.artifacts import TOKENIZER_FILE
 from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,
@@ -41,6 +34,7 @@ from retro.model.kinds import (
 from retro.model.origin import ORIGIN_NAME, ModelOrigin
 from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
 from retro.places import check_place
+from retro.whole_files import STAGING_PREFIX, disk_errors, staged_folder, sync_folder, write_json
 
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import open_array, read_manifest
+from retro.artifacts import read_manifest
 from retro.data.database import check_array
+from retro.whole_files import open_array
 
 KEYS_KIND = "keys"
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from retro.artifacts import STAGING_PREFIX, sha256_file, staged_files, write_json
+from retro.artifacts import sha256_file
 from retro.errors import (
     ArtifactError,
     ArtifactMismatchError,
@@ -27,6 +27,7 @@ from retro.errors import (
 )
 from retro.json_files import read_object
 from retro.places import check_place
+from retro.whole_files import STAGING_PREFIX, staged_files, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retro.artifacts import fingerprint, sha256_file, write_json
+from retro.artifacts import fingerprint, sha256_file
 from retro.data.documents import read_inside
 from retro.errors import ArtifactError, InputError
 from retro.json_files import read_object
 from retro.retro_pytorch.chunks import matching_files, text_folder_to_chunks_
 from retro.retro_pytorch.encoder import EncoderName, open_encoder
+from retro.whole_files import write_json
 
 logger = logging.getLogger(__name__)
 

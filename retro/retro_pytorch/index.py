@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, write_bytes
+from retro.artifacts import fingerprint
 from retro.config.corpus import IndexKind
 from retro.errors import ArtifactError, ConfigError
 from retro.retrieval.index import Index, build_index, open_index
@@ -26,6 +26,7 @@ from retro.retro_pytorch.encoder import (
 from retro.retro_pytorch.files import only_writer, open_rows, read_note, write_note
 from retro.retro_pytorch.keys import embed_rows
 from retro.retro_pytorch.memory import MemorySize, memory_bytes, plan_within
+from retro.whole_files import write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -15,18 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import (
-    disk_errors,
-    fingerprint,
-    sha256_array,
-    sync_folder,
-    write_json,
-)
+from retro.artifacts import fingerprint, sha256_array
 from retro.errors import ArtifactError
 from retro.json_files import read_object
 from retro.retrieval.embedder import Embedder
 from retro.retrieval.keys import KeyStore
 from retro.retro_pytorch.files import note_path, open_rows, read_note, write_note
+from retro.whole_files import disk_errors, sync_folder, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro.artifacts import fingerprint, sha256_array, write_bytes
+from retro.artifacts import fingerprint, sha256_array
 from retro.config.checks import MOST_NEIGHBORS
 from retro.config.corpus import CorpusConfig, Exclusion
 from retro.errors import ArtifactMismatchError
@@ -28,6 +28,7 @@ from retro.retro_pytorch.encoder import EncoderName
 from retro.retro_pytorch.files import as_path, only_writer, open_rows, read_note, write_note
 from retro.retro_pytorch.index import IndexedChunks, IndexSettings, index_chunks
 from retro.retro_pytorch.memory import MemorySize
+from retro.whole_files import write_bytes
 
 logger = logging.getLogger(__name__)
 

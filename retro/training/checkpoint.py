@@ -20,16 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from retro.artifacts import (
-    STAGING_PREFIX,
-    Manifest,
-    disk_errors,
-    fingerprint,
-    remove_staging,
-    staged_folder,
-    sync_folder,
-    write_manifest,
-)
+from retro.artifacts import Manifest, fingerprint, write_manifest
 from retro.checkpoints import (
     CHECKPOINT_KIND,
     DAMAGED_SUFFIX,
@@ -49,6 +40,13 @@ from retro.model.language_model import LanguageModel
 from retro.run import Run
 from retro.training.alerts import Alert
 from retro.training.state import TrainerState
+from retro.whole_files import (
+    STAGING_PREFIX,
+    disk_errors,
+    remove_staging,
+    staged_folder,
+    sync_folder,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from retro.artifacts import disk_errors
 from retro.errors import TrainingError
+from retro.whole_files import disk_errors
 
 LOCK_NAME = "training.lock"
 

@@ -15,7 +15,6 @@ from typing import Literal, NoReturn
 import numpy as np
 import torch
 
-from retro.artifacts import remove_staging
 from retro.config.corpus import Exclusion
 from retro.config.training import TrainingConfig
 from retro.corpus.corpus import Corpus
@@ -41,6 +40,7 @@ from retro.training.lock import only_trainer
 from retro.training.optimizer import learning_rate, make_optimizer
 from retro.training.state import TrainerState
 from retro.training.window import ReportWindow, StepReport
+from retro.whole_files import remove_staging
 
 __all__ = [
     "SilentListener",

@@ -19,11 +19,11 @@ from jobs.version_files import (
     remove_unneeded,
     version_dir,
 )
-from retro.artifacts import write_json
 from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.run import create_run
+from retro.whole_files import write_json
 from tests.fakes import hash_embedder, small_corpus, store_texts
 
 CONFIG = CorpusConfig(chunk_size=8, vocab_size=300)

@@ -4,32 +4,35 @@ import errno
 import itertools
 import json
 import math
+import os
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro import artifacts
 from retro.artifacts import (
-    disk_errors,
     fingerprint,
     is_finished,
-    link_file,
-    open_array,
     read_manifest,
     read_record,
-    remove_staging,
-    save_array,
-    staged_folder,
     verify_files,
-    write_bytes,
-    write_json,
     write_manifest,
 )
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, DiskFullError
 from retro.json_files import read_json
+from retro.whole_files import (
+    disk_errors,
+    link_file,
+    open_array,
+    remove_staging,
+    save_array,
+    staged_folder,
+    write_bytes,
+    write_json,
+)
 
 
 class StopHereError(Exception):
@@ -65,7 +68,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, f"No space left on device {descriptor}")
 
-    monkeypatch.setattr(artifacts.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match=r"no space left on the disk for 'file\.txt'"):
         write_bytes(path, b"second")
 
@@ -129,7 +132,7 @@ def test_other_faults_of_the_disk_are_not_hidden(
     def broken(descriptor: int) -> None:
         raise OSError(errno.EIO, f"Input/output error {descriptor}")
 
-    monkeypatch.setattr(artifacts.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="Input/output error"):
         write_bytes(tmp_path / "file.txt", b"data")
 
@@ -228,7 +231,7 @@ def test_a_folder_that_was_about_to_be_replaced_gets_its_name_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", end_after_first)
-        patch.setattr(artifacts.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(StopHereError), staged_folder(final) as staging:
             (staging / "new").write_text("new")
     assert not final.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.artifacts import read_manifest, save_array, write_json, write_manifest
+from retro.artifacts import read_manifest, write_manifest
 from retro.config.corpus import CorpusConfig, Exclusion, IndexKind
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
@@ -19,6 +19,7 @@ from retro.corpus.files import read_config
 from retro.corpus.ingest import ingest_folder
 from retro.data.documents import SkippedFile
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.whole_files import save_array, write_json
 from tests.fakes import hash_embedder, random_texts, small_corpus, store_texts
 
 CONFIG = CorpusConfig(chunk_size=8, vocab_size=300)

@@ -1,5 +1,6 @@
 """Index and neighbors go on where a build was stopped, and the old ones serve until then."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_only_shards_that_are_missing_are_searched(
     build(corpus_dir, config)
     expected = contents(corpus_dir)
     for name in ("keys", "index"):
-        artifacts.shutil.rmtree(corpus_dir / name)
+        shutil.rmtree(corpus_dir / name)
     build_until(corpus_dir, "neighbors", (num_kept + 1) * ROWS, config)
     with pytest.raises(ArtifactMissingError, match="no index yet"):
         Corpus.open(corpus_dir)

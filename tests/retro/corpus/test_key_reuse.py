@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retro.artifacts import json_bytes
 from retro.corpus.build import build_corpus
 from retro.corpus.files import KEYS_BEFORE_NAME
 from retro.data.tokenizer import ByteLevelTokenizer
 from retro.json_files import read_json
+from retro.whole_files import json_bytes
 from tests.fakes import HashEmbedder, random_texts, store_texts
 from tests.retro.corpus.builds import CONFIG, build, build_until, contents, many_shards
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from retro.artifacts import write_json
 from retro.config.corpus import CorpusConfig
 from retro.corpus import embed_stage
 from retro.corpus.build import build_corpus
@@ -23,6 +22,7 @@ from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.retrieval.index import Index, open_index
 from retro.retrieval.index_info import IndexInfo
+from retro.whole_files import write_json
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, small_corpus, store_texts
 
 CONFIG = CorpusConfig(chunk_size=8, vocab_size=300)
