@@ -146,7 +146,7 @@ def neighbor_to_dict(neighbor: Neighbor) -> dict[str, Any]:
         "document": neighbor.document,
         "start": neighbor.start,
         "end": neighbor.end,
-        "distance": neighbor.distance,
+        "distance": neighbor.score,
         "text": neighbor.text,
         "continuation": neighbor.continuation,
         "chunk_index": neighbor.chunk_index,

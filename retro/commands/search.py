@@ -23,7 +23,10 @@ def run(arguments: argparse.Namespace) -> None:
     for neighbor in retriever.search_text(arguments.text, arguments.k):
         print_neighbor(
             {
-                name: getattr(neighbor, name)
-                for name in ("rank", "document", "start", "end", "distance", "text", "continuation")
+                "distance": neighbor.score,
+                **{
+                    name: getattr(neighbor, name)
+                    for name in ("rank", "document", "start", "end", "text", "continuation")
+                },
             }
         )

@@ -1,6 +1,7 @@
 """Settings of a corpus."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from retro.config.checks import (
@@ -14,6 +15,13 @@ from retro.config.checks import (
 
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
 """Name of the encoder that needs no download."""
+ALWAYS_IDENTIFYING = frozenset(
+    (
+        "chunk_size", "num_neighbors", "vocab_size", "encoder", "validation_fraction",
+        "exclusion", "exclusion_window", "index_kind", "seed",
+    )
+)  # fmt: skip
+"""Settings of the first version; a setting that is added later does not belong here."""
 
 
 class Exclusion(StrEnum):
@@ -83,3 +91,21 @@ class CorpusConfig:
         check_integer(self, "exclusion_window", 1, LARGEST_INTEGER)
         check_choice(self, "index_kind", IndexKind)
         check_integer(self, "seed", 0, LARGEST_INTEGER)
+
+
+def identifying(settings: Mapping[str, object], config_type: type[object]) -> dict[str, object]:
+    """Return the settings that a corpus is identified by.
+
+    A setting that was added later counts only where it is not its default: a corpus that was
+    built before there was such a setting is still the same.
+
+    Args:
+        settings: Setting name to value, as in a manifest.
+        config_type: The dataclass with the defaults.
+    """
+    defaults = {field.name: field.default for field in fields(config_type)}  # type: ignore[arg-type]  # any dataclass
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in ALWAYS_IDENTIFYING or value != defaults.get(name)
+    }

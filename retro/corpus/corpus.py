@@ -33,6 +33,7 @@ from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.places import check_place
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.retriever import Retriever
+from retro.retrieval.scores import SQUARED_L2
 from retro.whole_files import open_array
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Corpus:
                 None is the encoder that ``config`` names.
         """
         made = Retriever(
-            self.database, self.tokenizer, partial(self._open_search, device, embedder)
+            self.database, self.tokenizer, SQUARED_L2, partial(self._open_search, device, embedder)
         )
         return self._retrievers.setdefault((str(device), embedder), made)
 

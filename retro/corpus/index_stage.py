@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from retro.artifacts import fingerprint, is_finished, read_record, sha256_file, write_manifest
 from retro.config.checks import config_to_dict
-from retro.config.corpus import CorpusConfig
+from retro.config.corpus import CorpusConfig, identifying
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,
@@ -33,6 +33,7 @@ from retro.retrieval.index import INDEX_FILE, Index, build_index, open_index
 from retro.retrieval.index_info import IndexInfo, choose_kind
 from retro.retrieval.keys import KeyStore
 from retro.retrieval.neighbors import find_neighbors, resolve_exclusion
+from retro.retrieval.scores import SQUARED_L2, Score
 from retro.whole_files import link_file, open_array, remove_staging, save_array, staged_folder
 
 FILLED_KIND = "filled index"
@@ -65,7 +66,7 @@ class IndexStage:
             {
                 "stage": INDEX_KIND,
                 "keys": self._keys.fingerprint,
-                "config": config_to_dict(config),
+                "config": identifying(config_to_dict(config), CorpusConfig),
                 "exclusion": self._exclusion,
                 "kind": self._kind,
             }
@@ -90,7 +91,7 @@ class IndexStage:
             remove_staging(self._partial)
             index, info = self._find_index()
             ids_CK, distances_CK = self._find_neighbors(index, info)
-            check_neighbors(ids_CK, distances_CK, self._database.num_retrievable)
+            check_neighbors(ids_CK, distances_CK, self._database.num_retrievable, SQUARED_L2)
             self._publish(info, ids_CK, distances_CK)
         shutil.rmtree(self._partial, ignore_errors=True)
 
@@ -199,25 +200,27 @@ class IndexStage:
 
 
 def check_neighbors(
-    ids_CK: NDArray[np.int32], distances_CK: NDArray[np.float32], num_retrievable: int
+    ids_CK: NDArray[np.int32], scores_CK: NDArray[np.float32], num_retrievable: int, score: Score
 ) -> None:
     """Refuse neighbors that cannot be.
 
     Raises:
-        ArtifactMismatchError: An id is of no chunk that can be found, or a distance is no
-            number, negative, or infinite where there is a neighbor.
+        ArtifactMismatchError: An id is of no chunk that can be found, or a score is no number,
+            lower than there can be one, or missing where there is a neighbor.
     """
     is_missing_CK = ids_CK == NO_NEIGHBOR
     in_range = (is_missing_CK | ((ids_CK >= 0) & (ids_CK < num_retrievable))).all()
-    if not in_range or not (distances_CK >= 0).all():
+    is_low_enough_CK = is_missing_CK | (scores_CK >= score.lowest)
+    if not in_range or not is_low_enough_CK.all():
         raise ArtifactMismatchError(
-            f"Neighbors must be chunks 0 to {num_retrievable - 1} at distances from 0, got ids "
-            f"from {ids_CK.min()} to {ids_CK.max()} and distances from {distances_CK.min()}. "
+            f"Neighbors must be chunks 0 to {num_retrievable - 1} with a {score.name} from "
+            f"{score.lowest:g}, got ids from {ids_CK.min()} to {ids_CK.max()} and scores from "
+            f"{scores_CK.min()}. "
             f"The index or the keys are damaged: remove them and build the corpus again."
         )
-    if not np.array_equal(is_missing_CK, np.isinf(distances_CK)):
+    if not np.array_equal(is_missing_CK, scores_CK == score.missing):
         raise ArtifactMismatchError(
-            "A neighbor must have a distance, and a missing one none, got others. "
+            f"A neighbor must have a {score.name}, and a missing one none, got others. "
             "The keys are damaged: remove them and build the corpus again."
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retro.artifacts import MANIFEST_NAME, Manifest, read_manifest
 from retro.config.checks import config_to_dict
-from retro.config.corpus import CorpusConfig
+from retro.config.corpus import CorpusConfig, identifying
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,
@@ -160,8 +160,9 @@ def _has_index(corpus_dir: Path, database: Manifest, config: CorpusConfig) -> bo
         settings = read_manifest(corpus_dir / INDEX_NAME, INDEX_KIND).settings
     except ArtifactError:
         return False
-    made_from = (settings.get("database"), settings.get("config"))
-    return made_from == (database.fingerprint, config_to_dict(config))
+    found = identifying(settings.get("config", {}), CorpusConfig)
+    wanted = identifying(config_to_dict(config), CorpusConfig)
+    return (settings.get("database"), found) == (database.fingerprint, wanted)
 
 
 def _bytes_in(folder: Path) -> int:

@@ -103,7 +103,7 @@ class NeighborFinder:
 
     def _search(self, chunks_LM: NDArray[np.int32]) -> list[Found]:
         retriever = self._corpus.retriever(self._device)
-        ids_LK, distances_LK = retriever.search_chunks(
+        ids_LK, scores_LK = retriever.search_chunks(
             np.where(chunks_LM == NO_TOKEN, self._corpus.database.pad_id, chunks_LM),
             self._num_neighbors,
             exclude_documents=self._exclude_documents,
@@ -112,11 +112,11 @@ class NeighborFinder:
         return [
             self._make(
                 [
-                    self._shown(neighbor, "retrieved", neighbor.distance)
-                    for neighbor in retriever.describe(ids_K, distances_K)
+                    self._shown(neighbor, "retrieved", neighbor.score)
+                    for neighbor in retriever.describe(ids_K, scores_K)
                 ]
             )
-            for ids_K, distances_K in zip(ids_LK, distances_LK, strict=True)
+            for ids_K, scores_K in zip(ids_LK, scores_LK, strict=True)
         ]
 
     def _given(self, given: Sequence[GivenNeighbor]) -> Found:

@@ -7,9 +7,9 @@ Shape suffixes: N chunks or queries, M tokens per chunk, K neighbors.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,7 @@ from retro.config.checks import MOST_NEIGHBORS
 from retro.data.database import RetrievalDatabase
 from retro.data.tokenizer import Tokenizer
 from retro.errors import ConfigError, InputError, ShapeError
-
-if TYPE_CHECKING:
-    from retro.retrieval.search import KeySearch
+from retro.retrieval.scores import ChunkSearch, Score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +43,11 @@ class Neighbor:
     end: int
     """Character after the last one of the chunk."""
 
-    distance: float
-    """Squared L2 distance between the keys."""
+    score: float
+    """How near it is, see ``score_kind``."""
+
+    score_kind: Score
+    """What the score means."""
 
     text: str
     """The chunk."""
@@ -60,24 +61,29 @@ class Neighbor:
     num_chunks: int
     """Chunks of the document."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
-
 
 class Retriever:
-    """Finds chunks by meaning and tells where they come from."""
+    """Finds chunks and says where they come from.
+
+    Args:
+        database: The chunks.
+        tokenizer: Their tokenizer.
+        score: What the search orders chunks by.
+        open_search: Loads what the search needs, at the first one.
+    """
 
     def __init__(
         self,
         database: RetrievalDatabase,
         tokenizer: Tokenizer,
-        open_search: Callable[[], "KeySearch"],
+        score: Score,
+        open_search: Callable[[], ChunkSearch],
     ) -> None:
         self.database = database
         self.tokenizer = tokenizer
+        self.score = score
         self._open_search = open_search
-        self._search: KeySearch | None = None
+        self._search: ChunkSearch | None = None
         # FAISS on a GPU serves one search at a time, and loading must happen once.
         self._lock = Lock()
 
@@ -98,8 +104,8 @@ class Retriever:
                 is not found either, because its continuation would bring it.
 
         Returns:
-            Ids, (chunks, k), -1 where there is no further one, and squared L2 distances,
-            infinity there.
+            Ids, (chunks, k), -1 where there is no further one, and their scores,
+            ``score.missing`` there.
 
         Raises:
             ConfigError: ``k`` is outside its range.
@@ -120,9 +126,10 @@ class Retriever:
         with self._lock:
             self._opened()
 
-    def _opened(self) -> "KeySearch":
+    def _opened(self) -> ChunkSearch:
         if self._search is None:
             self._search = self._open_search()
+            assert self._search.score == self.score, "a search that orders otherwise"
         return self._search
 
     def _values_with(self, chunk_id: int) -> range:
@@ -147,21 +154,17 @@ class Retriever:
         if not text.strip():
             raise InputError("A search needs some text, got none. Enter a few words.")
         ids = self.tokenizer.encode(text)
-        ids_NK, distances_NK = self.search_chunks(np.array([ids], dtype=np.int32), k)
-        return self.describe(ids_NK[0], distances_NK[0])
+        ids_NK, scores_NK = self.search_chunks(np.array([ids], dtype=np.int32), k)
+        return self.describe(ids_NK[0], scores_NK[0])
 
-    def describe(self, ids_K: NDArray[Any], distances_K: NDArray[Any]) -> list[Neighbor]:
+    def describe(self, ids_K: NDArray[Any], scores_K: NDArray[Any]) -> list[Neighbor]:
         """Return where chunks come from, in the given order; -1 is left out."""
         found = [
-            (int(id), float(distance))
-            for id, distance in zip(ids_K, distances_K, strict=True)
-            if id >= 0
+            (int(id), float(score)) for id, score in zip(ids_K, scores_K, strict=True) if id >= 0
         ]
-        return [
-            self._describe(rank, id, distance) for rank, (id, distance) in enumerate(found, start=1)
-        ]
+        return [self._describe(rank, id, score) for rank, (id, score) in enumerate(found, start=1)]
 
-    def _describe(self, rank: int, chunk_id: int, distance: float) -> Neighbor:
+    def _describe(self, rank: int, chunk_id: int, score: float) -> Neighbor:
         database = self.database
         document_id = int(database.documents_C[chunk_id])
         start, end = database.spans_C2[chunk_id].tolist()
@@ -174,7 +177,8 @@ class Retriever:
             document_id=document_id,
             start=start,
             end=end,
-            distance=distance,
+            score=score,
+            score_kind=self.score,
             text=self.chunk_text(chunk_id),
             continuation="" if continuation < 0 else self.chunk_text(continuation),
             chunk_index=chunk_index,

@@ -17,6 +17,7 @@ from retro.retrieval.index import Index
 from retro.retrieval.index_info import IndexInfo
 from retro.retrieval.keys import KeyStore
 from retro.retrieval.neighbors import nearest_allowed
+from retro.retrieval.scores import SQUARED_L2, Score
 
 NOTHING_EXCLUDED = np.empty((0, 2), dtype=np.int64)
 
@@ -39,6 +40,11 @@ class KeySearch:
                 f"but the encoder is now {self.embedder.fingerprint[:12]!r}. "
                 f"Build the corpus again, or bring the old encoder back."
             )
+
+    @property
+    def score(self) -> Score:
+        """Keys are ordered by their distance."""
+        return SQUARED_L2
 
     def nearest(
         self,

@@ -1,7 +1,7 @@
 """Index and neighbors go on where a build was stopped, and the old ones serve until then."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from retro import artifacts
-from retro.config.corpus import IndexKind
+from retro.config.checks import config_to_dict
+from retro.config.corpus import CorpusConfig, IndexKind, identifying
 from retro.corpus import index_stage as module
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import INDEX_PARTIAL_NAME
 from retro.corpus.index_stage import check_neighbors
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
+from retro.retrieval.scores import SQUARED_L2, Score
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, store_texts
 from tests.retro.corpus.builds import (
     CONFIG,
@@ -210,10 +212,37 @@ def test_every_stage_reports_how_far_it_is(corpus_dir: Path, kind: IndexKind) ->
 )
 def test_neighbors_that_cannot_be_are_refused(ids: Any, distances: Any) -> None:
     good = np.array([[0, 9], [3, -1]], np.int32), np.array([[0, 2.5], [1, np.inf]], np.float32)
-    check_neighbors(*good, 10)
+    check_neighbors(*good, 10, SQUARED_L2)
 
     with pytest.raises(ArtifactMismatchError, match=r"^(Neighbors|A neighbor) must"):
-        check_neighbors(np.array(ids, np.int32), np.array(distances, np.float32), 10)
+        check_neighbors(np.array(ids, np.int32), np.array(distances, np.float32), 10, SQUARED_L2)
+
+
+def test_where_higher_is_nearer_a_missing_neighbor_has_the_lowest_score() -> None:
+    score = Score(name="BM25", is_lower_nearer=False, lowest=0.0)
+    ids = np.array([[0, -1]], np.int32)
+
+    check_neighbors(ids, np.array([[7.5, -np.inf]], np.float32), 10, score)
+
+    with pytest.raises(ArtifactMismatchError, match="must have a BM25, and a missing one none"):
+        check_neighbors(ids, np.array([[7.5, np.inf]], np.float32), 10, score)
+
+
+def test_a_setting_that_comes_later_leaves_a_corpus_what_it_was() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class LaterConfig:
+        chunk_size: int = 64
+        lexical: bool = False
+
+    before = {"chunk_size": 32}
+
+    assert identifying({"chunk_size": 32, "lexical": False}, LaterConfig) == before
+    assert identifying({"chunk_size": 64, "lexical": True}, LaterConfig) == {
+        "chunk_size": 64,
+        "lexical": True,
+    }
+    today = config_to_dict(CorpusConfig())
+    assert identifying(today, CorpusConfig) == today
 
 
 def test_neighbors_out_of_range_are_never_published(

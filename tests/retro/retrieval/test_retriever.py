@@ -63,8 +63,8 @@ def test_text_finds_the_chunk_it_was_taken_from(corpus: Corpus) -> None:
 
     assert [neighbor.rank for neighbor in found] == [1, 2, 3]
     assert found[0].chunk_id == 11
-    assert found[0].distance < 1e-6
-    assert found[0].distance <= found[1].distance <= found[2].distance
+    assert found[0].score < 1e-6
+    assert found[0].score <= found[1].score <= found[2].score
 
 
 def test_texts_are_slices_of_their_documents(corpus: Corpus) -> None:
