@@ -6,7 +6,7 @@ searching imports them when it starts.
 Shape suffixes: C chunks, K neighbors per chunk.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +80,11 @@ class Corpus:
     fingerprint: str
     """Identity of everything that training reads."""
 
+    _retrievers: "dict[tuple[str, MakeEmbedder | None], Retriever]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """One per device and embedder, so that the encoder is loaded once."""
+
     @classmethod
     def open(cls, corpus_dir: Path) -> "Corpus":
         """Open a corpus; arrays are memory maps and nothing large is loaded.
@@ -148,13 +153,6 @@ class Corpus:
             self.database, self.tokenizer, SQUARED_L2, partial(self._open_search, device, embedder)
         )
         return self._retrievers.setdefault((str(device), embedder), made)
-
-    @property
-    def _retrievers(self) -> "dict[tuple[str, MakeEmbedder | None], Retriever]":
-        # Frozen fields are what was built; this only saves loading the encoder again.
-        kept: dict[tuple[str, MakeEmbedder | None], Retriever]
-        kept = self.__dict__.setdefault("_kept_retrievers", {})
-        return kept
 
     def _open_search(
         self, device: "torch.device | None", embedder: "MakeEmbedder | None"
