@@ -15,6 +15,18 @@ from jobs.redaction import redact
 from retro.errors import RetroError, shown
 
 MOST_CHARACTERS = 1_000
+KINDS = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+}
+"""What pydantic says of wrong types, in the words of all other messages."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +87,8 @@ def describe_problems(problems: Sequence[Any]) -> str:
             text = f"{name} is needed, and it is not there." if place else "A JSON body is needed."
         case "json_invalid":
             text = "The body must be JSON, and it could not be read as such."
+        case kind if kind in KINDS:
+            text = f"{name} must be {KINDS[kind]}, got {shown(first.get('input'))}."
         case _:
             rule = str(first["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
             text = f"{name} must be {rule}, got {shown(first.get('input'))}."

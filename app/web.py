@@ -13,21 +13,21 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app import gradio_api, gradio_steps
-from app.api.description import DescribedApp, operation_id
-from app.api.routes import make_last_router, make_router
 from app.edge.bodies import BodyLimits
 from app.edge.gate import Gate
 from app.edge.gradio_routes import MCP_PATHS, OpenRoutes
 from app.error_answers import add_error_handlers
 from app.first_paint import FirstPaint
 from app.pages import corpora, docs, generate, jobs, runs, settings, start
+from app.programs import client
+from app.programs.description import DescribedApp
+from app.programs.rest import make_last_router, make_router
 from app.services.services import Services
 from app.theme import make_theme
 from app.ui import STATIC_DIR
 
 if TYPE_CHECKING:
-    from app.mcp_server import McpServer
+    from app.programs.mcp_server import McpServer
 
 GRADIO_UPLOAD_LIMIT = "1kb"
 """Gradio's own upload route is not used: files go through ``/api/v1``."""
@@ -85,7 +85,6 @@ def make_rest_app(services: Services, mcp: str = "off") -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=operation_id,
     )
     # Gradio adds its own, which reflects any origin, unless the app has one.
     api.add_middleware(CORSMiddleware, allow_origins=[])
@@ -107,7 +106,7 @@ def make_rest_app(services: Services, mcp: str = "off") -> FastAPI:
 def make_mcp_server(services: Services, mode: str) -> "McpServer":
     """Return the MCP server."""
     # Most apps do without it, and it takes long to load.
-    from app.mcp_server import McpServer  # noqa: PLC0415
+    from app.programs.mcp_server import McpServer  # noqa: PLC0415
 
     return McpServer(services, mode)
 
@@ -146,8 +145,7 @@ def make_pages(services: Services) -> gr.Blocks:
     demo: gr.Blocks
     with gr.Blocks(title="RETRO", analytics_enabled=False, fill_width=True) as demo:
         start.build(services, demo)
-        gradio_api.build(services)
-        gradio_steps.build(services)
+        client.build(services)
     for name, path, page in (
         ("Corpora", "/corpora", corpora),
         ("Runs", "/runs", runs),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.format import count, duration, escape, parameters, size
-from app.services.runs import list_presets
+from app.services.run_settings import list_presets
 from app.services.services import Services
 from app.ui import facts
 from jobs.errors import JobError
@@ -31,9 +31,9 @@ def render_estimate(
     """
     try:
         sizes = model()
-        defaults = services.runs.preview(corpus_id, preset)["training"]
+        defaults = services.runs.settings.preview(corpus_id, preset)["training"]
         chosen = training(defaults)
-        preview = services.runs.preview(corpus_id, preset, chosen, sizes)
+        preview = services.runs.settings.preview(corpus_id, preset, chosen, sizes)
         answer = services.estimates.estimate(corpus_id, preset=preset, model=sizes, training=chosen)
         table = _presets(services, corpus_id, preset)
     except (RetroError, JobError) as error:

@@ -30,7 +30,7 @@ def progress(services: Services, job: dict[str, Any]) -> str:
 def left_words(services: Services, job: dict[str, Any]) -> str:
     """Return how long a job still needs, where that can be told."""
     if job["kind"] == "train":
-        left = services.runs.time_left(job["run_id"]) if job["run_id"] else None
+        left = services.curves.time_left(job["run_id"]) if job["run_id"] else None
         return "" if left is None else f", about {duration(left)} left"
     left = services.jobs.time_left(job)
     return "" if left is None else f", about {duration(left)} left in this stage"

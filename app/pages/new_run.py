@@ -15,7 +15,8 @@ from app.pages.run_fields import (
     read_training,
     write_model,
 )
-from app.services.runs import DEFAULT_PRESET, MAY_SUCCEED, list_presets
+from app.services.run_settings import DEFAULT_PRESET, list_presets
+from app.services.runs import MAY_SUCCEED
 from app.services.services import Services
 from app.ui import PRIVATE
 from jobs.errors import NotFoundError
@@ -77,7 +78,7 @@ class NewRunForm:
         def fill(corpus_id: str | None, preset: str, model: str) -> list[Any]:
             if corpus_id is None:
                 return ["", *[gr.update() for _ in FIELDS]]
-            defaults = services.runs.preview(corpus_id, preset)["training"]
+            defaults = services.runs.settings.preview(corpus_id, preset)["training"]
             values = [defaults[name] for name in FIELDS]
             return [_estimate(services, corpus_id, preset, model, values), *values]
 
@@ -86,36 +87,6 @@ class NewRunForm:
             if corpus_id is None:
                 return ""
             return _estimate(services, corpus_id, preset, model, list(values))
-
-        @shows_errors
-        def submit(
-            corpus_id: str | None,
-            preset: str,
-            model: str,
-            name: str,
-            after: str | None,
-            priority: int | None,
-            parent: str,
-            *values: Any,
-        ) -> str:
-            if corpus_id is None:
-                raise ConfigError(
-                    "A corpus must be chosen, got none. Build one on the Corpora page."
-                )
-            defaults = services.runs.preview(corpus_id, preset)["training"]
-            training = read_training(values, defaults)
-            steps = int(training.get("max_steps", defaults["max_steps"]))
-            run = services.runs.create(
-                name.strip() or f"{preset}, {count(steps, 'step')}",
-                corpus_id,
-                preset=preset,
-                model=read_model(model),
-                training=training,
-                after=after or None,
-                priority=priority or 0,
-                parent_id=parent or None,
-            )
-            return f"/runs?run={run['id']}"
 
         demo.load(
             load,
@@ -135,6 +106,40 @@ class NewRunForm:
             trigger_mode="always_last",
             **QUIET,
         )
+        self._wire_start(services)
+
+    def _wire_start(self, services: Services) -> None:
+        @shows_errors
+        def submit(
+            corpus_id: str | None,
+            preset: str,
+            model: str,
+            name: str,
+            after: str | None,
+            priority: int | None,
+            parent: str,
+            *values: Any,
+        ) -> str:
+            if corpus_id is None:
+                raise ConfigError(
+                    "A corpus must be chosen, got none. Build one on the Corpora page."
+                )
+            defaults = services.runs.settings.preview(corpus_id, preset)["training"]
+            training = read_training(values, defaults)
+            steps = int(training.get("max_steps", defaults["max_steps"]))
+            run = services.runs.create(
+                name.strip() or f"{preset}, {count(steps, 'step')}",
+                corpus_id,
+                preset=preset,
+                model=read_model(model),
+                training=training,
+                after=after or None,
+                priority=priority or 0,
+                parent_id=parent or None,
+            )
+            return f"/runs?run={run['id']}"
+
+        chosen = [self.corpus, self.preset, self.model]
         order = [*chosen, self.name, self.after, self.priority, self.parent, *self.fields]
         self.start.click(submit, order, self.target, **PRIVATE).success(
             None, self.target, None, js=GO_THERE, **PRIVATE
@@ -182,10 +187,10 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
     if corpus_id is None or not shown:
         return [*first, "", *[gr.update() for _ in FIELDS]]
     try:
-        filled = services.runs.preview(corpus_id, preset, training, model)["training"]
+        filled = services.runs.settings.preview(corpus_id, preset, training, model)["training"]
     except ConfigError:
         # The corpus has changed since: what does not fit it any more is left to the person.
-        filled = {**services.runs.preview(corpus_id, preset)["training"], **training}
+        filled = {**services.runs.settings.preview(corpus_id, preset)["training"], **training}
     values = [filled[field] for field in FIELDS]
     return [
         *first,
@@ -220,7 +225,7 @@ def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str,
     for item in list_presets():
         label = item["name"]
         if corpus_id is not None:
-            preview = services.runs.preview(corpus_id, item["name"])
+            preview = services.runs.settings.preview(corpus_id, item["name"])
             label += f" \N{MIDDLE DOT} {parameters(preview['parameters'])} parameters"
         labels.append((label, item["name"]))
     return labels

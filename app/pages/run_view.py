@@ -25,7 +25,7 @@ def render_state(services: Services, run: dict[str, Any]) -> str:
     elif job is not None and (again := restart_note(job)):
         note = callout(again, calm=True)
     share = min(1.0, run["step"] / run["total_steps"]) if run["total_steps"] else 0.0
-    newest = services.runs.newest_values(run["id"], VALIDATION)
+    newest = services.curves.newest_values(run["id"], VALIDATION)
     return (
         f'{render_stamp([run])}<section class="panel"><div class="row">{badge(run["state"])}'
         f'<span class="num small">{escape(_progress(services, run, job))}</span>'
@@ -40,7 +40,7 @@ def _progress(services: Services, run: dict[str, Any], job: dict[str, Any] | Non
         return services.jobs.why_waiting(job)
     if job is not None and job["state"] == "running" and not run["step"]:
         return f"starting, {share_done(job):.0%}" if job["total"] else "starting"
-    if (left := services.runs.time_left(run["id"])) is not None:
+    if (left := services.curves.time_left(run["id"])) is not None:
         text += f", about {duration(left)} left"
     return text
 

@@ -87,7 +87,7 @@ def _progress(services: Services, job_id: str | None) -> str:
         return f'<div class="dim small">{escape(services.jobs.why_waiting(job))}</div>'
     if job["state"] not in ("starting", "running"):
         return callout(outcome(job)) if job["state"] in ("failed", "dead") else ""
-    left = services.runs.time_left(job["run_id"]) if job["kind"] == "train" else None
+    left = services.curves.time_left(job["run_id"]) if job["kind"] == "train" else None
     rest = "" if left is None else f", about {duration(left)} left"
     return (
         f"{meter(share_done(job))}<div class='dim small'>{escape(describe_job(job))}, "

@@ -1,17 +1,23 @@
 """Curves of runs as the charts draw them: few points, all that matters in them."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from app.errors import MissingError
 from jobs.errors import NotFoundError
 from jobs.store.metrics import thinned
 from jobs.store.rows import RunRow
+from jobs.store.states import RunState
 from jobs.store.store import Store
 from retro.errors import ConfigError
 
 MOST_RUNS = 8
 MOST_POINTS = 1500
+"""Of a curve."""
+MOST_VALUES = 10_000
+"""Of one name, as they were measured."""
+SPEED_POINTS = 10
 GAP = "val_loss_gap"
 """Validation loss with retrieval off minus on: what retrieval gains, in nats per token."""
 EVERY_POINT = 2**62
@@ -22,6 +28,52 @@ class CurveService:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    def metrics(
+        self,
+        run_id: str,
+        name: str | None = None,
+        since_step: int = 0,
+        max_points: int = 1500,
+    ) -> list[dict[str, Any]]:
+        """Return measured values, thinned to at most ``max_points`` per name.
+
+        Raises:
+            ConfigError: A number is out of range.
+        """
+        if since_step < 0:
+            raise ConfigError(f"since_step must be at least 0, got {since_step}.")
+        if not 2 <= max_points <= MOST_VALUES:
+            raise ConfigError(
+                f"max_points must be between 2 and {MOST_VALUES:,}, got {max_points}."
+            )
+        points = self._store.metrics(
+            run_id, name=name, since_step=since_step, max_points=max_points
+        )
+        return [{"name": item.name, "step": item.step, "value": item.value} for item in points]
+
+    def newest_values(self, run_id: str, names: Sequence[str]) -> dict[str, tuple[int, float]]:
+        """Return step and value of what was measured last, for the names that were measured."""
+        points = self._store.newest_metrics(run_id, names)
+        return {name: (point.step, point.value) for name, point in points.items()}
+
+    def time_left(self, run_id: str) -> float | None:
+        """Return the seconds a run still needs at its present speed, if that is known.
+
+        The speed is what was measured last: a run that goes on after a pause has steps
+        that cost this attempt nothing.
+        """
+        row = self._store.get_run(run_id)
+        config = (row.settings.get("resolved") or {}).get("training")
+        if row.state is not RunState.RUNNING or not config:
+            return None
+        since = max(0, row.step - SPEED_POINTS * int(config["log_every"]))
+        points = self._store.metrics(run_id, name="tokens_per_second", since_step=since)
+        speeds = [point.value for point in points[-SPEED_POINTS:] if point.value > 0]
+        if not speeds:
+            return None
+        tokens = config["batch_size"] * config["sequence_length"] * config["accumulation"]
+        return float((row.total_steps - row.step) * tokens / median(speeds))
 
     def curves(
         self,

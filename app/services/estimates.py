@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from app.services.runs import RunService, list_presets
+from app.services.run_settings import list_presets
+from app.services.runs import RunService
 from app.services.system import list_devices
 from jobs.errors import NotFoundError
 from jobs.store.rows import RunRow
@@ -73,7 +74,7 @@ class EstimateService:
             ConfigError: A name is unknown or a value out of range.
             NotFoundError: There is no such corpus.
         """
-        resolved, config = self._runs.resolve(corpus_id, preset, model, training)
+        resolved, config = self._runs.settings.resolve(corpus_id, preset, model, training)
         device = list_devices()[0]
         kept, recomputed = (_memory(resolved, config, device, again) for again in (False, True))
         needed = recomputed if config.gradient_checkpointing else kept

@@ -4,12 +4,12 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from app.errors import ChangeRefusedError, MissingError
 from app.services.corpora import MOST_NAME_CHARACTERS, CorpusService, check_name
 from app.services.recipes import Recipe, as_command, as_python
+from app.services.run_settings import DEFAULT_PRESET, RunSettings, asked_for
 from app.services.run_words import check_notes, check_tags
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
@@ -19,18 +19,13 @@ from jobs.store.states import CorpusState, RunState
 from jobs.store.store import Store
 from jobs.version_files import corpus_to_train_on
 from retro.checkpoints import pin_checkpoint
-from retro.config.checks import config_to_dict
 from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
-from retro.data.tokenizer import choose_vocab_size
 from retro.disk import require_free
 from retro.errors import ArtifactMissingError, ConfigError, shown
-from retro.model.retro.presets import PRESETS, parameter_count, resolve_preset
+from retro.model.retro.presets import parameter_count
 from retro.run_space import needed_bytes
 
-DEFAULT_PRESET = "tiny"
-MOST_POINTS = 10_000
-SPEED_POINTS = 10
 MAY_SUCCEED = (
     RunState.QUEUED,
     RunState.STARTING,
@@ -50,6 +45,7 @@ class RunService:
         self._home = home
         self._store = store
         self._corpora = corpora
+        self.settings = RunSettings(store, corpora)
 
     def create(
         self,
@@ -85,12 +81,8 @@ class RunService:
         after_id = None if after is None else self._job_to_wait_for(after)
         cleaned = check_name(name)
         corpus = self._store.get_corpus(corpus_id)
-        settings = {
-            "preset": preset or DEFAULT_PRESET,
-            "model": model or {},
-            "training": training or {},
-        }
-        model_config, training_config = self._resolve(corpus, settings)
+        settings = asked_for(preset, model, training)
+        model_config, training_config = self.settings.of(corpus, settings)
         if corpus.state not in (CorpusState.READY, CorpusState.BUILDING):
             raise ArtifactMissingError(
                 f"Corpus {corpus.name!r} must have an index before a model can be trained on it, "
@@ -126,60 +118,6 @@ class RunService:
             )
         return row.job_id
 
-    def preview(
-        self,
-        corpus_id: str,
-        preset: str,
-        training: dict[str, Any] | None = None,
-        model: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Return what a preset amounts to on a corpus, without making a run."""
-        resolved, training_config = self.resolve(corpus_id, preset, model, training)
-        return {
-            "parameters": parameter_count(resolved),
-            "model": config_to_dict(resolved),
-            "training": config_to_dict(training_config),
-        }
-
-    def resolve(
-        self,
-        corpus_id: str,
-        preset: str | None,
-        model: dict[str, Any] | None = None,
-        training: dict[str, Any] | None = None,
-    ) -> tuple[ModelConfig, TrainingConfig]:
-        """Return the settings that a new run would have, without making it.
-
-        Raises:
-            ConfigError: A name is unknown or a value out of range.
-            NotFoundError: There is no such corpus.
-        """
-        settings = {
-            "preset": preset or DEFAULT_PRESET,
-            "model": model or {},
-            "training": training or {},
-        }
-        return self._resolve(self._store.get_corpus(corpus_id), settings)
-
-    def _resolve(
-        self, corpus: CorpusRow, settings: dict[str, Any]
-    ) -> tuple[ModelConfig, TrainingConfig]:
-        for name in ("model", "training"):
-            if not isinstance(settings[name], dict):
-                raise ConfigError(f"{name} must be an object, got {shown(settings[name])}.")
-        built = corpus.summary or {}
-        vocab_size = built.get("vocab_size") or corpus.settings.get("vocab_size")
-        if vocab_size is None:
-            vocab_size = choose_vocab_size(self._corpora.num_bytes(corpus.id))
-        return resolve_preset(
-            settings["preset"],
-            model=settings["model"],
-            training=settings["training"],
-            num_tokens=vocab_size,
-            chunk_size=corpus.settings["chunk_size"],
-            num_neighbors=corpus.settings["num_neighbors"],
-        )
-
     def list_runs(self, tag: str | None = None) -> list[dict[str, Any]]:
         """Return runs, the newest first, without their checkpoints and notes.
 
@@ -210,11 +148,6 @@ class RunService:
         except NotFoundError:
             return None
 
-    def newest_values(self, run_id: str, names: Sequence[str]) -> dict[str, tuple[int, float]]:
-        """Return step and value of what was measured last, for the names that were measured."""
-        points = self._store.newest_metrics(run_id, names)
-        return {name: (point.step, point.value) for name, point in points.items()}
-
     def list_writable(self) -> list[dict[str, Any]]:
         """Return the runs that can write, the newest first, with their checkpoints by step."""
         rows = self._store.list_runs()
@@ -224,47 +157,6 @@ class RunService:
             for row in rows
             if row.id in found
         ]
-
-    def metrics(
-        self,
-        run_id: str,
-        name: str | None = None,
-        since_step: int = 0,
-        max_points: int = 1500,
-    ) -> list[dict[str, Any]]:
-        """Return measured values, thinned to at most ``max_points`` per name.
-
-        Raises:
-            ConfigError: A number is out of range.
-        """
-        if since_step < 0:
-            raise ConfigError(f"since_step must be at least 0, got {since_step}.")
-        if not 2 <= max_points <= MOST_POINTS:
-            raise ConfigError(
-                f"max_points must be between 2 and {MOST_POINTS:,}, got {max_points}."
-            )
-        points = self._store.metrics(
-            run_id, name=name, since_step=since_step, max_points=max_points
-        )
-        return [{"name": item.name, "step": item.step, "value": item.value} for item in points]
-
-    def time_left(self, run_id: str) -> float | None:
-        """Return the seconds a run still needs at its present speed, if that is known.
-
-        The speed is what was measured last: a run that goes on after a pause has steps
-        that cost this attempt nothing.
-        """
-        row = self._store.get_run(run_id)
-        config = (row.settings.get("resolved") or {}).get("training")
-        if row.state is not RunState.RUNNING or not config:
-            return None
-        since = max(0, row.step - SPEED_POINTS * int(config["log_every"]))
-        points = self._store.metrics(run_id, name="tokens_per_second", since_step=since)
-        speeds = [point.value for point in points[-SPEED_POINTS:] if point.value > 0]
-        if not speeds:
-            return None
-        tokens = config["batch_size"] * config["sequence_length"] * config["accumulation"]
-        return float((row.total_steps - row.step) * tokens / median(speeds))
 
     def pause(self, run_id: str) -> dict[str, Any]:
         """Write a checkpoint and free the device; the run can be resumed."""
@@ -292,7 +184,7 @@ class RunService:
         """
         row = self._store.get_run(run_id)
         training = {**(row.settings.get("training") or {}), "max_steps": max_steps}
-        configs = self._resolve(
+        configs = self.settings.of(
             self._corpus_as_trained(row),
             {
                 "preset": row.settings.get("preset"),
@@ -420,11 +312,6 @@ def _object(name: str, value: dict[str, Any] | None) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{name} must be an object, got {shown(value)}.")
     return value or {}
-
-
-def list_presets() -> list[dict[str, str]]:
-    """Return the names of the presets and what they are for."""
-    return [{"name": item.name, "description": item.description} for item in PRESETS.values()]
 
 
 def run_to_dict(row: RunRow) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Limits are checked while reading, never from what a request or an archive says a
 itself alone.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from jobs.store.store import Store
 __all__ = ["UploadLimits", "UploadService", "UploadedFile"]
 
 TEXT_FIELD = "text"
+UNPACKED_AT_ONCE = 4
 
 
 class UploadService:
@@ -29,6 +31,8 @@ class UploadService:
         self._home = home
         self._store = store
         self.limits = limits
+        self.turns = asyncio.Semaphore(UNPACKED_AT_ONCE)
+        """Held while files are taken; the other threads are for all that takes a moment."""
 
     def check_open(self, corpus_id: str) -> None:
         """Refuse before the body of a request is read.

@@ -3,6 +3,8 @@
 import inspect
 import math
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -119,17 +121,18 @@ class TrainingWrapper(nn.Module):
         self.retro = retro
         self.chunk_size = retro.chunk_size
         self.max_seq_len = retro.seq_len
+        folder = FolderSettings(
+            glob=glob,
+            chunk_size=self.chunk_size,
+            seq_len=self.max_seq_len,
+            max_chunks=max_chunks,
+            max_seqs=max_seqs,
+        )
         self.stats = processed_folder(
             as_path("documents_path", documents_path),
             paths,
             as_path("processed_stats_json_path", processed_stats_json_path),
-            FolderSettings(
-                glob=glob,
-                chunk_size=self.chunk_size,
-                seq_len=self.max_seq_len,
-                max_chunks=max_chunks,
-                max_seqs=max_seqs,
-            ),
+            folder,
             encoder=encoder,
             force=force,
         )
@@ -144,12 +147,15 @@ class TrainingWrapper(nn.Module):
             settings=settings,
         )
         self.search = ChunkSearch(made, num_neighbors=knn, num_extra=num_extra)
-        self.ds = RETRODataset(
+        self.ds = self._dataset(paths, knn_path)
+
+    def _dataset(self, paths: Mapping[str, Path], knn_path: Path) -> RETRODataset:
+        return RETRODataset(
             num_chunks=self.stats["chunks"],
             chunk_size=self.chunk_size,
             seq_len=self.max_seq_len,
             num_sequences=self.stats["seqs"],
-            num_neighbors=knn,
+            num_neighbors=self.search.num_neighbors,
             chunk_memmap_path=paths["chunks"],
             chunk_nn_memmap_path=knn_path,
             seq_memmap_path=paths["seqs"],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from app.api.event_stream import EventStream
+from app.programs.event_stream import EventStream
 from app.services import following, generations
 from app.services.services import Services
 from app.web import guard, make_rest_app

@@ -212,10 +212,10 @@ def test_a_missing_text_is_404_with_a_sentence(
 @pytest.mark.parametrize(
     ("path", "values", "words"),
     [
-        ("", {"run_id": "x", "prompt": "y", "stop": "end"}, "stop must be a valid list"),
+        ("", {"run_id": "x", "prompt": "y", "stop": "end"}, "stop must be a list"),
         ("", {"run_id": "x", "prompt": "y", "steer": {}}, "steer is not a known field"),
         ("/x/branch", {}, "chunk_index is needed"),
-        ("/x/branch", {"chunk_index": "2"}, "chunk_index must be a valid integer"),
+        ("/x/branch", {"chunk_index": "2"}, "chunk_index must be a whole number"),
         ("/x/branch", {"chunk_index": 2, "exclude_chunks": [1.5]}, "exclude_chunks.0"),
         ("/x/branch", {"chunk_index": 2, "neighbors": [{"text": "\ud83d"}]}, "surrogate"),
         ("/x/continue", {"seed": 1}, "seed is not a known field"),

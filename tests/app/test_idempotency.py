@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.api import idempotency
-from app.api.idempotency import BodyDigest
+from app.programs import idempotency
+from app.programs.idempotency import BodyDigest
 from app.services.services import Services
 from app.web import guard, make_rest_app
 from jobs.store.kept_answers import KEPT_S

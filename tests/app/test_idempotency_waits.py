@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.api import idempotency
-from app.api.idempotency import Turns
+from app.programs import idempotency
+from app.programs.idempotency import Turns
 from app.services.services import Services
 from jobs.errors import BusyError
 

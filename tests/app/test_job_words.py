@@ -79,7 +79,7 @@ def test_the_time_left_counts_no_steps_of_an_earlier_attempt(services: Services)
     assert job is not None
     token = job.lease_token
     assert token is not None
-    assert services.runs.time_left(run) is None
+    assert services.curves.time_left(run) is None
     services.store.transition(job.id, token, JobState.STARTING, JobState.RUNNING)
     training = {"batch_size": 4, "sequence_length": 256, "accumulation": 1, "log_every": 5}
     services.store.set_run_facts(
@@ -90,7 +90,7 @@ def test_the_time_left_counts_no_steps_of_an_earlier_attempt(services: Services)
     services.store.add_points(run, points, token, step=500)
     services.store.report_progress(job.id, token, stage="train", done=500, total=600)
 
-    assert services.runs.time_left(run) == 100
+    assert services.curves.time_left(run) == 100
     for shown in (
         runs.render_runs(services, {"run": run}),
         start.render_steps(services, {}),

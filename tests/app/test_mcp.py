@@ -12,7 +12,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from starlette.types import ASGIApp
 
-from app.mcp_tools import TOOLS, choose_tools
+from app.programs.tools import TOOLS, choose_tools
 from app.web import guard, make_rest_app, make_ungated_app
 from tests.app.real_app import BASE, TOKEN, Trained, make_services
 
@@ -150,7 +150,7 @@ def test_what_a_mode_lacks_cannot_be_called(client: TestClient, mode: str) -> No
     [
         ("search", {"corpus_id": "nothing", "text": "x"}, "There is no corpus nothing."),
         ("search", {"corpus_id": "x", "text": "x", "k": 0}, "k must be greater than or equal to 1"),
-        ("search", {"corpus_id": "x", "text": "x", "k": "5"}, "k must be a valid integer"),
+        ("search", {"corpus_id": "x", "text": "x", "k": "5"}, "k must be a whole number"),
         ("search", {"text": "x"}, "corpus_id is needed, and it is not there."),
         ("search", {"corpus_id": "x", "text": "\ud800"}, "free of halves of surrogate pairs"),
         ("get_run", {"run_id": "x", "path": "/etc/passwd"}, "path is not a known field."),

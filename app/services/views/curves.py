@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from app.services.views.base import View
-from app.services.views.examples import COMPARISON, CURVES
+from app.services.views.run_examples import COMPARISON, CURVES
 from jobs.store.states import RunState
 
 

@@ -36,6 +36,11 @@ def _described(schema: JsonSchemaValue, kind: type[Any]) -> JsonSchemaValue:
     return schema
 
 
+def docstrings_of(kind: type[Any]) -> dict[str, str]:
+    """Return the docstrings below the fields of a class, by field."""
+    return _docstrings(kind.__module__)[kind.__name__]
+
+
 @cache
 def _docstrings(module: str) -> dict[str, dict[str, str]]:
     """Return the docstrings below the fields of a module's classes, by class and field."""

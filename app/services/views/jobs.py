@@ -3,7 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from app.services.views.base import View
-from app.services.views.examples import JOB, JOB_EVENT
+from app.services.views.run_examples import JOB, JOB_EVENT
 from jobs.store.states import JobState
 
 

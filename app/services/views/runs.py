@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from app.services.views.base import Json, View, left_out
-from app.services.views.examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
+from app.services.views.run_examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
 from app.services.views.system import Device
 from jobs.store.states import RunState
 from retro.config.model import ModelConfig

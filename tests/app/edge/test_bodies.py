@@ -108,7 +108,7 @@ def test_the_fullest_body_that_is_read_is_described_by_its_first_fault(client: T
     answer = client.post("/api/v1/generations", json=body)
 
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "stop.0 must be a valid string, got 0."
+    assert answer.json()["detail"] == "stop.0 must be a text, got 0."
 
 
 def nested(depth: int) -> bytes:

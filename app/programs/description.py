@@ -7,11 +7,12 @@ errors that it can end with, and the access token.
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from app.api.idempotency import PARAMETER, takes_key
-from app.api.operations import FIELDS, OPERATIONS, PARAMETERS, TAGS, Operation
+from app.programs.idempotency import PARAMETER, takes_key
+from app.programs.operation import Operation
+from app.programs.table import OPERATIONS
+from app.programs.words import TAGS, words_for
 from app.services.views.base import Problem, View
 from app.services.views.docstrings import DocstringSchemas
 
@@ -46,12 +47,7 @@ PROBLEM_EXAMPLES = {
 }
 
 
-def operation_id(route: APIRoute) -> str:
-    """Return a short name of a route that stays the same, such as ``runs_create``."""
-    tag = str(route.tags[0]) if route.tags else "other"
-    if route.name == tag:
-        return tag
-    return f"{tag}_{'list' if route.name == f'list_{tag}' else route.name}"
+ROUTES = {operation.id: operation for operation in OPERATIONS if operation.method}
 
 
 class DescribedApp(FastAPI):
@@ -75,8 +71,7 @@ def complete(schema: Json) -> Json:
         schemas.pop(name, None)
     for body in schemas.values():
         for name, field in body.get("properties", {}).items():
-            if name in FIELDS:
-                field.setdefault("description", FIELDS[name])
+            field.setdefault("description", words_for(name))
     answers = _answer_schemas()
     assert not schemas.keys() & answers.keys(), "a body and an answer have the same name"
     schemas.update(answers)
@@ -98,7 +93,7 @@ def complete(schema: Json) -> Json:
 
 
 def _answer_schemas() -> Json:
-    models = {made.answer for made in OPERATIONS.values() if made.answer is not None}
+    models = {made.view for made in ROUTES.values() if made.view is not None}
     wanted: list[type[View]] = [Problem, *sorted(models, key=lambda model: model.__name__)]
     _, definitions = models_json_schema(
         [(model, "serialization") for model in wanted],
@@ -110,30 +105,24 @@ def _answer_schemas() -> Json:
 
 
 def _complete_operation(schema: Json, method: str, operation: Json) -> None:
-    made = OPERATIONS.get(operation["operationId"], Operation())
-    _add_words(operation, made)
+    made = ROUTES[operation["operationId"]]
+    operation["summary"] = made.paragraphs[0].rstrip(".")
+    operation["description"] = "\n\n".join(made.paragraphs)
     for parameter in operation.get("parameters", []):
-        parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
+        if "description" not in parameter:
+            parameter["description"] = words_for(parameter["name"])
     if made.form is not None:
-        operation["requestBody"] = _form(made.form, made.body)
+        operation["requestBody"] = _form(made.form, made.example)
     if JSON_TYPE in (content := operation.get("requestBody", {}).get("content", {})):
         body = content[JSON_TYPE]
         if "example" not in body and "examples" not in body:
-            body["example"] = made.body or example_of(schema, body["schema"])
+            body["example"] = made.example or example_of(schema, body["schema"])
     # FastAPI's own lists the problems; ours is one sentence.
     operation["responses"].pop("422", None)
     for status, answer in operation["responses"].items():
-        _add_answer(schema, answer, made.answer if status.startswith("2") else None)
+        _add_answer(schema, answer, made if status.startswith("2") else None)
     for status in _possible_errors(method, operation):
         operation["responses"][str(status)] = _error(status)
-
-
-def _add_words(operation: Json, made: Operation) -> None:
-    words = operation.get("description", "").strip() or operation["summary"]
-    first, _, rest = words.partition("\n")
-    operation["summary"] = first.strip().rstrip(".")
-    paragraphs = [first.strip(), " ".join(rest.split()), made.text]
-    operation["description"] = "\n\n".join(text for text in paragraphs if text)
 
 
 def _form(properties: Json, example: Any) -> Json:
@@ -142,14 +131,16 @@ def _form(properties: Json, example: Any) -> Json:
     return {"required": True, "content": {"multipart/form-data": content}}
 
 
-def _add_answer(schema: Json, answer: Json, model: type[View] | None) -> None:
+def _add_answer(schema: Json, answer: Json, made: Operation | None) -> None:
+    if made is not None and made.media_type:
+        answer["content"] = {made.media_type: {"schema": {"type": "string"}}}
     content = answer.get("content", {})
     if JSON_TYPE not in content:
         return
     described = content[JSON_TYPE]
-    if model is not None:
-        described["schema"] = {"$ref": REFERENCE.format(model=model.__name__)}
-        answer["description"] = " ".join((model.__doc__ or "").split())
+    if made is not None and made.view is not None:
+        described["schema"] = {"$ref": REFERENCE.format(model=made.view.__name__)}
+        answer["description"] = " ".join((made.view.__doc__ or "").split())
     if "example" not in described and "examples" not in described:
         described["example"] = example_of(schema, described.get("schema", {}))
 

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.error_answers import describe_problems, shorten
 from app.leaving import unless_gone
-from app.mcp_tools import Tool, choose_tools
+from app.programs.tools import Tool, choose_tools
 from app.services.services import Services
 from jobs.errors import JobError
 from jobs.redaction import redact
@@ -102,7 +102,7 @@ class McpServer:
             if tool is None:
                 known = ", ".join(self._tools)
                 raise ConfigError(f"The tool must be one of {known}, got {name[:80]!r}.")
-            return await tool.call(self._services, tool.arguments.model_validate(arguments))
+            return await tool.call(self._services, arguments)
         except ValidationError as error:
             problems = [{**item, "loc": ("arguments", *item["loc"])} for item in error.errors()]
             raise ToolError(describe_problems(problems)) from None
@@ -147,9 +147,9 @@ def _describe(tool: Tool) -> types.Tool:
         description=tool.description,
         inputSchema=tool.arguments.model_json_schema(),
         annotations=types.ToolAnnotations(
-            readOnlyHint=not tool.writes,
+            readOnlyHint=tool.operation.reads,
             destructiveHint=False,
-            idempotentHint=not tool.writes,
+            idempotentHint=tool.operation.reads,
             openWorldHint=False,
         ),
     )
