@@ -1,4 +1,4 @@
-"""What charts shall show, told to the script that draws them in the browser.
+"""What charts show, as the script that draws them in the browser reads it.
 
 The numbers are not part of the page: the script asks for them, and later only for new ones,
 whenever the stamp of a live part has changed.

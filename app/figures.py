@@ -1,4 +1,4 @@
-"""A generation taken apart: its texts, with the figures that pages and exports tell of them.
+"""A generation taken apart: its texts, with the figures that pages and exports show.
 
 Rows that were written by earlier versions lack some of the fields; everything here gets by
 without them.

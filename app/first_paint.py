@@ -1,6 +1,6 @@
 """Puts our styles and scripts into a page before it is sent.
 
-Gradio adds those it is told of only when its own script has started: until then the page
+Gradio adds its own list of them only when its script has started: until then the page
 would be white, also for people who chose dark.
 """
 

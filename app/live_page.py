@@ -4,8 +4,8 @@ A page is made of parts that are rendered on the server from the database and th
 (``?run=...``). One timer per page asks for them; a part that is shown already is not sent
 again. Nothing else is kept in the browser, so a reload shows the same page.
 
-Answers may come in another order than the questions. So each question tells what the page
-shows at that moment: what a late answer undid is sent again. And it tells how often the page
+Answers may come in another order than the questions. So each question says what the page
+shows at that moment: what a late answer undid is sent again. It also says how often the page
 went from one address to another: an answer for an address that was left is not sent.
 """
 
@@ -52,7 +52,7 @@ class Look:
     query: Query = field(default_factory=dict)
     """Parameters of the address."""
     stamps: Mapping[str, str] = field(default_factory=dict)
-    """Part to what tells the state it is shown in."""
+    """Part to a stamp of the state it is shown in."""
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ STAMP_LENGTH = 16
 
 
 def _stamped(html: str) -> str:
-    """Return a part that carries what tells its state. It comes first: what grows comes last."""
+    """Return a part that carries a stamp of its state. It comes first: what grows comes last."""
     if not html:
         return ""
     return STAMP.format(hashlib.sha256(html.encode()).hexdigest()[:STAMP_LENGTH]) + html

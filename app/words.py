@@ -16,7 +16,7 @@ from app.format import count, number, percent
 from retro.generation.overlap import COPIED_RUN
 
 MOST_NAMED = 6
-"""Exclusions that are told one by one."""
+"""Exclusions that are listed one by one."""
 
 REASON_WORDS = {
     "length": "length reached",
@@ -99,7 +99,7 @@ def _logprob_words(has_retrieval: bool, own: float | None, other: float | None) 
 
 
 def chunk_words(text: Text, chunk: Chunk) -> Iterator[str]:
-    """Yield what is told about a chunk."""
+    """Yield the facts about a chunk."""
     first = text.first_token(chunk["index"])
     yield f"tokens {first:,}-{first + len(chunk['token_ids']) - 1:,}"
     if chunk["is_prompt"]:
@@ -133,7 +133,7 @@ def attention_words(neighbor: Neighbor) -> str:
 
 
 def neighbor_words(neighbor: Neighbor) -> Iterator[str]:
-    """Yield everything that is told about a neighbor but its text."""
+    """Yield the facts about a neighbor, without its text."""
     yield from place_words(neighbor)
     if words := attention_words(neighbor):
         yield words

@@ -1,4 +1,4 @@
-"""How a stage tells its caller where it is."""
+"""How a stage reports its progress to its caller."""
 
 from typing import Protocol
 

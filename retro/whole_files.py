@@ -135,7 +135,7 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     }
     with _staged_file(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        # numpy would write past Python, and tell of a full disk without the system's reason.
+        # numpy would write past Python, and report a full disk without the system's reason.
         file.write(rows.reshape(-1).view(np.uint8).data)
 
 

@@ -28,7 +28,7 @@ def progress(services: Services, job: dict[str, Any]) -> str:
 
 
 def left_words(services: Services, job: dict[str, Any]) -> str:
-    """Return how long a job still needs, where that can be told."""
+    """Return how long a job still needs, where that is known."""
     if job["kind"] == "train":
         left = services.curves.time_left(job["run_id"]) if job["run_id"] else None
         return "" if left is None else f", about {duration(left)} left"

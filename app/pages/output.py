@@ -27,7 +27,7 @@ MOST_LOOKED_UP = 8
 class _Shown:
     html: str
     stamp: tuple[Any, ...]
-    """What tells that a text has ended, and that its corpus is still there."""
+    """Changes when a text has ended, or its corpus is no longer there."""
     at: float
     took_s: float
 

@@ -1,4 +1,4 @@
-"""What is told above and below a text: its figures, how it was made, and where it comes from."""
+"""What stands above and below a text: its figures, how it was made, and where it comes from."""
 
 from collections.abc import Iterator, Mapping
 

@@ -68,7 +68,7 @@ def _cut(lines: bytes) -> Iterator[memoryview]:
 
 @contextlib.contextmanager
 def too_many_as_429() -> Iterator[None]:
-    """Tell a client that is turned away when to come again."""
+    """Say to a client that is turned away when it may come again."""
     try:
         yield
     except TooManyError as error:

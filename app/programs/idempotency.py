@@ -267,7 +267,7 @@ class _Attempt:
         assert self._start is not None
         status = self._start["status"]
         if not 200 <= status < 300 or not await self._digest.finish(self._receive):
-            # Whoever sends it again at once must not be told that it is at work.
+            # Whoever sends it again at once must not be answered that it is at work.
             await run_in_threadpool(self._store.release_lock, self._token)
             return
         answer = AnswerRow(

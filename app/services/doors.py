@@ -1,4 +1,4 @@
-"""The short ways: what the Start page does with one click."""
+"""One-click workflows of the Start page."""
 
 from typing import Any
 

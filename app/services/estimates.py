@@ -1,4 +1,4 @@
-"""What a run will need, told before it starts: parameters, memory, time."""
+"""What a run will need, estimated before it starts: parameters, memory, time."""
 
 import math
 import os
@@ -177,7 +177,7 @@ def _flops_per_token(model: ModelConfig, config: TrainingConfig) -> float:
 def _memory(
     model: ModelConfig, config: TrainingConfig, device: dict[str, Any], checkpointing: bool
 ) -> dict[str, int]:
-    # Whether a CPU would choose bfloat16 is not known here: the larger is told.
+    # Whether a CPU would choose bfloat16 is not known here: the larger is reported.
     halves = config.precision is Precision.BFLOAT16 or (
         config.precision is Precision.AUTO and device["kind"] == "cuda"
     )

@@ -1,4 +1,4 @@
-"""Whether prompt, corpus and steering fit a model, found out without loading the model."""
+"""Validate a generation request without loading the model."""
 
 from dataclasses import dataclass
 from functools import lru_cache

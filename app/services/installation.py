@@ -1,4 +1,4 @@
-"""How this app was set up: encoder, access, database, versions. Nothing secret is told."""
+"""How this app was set up: encoder, access, database, versions. Nothing secret is shown."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from retro.retrieval.encoder_files import find_encoder_offline
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetUp:
-    """What the app was started with, as far as pages may tell it."""
+    """What the app was started with, as far as pages may show it."""
 
     host: str = "127.0.0.1"
     """Address it listens on."""
@@ -31,7 +31,7 @@ class SetUp:
 
     @classmethod
     def of(cls, settings: Settings) -> "SetUp":
-        """Return what may be told of the settings."""
+        """Return what may be shown of the settings."""
         return cls(
             host=settings.host,
             has_token=settings.token is not None,

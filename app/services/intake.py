@@ -19,7 +19,7 @@ from retro.errors import DiskFullError
 BATCH_FILES = 500
 BATCH_BYTES = 32 << 20
 MOST_LISTED = 10_000
-"""Entries of the lists of an answer; the counts tell of all."""
+"""Entries of the lists of an answer; the counts cover everything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -144,7 +144,7 @@ class JobService:
             ) from error
 
     def time_left(self, job: dict[str, Any]) -> float | None:
-        """Return the seconds until the end of the stage a job is in, where that can be told."""
+        """Return the seconds until the end of the stage a job is in, where that is known."""
         return self._pace.time_left(job)
 
     def cancel(self, job_id: str) -> dict[str, Any]:

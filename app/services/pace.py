@@ -7,7 +7,7 @@ from typing import Any
 WINDOW_S = 120.0
 """The speed is that of the last minutes: stages slow down and speed up."""
 SHORTEST_S = 3.0
-"""Less tells nothing, seconds."""
+"""A shorter time says nothing about the speed, seconds."""
 MOST_JOBS = 1_000
 MOST_SIGHTS = 200
 
@@ -16,7 +16,7 @@ Sight = tuple[float, int]
 
 
 class Pace:
-    """Remembers the progress that pages have seen and tells what is left.
+    """Remembers the progress that pages have seen, and estimates the time that is left.
 
     The database holds only the last report of a job. After a restart the first estimate
     comes with the second report that is seen.

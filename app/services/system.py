@@ -197,7 +197,7 @@ def read_gpus(text: str) -> list[dict[str, Any]]:
     for line in text.splitlines():
         memory, _, name = line.strip().partition(",")
         if name.strip():
-            # Some devices share the memory of the host and tell "[N/A]".
+            # Some devices share the memory of the host and report "[N/A]".
             num_bytes = int(memory) * 2**20 if memory.strip().isdecimal() else None
             found.append({"kind": "cuda", "name": name.strip(), "memory_bytes": num_bytes})
     return found

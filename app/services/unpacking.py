@@ -39,7 +39,7 @@ class Readable(Protocol):
     """What gives bytes piece by piece."""
 
     def read(self, num_bytes: int = ..., /) -> bytes:
-        """Return at most so many bytes, none at the end."""
+        """Return at most ``num_bytes`` bytes, none at the end."""
         ...
 
 
@@ -88,7 +88,7 @@ class Budget:
         self.check_time()
 
     def check_size(self, unpacked: int) -> None:
-        """Refuse what would give so many bytes.
+        """Refuse a file that would be too large once unpacked.
 
         Raises:
             RefusedError: They are too many.
@@ -164,7 +164,7 @@ class Sent(io.RawIOBase):
         return self._content.tell()
 
     def read(self, num_bytes: int = -1, /) -> bytes:
-        """Return at most so many bytes."""
+        """Return at most ``num_bytes`` bytes."""
         self._budget.check_time()
         if num_bytes > self._most_bytes:
             raise RefusedError(
@@ -187,7 +187,7 @@ class Counted:
         self._budget = budget
 
     def read(self, num_bytes: int = READ_BYTES, /) -> bytes:
-        """Return at most so many bytes, none at the end.
+        """Return at most ``num_bytes`` bytes, none at the end.
 
         Raises:
             RefusedError: The budget is spent.
@@ -216,7 +216,7 @@ class Gunzip:
         self._member = zlib.decompressobj(GZIP_FORMAT)
 
     def read(self, num_bytes: int = READ_BYTES, /) -> bytes:
-        """Return at most so many bytes, none at the end.
+        """Return at most ``num_bytes`` bytes, none at the end.
 
         Raises:
             EOFError: It ends inside of a member.

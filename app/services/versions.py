@@ -1,4 +1,4 @@
-"""What the page and the REST routes tell of the versions of a corpus."""
+"""The versions of a corpus, as the page and the REST routes show them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -125,7 +125,7 @@ class Writer:
             self._end(live, state, message, result)
 
     def _for_people(self, live: LiveGeneration, error: Exception) -> Exception:
-        """Return the error to tell of, where there is a better one than what was raised."""
+        """Return the error to report, where there is a better one than what was raised."""
         if is_out_of_memory(error):
             self._generators.close()
             at_work = [job for job in self._store.held_jobs() if job.kind == "train"]

@@ -105,7 +105,7 @@
     return (await openDialog(text, choice)) ? { [field]: input.valueAsNumber } : null;
   }
 
-  /* Not "disabled": whether a button can be pressed is told by the server, which may say so
+  /* Not "disabled": whether a button can be pressed is decided by the server, which may say so
    * while the request is under way. */
   const busy = new WeakSet();
 

@@ -41,7 +41,7 @@
     const cancel = button("Cancel"), go = button("Branch", "primary", "submit");
     row.append(field("Seed", seed, result.dataset.seed), cancel, go);
     row.firstChild.classList.add("push-right");
-    // What is wrong is told beside the button that was pressed: the dialog may be scrolled.
+    // What is wrong is said beside the button that was pressed: the dialog may be scrolled.
     const foot = make("div", "foot");
     foot.append(problem, row);
     form.append(heading, make("p", "dim small", hint), content, foot);

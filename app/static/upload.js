@@ -61,7 +61,7 @@
     return all;
   }
 
-  /* fetch tells nothing of what has been sent, so this is one of the older kind. */
+  /* fetch does not report what has been sent, so this is an XMLHttpRequest. */
   function send(address, form, key, onSent, control) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();

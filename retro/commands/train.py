@@ -114,7 +114,7 @@ def _length_note(run: Run, max_steps: int | None) -> str | None:
 
 
 def _stop_signal() -> Callable[[], bool]:
-    """Return a function that tells whether Ctrl-C or SIGTERM arrived."""
+    """Return a function that returns whether Ctrl-C or SIGTERM arrived."""
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:

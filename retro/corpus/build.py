@@ -74,8 +74,8 @@ def build_corpus(
         corpus_dir: The corpus; it holds ``documents/``.
         config: How to build it.
         device: Where keys are computed; None is CUDA where there is one.
-        on_progress: Told of each stage (ingest, tokenize, chunk, embed, index, neighbors); it may
-            raise to stop the work.
+        on_progress: Called with the progress of each stage (ingest, tokenize, chunk, embed, index,
+            neighbors); it may raise to stop the work.
         embedder: Makes the embedder, given the tokenizer; None is the encoder that
             ``config`` names.
         tokenizer: A run, a saved model, another corpus, or a folder with

@@ -59,7 +59,7 @@ def cut_documents(
         sources: The documents.
         cut: Cuts one of them.
         made_with: What the result depends on beside the documents, as JSON.
-        on_progress: Told of the stage ``chunk`` in documents.
+        on_progress: Called with the progress of the stage ``chunk`` in documents.
     """
     if partial.exists():
         remove_staging(partial)

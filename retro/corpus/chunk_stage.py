@@ -85,7 +85,7 @@ def build_database(
         corpus_dir: The corpus; ``documents/`` is read and ``database/`` is written.
         config: Chunk size and validation share.
         tokenizer: Maps text to token ids.
-        on_progress: Told of the stage ``chunk`` in documents.
+        on_progress: Called with the progress of the stage ``chunk`` in documents.
         sources: The documents, where the caller has read them already.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Documents that the last build has cut already: a text that has not changed is not cut again.
+"""Reuse chunks of unchanged documents.
 
 Shape suffixes: N documents.
 """

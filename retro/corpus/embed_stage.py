@@ -46,7 +46,7 @@ def embed_database(
     Args:
         corpus_dir: The corpus; its ``database/`` is finished.
         embedder: Maps chunks to keys.
-        on_progress: Told of the stage ``embed`` in chunks.
+        on_progress: Called with the progress of the stage ``embed`` in chunks.
 
     Returns:
         Chunks that had to be embedded.

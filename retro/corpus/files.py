@@ -43,5 +43,5 @@ def read_config(corpus_dir: Path) -> CorpusConfig:
 
 
 def is_corpus(folder: Path) -> bool:
-    """Tell whether a folder is a corpus that a build has begun with."""
+    """Return whether a folder is a corpus that a build has begun with."""
     return (folder / CONFIG_NAME).is_file() and (folder / DOCUMENTS_NAME).is_dir()

@@ -20,9 +20,9 @@ def ingest_folder(
     Args:
         folder: Where the text is.
         corpus_dir: The corpus.
-        on_progress: Told of the stage ``ingest`` in documents; the total is not known
-            before the end.
-        on_skip: Told of each file that is not accepted, with the reason.
+        on_progress: Called with the progress of the stage ``ingest`` in documents; the total is not
+            known before the end.
+        on_skip: Called for each file that is not accepted, with the reason.
 
     Returns:
         Documents kept.

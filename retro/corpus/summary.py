@@ -63,7 +63,7 @@ class CorpusSummary:
     """Identity of everything that training reads."""
 
     num_embedded: int | None = None
-    """Chunks whose keys this build computed; None where no build is told of."""
+    """Chunks whose keys this build computed; None where this was not recorded."""
 
     num_reused: int | None = None
     """Chunks whose keys were there before."""

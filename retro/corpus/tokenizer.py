@@ -133,7 +133,7 @@ class TokenizerRecord:
             return None
 
     def has_size(self, vocab_size: int | None) -> bool:
-        """Tell whether this is a tokenizer of so many tokens; None stands for any number."""
+        """Return whether this is a tokenizer of the given size; None stands for any."""
         return vocab_size in (None, self.vocab_size, self.asked_vocab_size)
 
 
@@ -208,7 +208,7 @@ def _chunk_size(folder: Path) -> int | None:
 
 
 def is_whole(corpus_dir: Path) -> bool:
-    """Tell whether a corpus has a tokenizer that is finished and undamaged."""
+    """Return whether a corpus has a tokenizer that is finished and undamaged."""
     folder = corpus_dir / TOKENIZER_NAME
     try:
         verify_files(folder, read_manifest(folder, TOKENIZER_KIND))
@@ -258,7 +258,7 @@ def tokenizer_words(summary: Mapping[str, Any]) -> str:
     """Return where the tokenizer of a corpus comes from, for people.
 
     Args:
-        summary: Facts of a build; those of earlier versions do not tell.
+        summary: Facts of a build; those of earlier versions do not say.
     """
     match summary.get("tokenizer_origin"):
         case TokenizerOrigin.TRAINED:

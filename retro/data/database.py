@@ -216,7 +216,7 @@ class RetrievalDatabase:
 
 
 def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-    """Refuse an array of a corpus that is not what its manifest tells.
+    """Refuse an array of a corpus that is not what its manifest says.
 
     Raises:
         ArtifactMismatchError: It has another type or shape.

@@ -18,7 +18,7 @@ from retro.errors import ConfigError, InputError
 Split = Literal["train", "validation"]
 UNKNOWN_LABEL = -1
 BATCHES_PER_POOL = 64
-"""Rows of so many batches are sorted by length, so that the rows of a batch are equally long."""
+"""Batches whose rows are sorted by length together, so that those of a batch are equally long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -111,7 +111,7 @@ def publish_documents(corpus_dir: Path, moves: Sequence[tuple[str, str]]) -> lis
 
 
 def _make_places(root: Path, documents: Sequence[IncomingDocument]) -> list[InputError | None]:
-    """Make the folders of documents, and tell which documents cannot be there."""
+    """Make the folders of documents, and return which documents cannot be there."""
     root.mkdir(exist_ok=True)
     problems = [_make_place(root, document.path) for document in documents]
     needed = {

@@ -153,7 +153,7 @@ def read_folder(folder: Path, on_skip: Callable[[SkippedFile], None]) -> Iterato
 
     Args:
         folder: Where to look. Links that leave it are not followed.
-        on_skip: Told of each file that is not accepted, with the reason.
+        on_skip: Called for each file that is not accepted, with the reason.
 
     Yields:
         The documents.

@@ -53,7 +53,7 @@ def read_sources(
 
     Args:
         corpus_dir: The corpus.
-        on_progress: Told of the stage ``ingest`` in documents.
+        on_progress: Called with the progress of the stage ``ingest`` in documents.
         documents: Paths of the documents; None is all that lies in ``documents/``.
 
     Raises:

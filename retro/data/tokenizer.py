@@ -33,7 +33,7 @@ LONGEST_TRAINING_WORD = 128
 TRAINING_CHARACTERS = 2**28
 
 VOCAB_SIZES = ((200_000, 1024), (1_000_000, 2048), (4_000_000, 4096), (32_000_000, 8192))
-"""Corpora below so many bytes have so many tokens; each token is then seen some hundred times."""
+"""Sizes for corpora below a number of bytes; each token is then seen some hundred times."""
 LARGEST_CHOSEN_VOCAB_SIZE = 16384
 
 
@@ -86,7 +86,7 @@ def open_tokenizer(folder: Path) -> SavedTokenizer:
 
 
 def choose_vocab_size(num_bytes: int) -> int:
-    """Return a vocabulary size for a corpus of so many bytes of UTF-8."""
+    """Return a vocabulary size for a corpus of ``num_bytes`` bytes of UTF-8."""
     for limit, vocab_size in VOCAB_SIZES:
         if num_bytes < limit:
             return vocab_size
@@ -207,7 +207,7 @@ class ByteLevelTokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Tell whether code written in Rust gave up, which raises what is no ``Exception``."""
+    """Return whether code written in Rust gave up, which raises what is no ``Exception``."""
     return type(error).__name__ == "PanicException"
 
 

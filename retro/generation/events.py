@@ -1,4 +1,4 @@
-"""What a generation tells while it writes, and what it leaves behind for every chunk."""
+"""Events of a generation while it writes, and what it leaves behind for every chunk."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

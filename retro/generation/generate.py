@@ -1,4 +1,4 @@
-"""Writes text chunk by chunk and tells for each chunk which neighbors it was written from.
+"""Writes text chunk by chunk, with the neighbors that each chunk was written from.
 
 When a chunk is complete it is embedded by the function that embedded the database, its
 neighbors are fetched and encoded once, and the next chunk reads them. A prompt is padded on
@@ -100,7 +100,7 @@ class Generator:
             config: Settings.
             retrieval: False never touches encoder or index.
             steering: What retrieval leaves out, and neighbors given by hand.
-            score_other: Tell for every chunk the log-probabilities of its tokens with retrieval
+            score_other: Report for every chunk the log-probabilities of its tokens with retrieval
                 switched the other way as well.
             should_stop: Asked before every token.
 

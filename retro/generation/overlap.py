@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 COPIED_RUN = 5
 """Shortest run of tokens that counts as copied."""
 MOST_PLACES = 8
-"""Places of one run that are told; a frequent word is everywhere."""
+"""Places of one run that are kept; a frequent word is everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SharedRun:
     """The first places where it occurs, by source and position."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; sources are told by rank, from 1."""
+        """Return plain values for JSON; sources are given by rank, from 1."""
         places = [{"rank": place.source + 1, "start": place.start} for place in self.places]
         return {"start": self.start, "end": self.end, "places": places}
 

@@ -82,7 +82,7 @@ class Reader:
         step: Reads the single tokens of one text faster than the model; None where nothing does.
             Once it has read one, the reader goes on token by token.
         left_padding: Tokens that the first chunk lacks at its start.
-        keeps_shares: Whether readings tell how much attention each neighbor got.
+        keeps_shares: Whether readings report how much attention each neighbor got.
     """
 
     def __init__(

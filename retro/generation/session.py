@@ -106,7 +106,7 @@ class Session:
         yield from self._write(samples, reader, should_stop)
 
     def _num_chunks(self, num_tokens: int) -> int:
-        """Return how many chunks are complete after so many tokens."""
+        """Return how many chunks are complete after a number of tokens."""
         return (self._padding + num_tokens) // self._size
 
     def _found(

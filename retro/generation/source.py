@@ -1,4 +1,4 @@
-"""Opens what can write: a checkpoint of a training run, or a saved model."""
+"""Load a checkpoint or saved model."""
 
 import re
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def open_source(
 
 
 def _is_saved_model(path: str | Path) -> bool:
-    """Tell a saved model or a name on the Hub from a run, which may not exist."""
+    """Return whether a place is a saved model or a name on the Hub, and not a run."""
     folder = check_place("RUN", path)
     if folder.is_dir():
         return is_saved_model(folder)

@@ -221,7 +221,7 @@ class HubModel(
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Tell the folder of a saved model, damaged or not, from that of a run."""
+    """Return whether a folder is a saved model, damaged or not, rather than a run."""
     return (folder / WEIGHTS_NAME).exists() or (folder / ORIGIN_NAME).exists()
 
 

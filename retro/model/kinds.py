@@ -57,7 +57,7 @@ def saved_settings(kind: str, settings: ModelSettings) -> dict[str, Any]:
 
 
 def are_saved_settings(values: object) -> bool:
-    """Tell the config of a saved model, of whichever kind, from that of anything else."""
+    """Return whether a config is that of a saved model, of whichever kind."""
     if not isinstance(values, dict):
         return False
     settings = SETTINGS.get(str(values.get(KIND_NAME, RETRO_KIND)))

@@ -2,7 +2,7 @@
 
 Trainer, evaluation, generation, checkpoints and export know this interface alone; which kinds of
 model there are, only ``retro.model`` knows (``retro.model.open`` makes them). What does not exist
-is told by masks: where a mask is False, any id of the vocabulary may stand.
+is marked by masks: where a mask is False, any id of the vocabulary may stand.
 
 Shape suffixes: B rows, N texts side by side, T tokens, K neighbors per chunk, V vocabulary.
 """
@@ -163,7 +163,7 @@ class LanguageModel(Protocol):
             batch_size: Texts read side by side.
             left_padding: Tokens that the first chunk lacks at its start.
             max_tokens: Room in the cache; None means ``window``.
-            keeps_shares: Whether predictions tell how much attention each neighbor got.
+            keeps_shares: Whether predictions report how much attention each neighbor got.
         """
         ...
 

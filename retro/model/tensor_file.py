@@ -22,7 +22,7 @@ def save_tensors(model: nn.Module, path: Path) -> None:
     try:
         save_safetensors(model, str(path))
     except SafetensorError as error:
-        # The package tells the system's error in words only.
+        # The package gives the system's error in words only.
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise

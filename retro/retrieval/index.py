@@ -111,7 +111,8 @@ def build_index(
         num_keys: The ids 0 to ``num_keys - 1`` are indexed.
         kind: Structure of the index.
         seed: Choice of the keys that inverted lists are trained on, and of the sample.
-        on_progress: Told of the stage ``index`` in chunks; training counts as a share of them.
+        on_progress: Called with the progress of the stage ``index`` in chunks; training counts as
+            a share of them.
         plan: The index, where the caller has chosen one that fits into memory; ``kind`` is
             then not used.
 

@@ -69,7 +69,7 @@ class IndexInfo:
 
 
 def choose_kind(kind: IndexKind, num_keys: int) -> IndexKind:
-    """Return a kind of index for so many keys, never ``AUTO``."""
+    """Return the kind of index for a number of keys, never ``AUTO``."""
     if kind is not IndexKind.AUTO:
         return kind
     return IndexKind.FLAT if num_keys <= LARGEST_FLAT else IndexKind.IVF

@@ -19,7 +19,7 @@ CLUSTERING_ROUNDS = 10
 
 
 class Steps:
-    """Tells how far an index is.
+    """Reports how far an index is.
 
     Comparing a key with the centers takes as long in training, once per round, as when the key
     is added, so both count the same, and time grows evenly with what is reported.
@@ -34,7 +34,7 @@ class Steps:
         on_progress("index", 0, num_keys)
 
     def take(self, num_compared: int) -> None:
-        """Report that so many more keys were compared with the centers, or added."""
+        """Report how many more keys were compared with the centers, or added."""
         self._done += num_compared
         # The end is reported when the recall has been measured too.
         share = min(self._done / self._total, 0.99)
@@ -51,7 +51,7 @@ def train_index(
         num_keys: The ids 0 to ``num_keys - 1`` are trained on.
         plan: What index.
         rng: Chooses the keys that are trained on.
-        steps: Told of each round.
+        steps: Called after each round.
     """
     if plan.kind is IndexKind.FLAT:
         return faiss.IndexFlatL2(keys.width)

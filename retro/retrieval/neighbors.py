@@ -126,7 +126,7 @@ def find_neighbors(
         num_extra: Fewest allowed candidates beyond the wanted ones that are compared by
             their true keys.
         device: Where exact search computes; None is the CPU.
-        on_progress: Told of the stage ``neighbors`` in chunks.
+        on_progress: Called with the progress of the stage ``neighbors`` in chunks.
 
     Returns:
         Ids, (chunks, num_neighbors), -1 where there is none, and squared L2 distances,

@@ -1,6 +1,6 @@
 """Raw arrays on disk, as RETRO-pytorch keeps them: rows of numbers, no header.
 
-Shape and type are not in the file, so what opens one says what it expects and is told when
+Shape and type are not in the file, so what opens one says what it expects and is refused when
 the file cannot hold that. Files are opened read-only and never grow.
 """
 

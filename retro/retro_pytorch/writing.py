@@ -34,7 +34,7 @@ class Sampler:
     """Leaves out unlikely tokens."""
 
     filter_thres: float
-    """What the filter is told."""
+    """What the filter is given."""
 
     temperature: float
     """Divides the logits; 0 always takes the likeliest token."""

@@ -15,7 +15,7 @@ SMALLEST_IMPROVEMENT = 1e-3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One thing to tell."""
+    """Something about a training run that a person should know."""
 
     kind: Literal["nan", "plateau", "rising", "damaged"]
     """``nan``: a loss or the weights are not finite, and the run ends. ``plateau``: the
@@ -28,10 +28,10 @@ class Alert:
 
 
 def note_validation(state: TrainerState, loss: float, patience: int) -> Alert | None:
-    """Take note of a validation loss, and return what is to be told of it.
+    """Take note of a validation loss, and return the alert that it causes, if any.
 
     There is at most one alert of each kind until the loss is better again. A loss that has
-    risen all the time since the best one is told as rising, not as a plateau as well.
+    risen all the time since the best one is reported as rising, not as a plateau as well.
 
     Args:
         state: Of the run; its counts are brought up to date, its newest loss must still be

@@ -151,7 +151,7 @@ def save_values(values: dict[str, Any], path: Path) -> None:
     try:
         torch.save(values, path)
     except RuntimeError as error:
-        # torch does not tell the system's reason.
+        # torch does not give the system's reason.
         if not any(sign in str(error) for sign in SIGNS_OF_SHORT_WRITE):
             raise
         number = _reason_of_short_write(path)
@@ -231,7 +231,7 @@ def _refuse_other_settings(run: Run, path: Path, manifest: Manifest) -> None:
             f"but run {run.path.name} names version {str(run.corpus_fingerprint)[:12]}. Restore "
             f"config.json of the run, or start a new run."
         )
-    # Checkpoints of earlier versions do not tell the sizes of the model.
+    # Checkpoints of earlier versions do not have the sizes of the model.
     sizes = manifest.settings.get("model")
     if sizes is not None and settings_from_dict(run.kind, sizes) != run.model:
         raise ArtifactMismatchError(

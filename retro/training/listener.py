@@ -1,4 +1,4 @@
-"""What a caller of ``train`` may hear."""
+"""Callbacks of a training run."""
 
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class TrainingListener(Protocol):
     def on_alert(self, alert: Alert) -> None:
         """Take note of something a person should hear; ``damaged`` may come before ``on_resume``.
 
-        A run that was killed tells again what it told after the checkpoint it goes on from.
+        A run that was killed reports again what came after the checkpoint it goes on from.
         """
 
 

@@ -32,4 +32,4 @@ class TrainerState:
     evaluations_rising: int = 0
     """Newest validations in a row whose loss was higher than the one before."""
     is_rise_told: bool = False
-    """Whether people were told of a rising loss since ``best_step``."""
+    """Whether a rising loss was reported since ``best_step``."""

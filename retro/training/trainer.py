@@ -93,7 +93,7 @@ def train(
 
     A longer ``max_steps`` extends a run, finished or not. The learning rate then follows the
     cosine of the new length from the next step on, so that of a finished run rises at once
-    (``retro.training.optimizer.extension_note`` tells how far) and falls again to the new end.
+    (``retro.training.optimizer.extension_note`` says how far) and falls again to the new end.
 
     Args:
         run_dir: Folder that ``create_run`` made.
@@ -211,7 +211,7 @@ class Trainer:
         )
 
     def _validate(self, listener: TrainingListener) -> None:
-        """Measure the validation losses, and tell what follows from them."""
+        """Measure the validation losses, and report what follows from them."""
         state, config = self.state, self.config
         losses = self.evaluate()
         listener.on_metrics(state.step, losses)

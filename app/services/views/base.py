@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 
 def left_out() -> Any:
-    """Return a field that some answers do not have; its docstring tells which."""
+    """Return a field that some answers do not have; its docstring says which."""
 
     def without_default(schema: Json) -> None:
         del schema["default"]

@@ -39,7 +39,7 @@ class ListedCorpus(View):
     """Its name, for people."""
     state: CorpusState
     """``uploaded``: it has documents and was not built, or its newest build was canceled;
-    ``ready`` and ``failed`` tell of the newest build."""
+    ``ready`` and ``failed`` are about the newest build."""
     settings: CorpusConfig
     """Settings of its next build."""
     summary: CorpusSummary | None

@@ -198,7 +198,7 @@ class Estimate(View):
     device: Device
     """What it would be trained on: the first device of this host."""
     fits: bool | None
-    """Whether the device has the memory; null where it does not tell how much it has."""
+    """Whether the device has the memory; null where it does not report how much it has."""
     seconds: float
     """Time of the whole training, seconds."""
     tokens_per_second: float

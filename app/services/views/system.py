@@ -16,7 +16,7 @@ class Device(View):
     name: str
     """Name for people."""
     memory_bytes: int | None
-    """Memory of the GPU, or of the host beside a CPU, in bytes; null where a GPU does not tell."""
+    """Memory of the GPU, or of the host beside a CPU, in bytes; null where a GPU hides it."""
 
 
 class Disk(View):

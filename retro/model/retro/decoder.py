@@ -45,7 +45,7 @@ class DecoderCache:
         left_padding: Tokens that the first chunk lacks at its start.
         weight: A weight of the model, for its device and number format.
         dtype: Number format of keys and values.
-        keeps_shares: Whether every read also tells how much attention each neighbor got.
+        keeps_shares: Whether every read also reports how much attention each neighbor got.
     """
 
     def __init__(

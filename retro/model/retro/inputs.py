@@ -106,7 +106,7 @@ def check_ids(ids: Tensor, config: ModelConfig) -> None:
 
 
 def masked(retrieved: Tensor | Retrieved, pad_id: int) -> Retrieved:
-    """Return retrieved values with their mask, which a tensor alone tells by its ``pad_id``."""
+    """Return retrieved values with their mask, which a tensor alone marks by its ``pad_id``."""
     return (
         retrieved if isinstance(retrieved, Retrieved) else Retrieved(retrieved, retrieved != pad_id)
     )

@@ -127,7 +127,7 @@ class RETRO(RetroNetwork, HubModel):
             batch_size: Sequences read side by side.
             left_padding: Tokens that the first chunk lacks at its start.
             max_tokens: Room in the cache; None means ``max_seq_len``.
-            keeps_shares: Whether the cache tells after each ``read``, in ``share_BTK2``, how
+            keeps_shares: Whether the cache reports after each ``read``, in ``share_BTK2``, how
                 much attention each neighbor got.
         """
         weight = self.token_embedding.weight

@@ -98,7 +98,7 @@ class RetroNetwork(nn.Module):
                 is only a label, unless ``labels`` are given.
             retrieved: Token ids of the retrieved values of every complete chunk, (batch,
                 chunks, neighbors, tokens), or (batch, chunks, tokens) for one neighbor;
-                ``pad_id`` where there is nothing, or with a mask that tells. None switches
+                ``pad_id`` where there is nothing, or with a mask. None switches
                 retrieval off. With ``packing``: (chunks, neighbors, tokens), in the order of its
                 chunks.
             return_loss: Return the mean cross-entropy over the labels that count.
