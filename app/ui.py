@@ -9,6 +9,7 @@ from typing import Any
 from app.format import count, escape, number, percent, size
 from app.services.jobs import share_done
 from app.services.services import Services
+from app.services.views.jobs import Job
 
 STATIC_DIR = Path(__file__).with_name("static")
 PAGES = (
@@ -64,7 +65,7 @@ def render_strip(services: Services) -> str:
     return "".join(parts)
 
 
-def _at_work(job: dict[str, Any]) -> str:
+def _at_work(job: Job) -> str:
     share = share_done(job)
     return (
         f'<span class="work"><a href="{job_address(job)}">{escape(describe_job(job))}</a>'
@@ -79,13 +80,13 @@ def _free_disk(services: Services) -> str:
     return f'<a class="num {kind}" href="/settings">{words}</a>'
 
 
-def job_address(job: Mapping[str, Any]) -> str:
+def job_address(job: Job) -> str:
     """Return the page that shows what a job works on."""
-    if job["kind"] == "train" and job["run_id"]:
-        return f"/runs?run={escape(job['run_id'])}"
-    if job["corpus_id"]:
-        return f"/corpora?corpus={escape(job['corpus_id'])}"
-    return f"/jobs?job={escape(job['id'])}"
+    if job.kind == "train" and job.run_id:
+        return f"/runs?run={escape(job.run_id)}"
+    if job.corpus_id:
+        return f"/corpora?corpus={escape(job.corpus_id)}"
+    return f"/jobs?job={escape(job.id)}"
 
 
 KIND_WORDS = {"train": "training", "build": "building"}
@@ -100,10 +101,10 @@ STAGE_WORDS = {
 }
 
 
-def describe_job(job: Mapping[str, Any]) -> str:
+def describe_job(job: Job) -> str:
     """Return what a job does at the moment, in a few words."""
-    kind = KIND_WORDS.get(job["kind"], job["kind"])
-    stage = STAGE_WORDS.get(job["stage"], job["stage"])
+    kind = KIND_WORDS.get(job.kind, job.kind)
+    stage = STAGE_WORDS.get(job.stage, job.stage)
     return kind if not stage or stage == kind else f"{kind}: {stage}"
 
 

@@ -195,12 +195,12 @@ def _render_build(services: Services, corpus: dict[str, Any]) -> str:
         return ""
     job = services.jobs.get(corpus["build_job_id"])
     if corpus["state"] == "failed":
-        link = f'<a href="/jobs?job={escape(job["id"])}">Show the log</a>'
+        link = f'<a href="/jobs?job={escape(job.id)}">Show the log</a>'
         return f'<div class="callout">{escape(outcome(job))} {link}</div>'
     if corpus["state"] != "building":
         return ""
-    cancel = action("Cancel", f"POST /api/v1/jobs/{job['id']}/cancel", kind="tiny danger")
-    if job["state"] == "queued":
+    cancel = action("Cancel", f"POST /api/v1/jobs/{job.id}/cancel", kind="tiny danger")
+    if job.state == "queued":
         text = services.jobs.why_waiting(job).capitalize()
     else:
         text = f"{describe_job(job)}, {percent(share_done(job))}"

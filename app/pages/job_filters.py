@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from app.format import escape
 from app.services.services import Services
+from app.services.views.jobs import Job
 from app.ui import Query
 from jobs.store.states import JobState
 
@@ -58,7 +58,7 @@ class Filter:
         return escape(f"/jobs?{query}" if query else "/jobs")
 
 
-def find_jobs(services: Services, chosen: Filter) -> tuple[list[dict[str, Any]], int | None]:
+def find_jobs(services: Services, chosen: Filter) -> tuple[list[Job], int | None]:
     """Return the jobs of one page, and the number below which the next page begins.
 
     The first page of all states begins with what is at work, then what waits in the order
@@ -67,15 +67,15 @@ def find_jobs(services: Services, chosen: Filter) -> tuple[list[dict[str, Any]],
     found = services.jobs.list_jobs(
         chosen.state, PAGE_SIZE + 1, kind=chosen.kind, before=chosen.before
     )
-    following = found[PAGE_SIZE - 1]["number"] if len(found) > PAGE_SIZE else None
+    following = found[PAGE_SIZE - 1].number if len(found) > PAGE_SIZE else None
     found = found[:PAGE_SIZE]
     if chosen.state is not None:
         return found, following
-    ended = [job for job in found if JobState(job["state"]).is_finished]
+    ended = [job for job in found if job.state.is_finished]
     if chosen.before is not None:
         return ended, following
     active = [*services.jobs.at_work(), *services.jobs.queue()]
-    shown = [job for job in active if chosen.kind in (None, job["kind"])]
+    shown = [job for job in active if chosen.kind in (None, job.kind)]
     return [*shown, *ended], following
 
 

@@ -1,18 +1,18 @@
 """What the list and the page of one job show alike: progress, times, buttons."""
 
 import time
-from typing import Any
 
 from app.format import ago, duration, escape, percent
 from app.services.jobs import outcome, restart_note, share_done, silence
 from app.services.services import Services
+from app.services.views.jobs import Job
 from app.ui import action, describe_job, meter
 from jobs.store.states import JobState
 
 
-def progress(services: Services, job: dict[str, Any]) -> str:
+def progress(services: Services, job: Job) -> str:
     """Return how far a job is, what it waits for, or what came of it."""
-    if job["state"] == "running":
+    if job.state == "running":
         rest = left_words(services, job)
         quiet = silence(job, time.time())
         if quiet is not None:
@@ -21,43 +21,43 @@ def progress(services: Services, job: dict[str, Any]) -> str:
             f'<div style="min-width:160px">{meter(share_done(job))}<div class="dim small">'
             f"{escape(describe_job(job))}, {percent(share_done(job))}{rest}</div></div>"
         )
-    if job["state"] == "queued":
+    if job.state == "queued":
         words = f"{restart_note(job)} {services.jobs.why_waiting(job)}".strip()
         return f'<span class="dim">{escape(words)}</span>'
     return f'<span class="dim">{escape(outcome(job))}</span>'
 
 
-def left_words(services: Services, job: dict[str, Any]) -> str:
+def left_words(services: Services, job: Job) -> str:
     """Return how long a job still needs, where that is known."""
-    if job["kind"] == "train":
-        left = services.curves.time_left(job["run_id"]) if job["run_id"] else None
+    if job.kind == "train":
+        left = services.curves.time_left(job.run_id) if job.run_id else None
         return "" if left is None else f", about {duration(left)} left"
     left = services.jobs.time_left(job)
     return "" if left is None else f", about {duration(left)} left in this stage"
 
 
-def buttons(services: Services, job: dict[str, Any], size: str = "") -> str:
+def buttons(services: Services, job: Job, size: str = "") -> str:
     """Return what can be done with a job: cancel it, or submit it again."""
-    address = f"/api/v1/jobs/{job['id']}"
-    if not JobState(job["state"]).is_finished:
-        if job["cancel_requested"]:
+    address = f"/api/v1/jobs/{job.id}"
+    if not JobState(job.state).is_finished:
+        if job.cancel_requested:
             return '<span class="dim small">stopping</span>'
         return action("Cancel", f"POST {address}/cancel", kind=f"danger {size}")
-    if job["state"] != "succeeded" and services.jobs.is_newest(job):
+    if job.state != "succeeded" and services.jobs.is_newest(job):
         return action("Retry", f"POST {address}/retry", kind=size, done="Submitted again.")
     return ""
 
 
-def time_words(job: dict[str, Any], now: float) -> str:
+def time_words(job: Job, now: float) -> str:
     """Return how long a job waits, works or took, and when it ended."""
-    if job["started_at"] is None:
-        if job["finished_at"] is None:
-            return f'<span class="num">waits {duration(now - job["created_at"])}</span>'
-        return f'<span class="num">{ago(job["finished_at"], now)}</span>'
-    if job["finished_at"] is None:
-        return f'<span class="num">for {duration(now - job["started_at"])}</span>'
-    took = duration(job["finished_at"] - job["started_at"])
+    if job.started_at is None:
+        if job.finished_at is None:
+            return f'<span class="num">waits {duration(now - job.created_at)}</span>'
+        return f'<span class="num">{ago(job.finished_at, now)}</span>'
+    if job.finished_at is None:
+        return f'<span class="num">for {duration(now - job.started_at)}</span>'
+    took = duration(job.finished_at - job.started_at)
     return (
         f'<span class="num">took {took}</span>, '
-        f'<span class="num">{ago(job["finished_at"], now)}</span>'
+        f'<span class="num">{ago(job.finished_at, now)}</span>'
     )

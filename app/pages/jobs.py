@@ -1,7 +1,6 @@
 """Jobs: the queue, what ended, and one job with its log."""
 
 import time
-from typing import Any
 
 import gradio as gr
 
@@ -12,6 +11,7 @@ from app.pages.job_filters import Filter, find_jobs, render_filters, render_page
 from app.pages.job_parts import buttons, progress, time_words
 from app.pages.workers import render_workers
 from app.services.services import Services
+from app.services.views.jobs import Job
 from app.ui import Query, action, badge, empty, job_address
 
 
@@ -38,7 +38,7 @@ def render_jobs(services: Services, query: Query) -> str:
     jobs, following = find_jobs(services, chosen)
     runs, corpora = services.runs.list_runs(), services.corpora.list_corpora()
     names = {item["id"]: item["name"] for item in [*runs, *corpora]}
-    first = next((job["id"] for job in services.jobs.queue()), None)
+    first = next((job.id for job in services.jobs.queue()), None)
     rows = "".join(_row(services, job, names, first) for job in jobs)
     shown = (
         '<div class="scroll"><table class="list stack"><thead><tr><th>Job</th><th>State</th>'
@@ -53,21 +53,21 @@ def render_jobs(services: Services, query: Query) -> str:
     )
 
 
-def _row(services: Services, job: dict[str, Any], names: dict[str, str], first: str | None) -> str:
+def _row(services: Services, job: Job, names: dict[str, str], first: str | None) -> str:
     now = time.time()
-    title = f'<a href="/jobs?job={escape(job["id"])}">{escape(job["kind"])} {job["number"]}</a>'
-    if subject := names.get(job["run_id"] or job["corpus_id"]):
+    title = f'<a href="/jobs?job={escape(job.id)}">{escape(job.kind)} {job.number}</a>'
+    if subject := names.get(job.run_id or job.corpus_id or ""):
         title += f'<div class="dim small"><a href="{job_address(job)}">{escape(subject)}</a></div>'
     return (
-        f"<tr><td>{title}</td><td>{badge(job['state'])}</td>"
+        f"<tr><td>{title}</td><td>{badge(job.state)}</td>"
         f'<td class="wide">{progress(services, job)}</td>'
         f'<td class="dim small">{time_words(job, now)}</td><td><span class="row">'
         f"{_place(job, first)}{buttons(services, job, 'tiny')}</span></td></tr>"
     )
 
 
-def _place(job: dict[str, Any], first: str | None) -> str:
+def _place(job: Job, first: str | None) -> str:
     """Return what changes the place of a job that waits."""
-    if job["state"] != "queued" or job["id"] == first:
+    if job.state != "queued" or job.id == first:
         return ""
-    return action("Run next", f"POST /api/v1/jobs/{job['id']}/first", kind="tiny")
+    return action("Run next", f"POST /api/v1/jobs/{job.id}/first", kind="tiny")

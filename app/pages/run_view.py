@@ -7,6 +7,7 @@ from app.chart import render_stamp
 from app.format import duration, escape, number, parameters, size
 from app.services.jobs import restart_note, share_done
 from app.services.services import Services
+from app.services.views.jobs import Job
 from app.ui import Question, action, badge, callout, empty, facts, loss, meter, write_button
 
 ACTIVE = ("queued", "starting", "running")
@@ -34,23 +35,23 @@ def render_state(services: Services, run: dict[str, Any]) -> str:
     )
 
 
-def _progress(services: Services, run: dict[str, Any], job: dict[str, Any] | None) -> str:
+def _progress(services: Services, run: dict[str, Any], job: Job | None) -> str:
     text = f"step {run['step']:,} of {run['total_steps']:,}"
     if job is not None and run["state"] == "queued":
         return services.jobs.why_waiting(job)
-    if job is not None and job["state"] == "running" and not run["step"]:
-        return f"starting, {share_done(job):.0%}" if job["total"] else "starting"
+    if job is not None and job.state == "running" and not run["step"]:
+        return f"starting, {share_done(job):.0%}" if job.total else "starting"
     if (left := services.curves.time_left(run["id"])) is not None:
         text += f", about {duration(left)} left"
     return text
 
 
-def _buttons(run: dict[str, Any], job: dict[str, Any] | None) -> str:
+def _buttons(run: dict[str, Any], job: Job | None) -> str:
     address = f"/api/v1/runs/{run['id']}"
     buttons = []
     if run["checkpoints"]:
         buttons.append(write_button(run))
-    stopping = job is not None and job["cancel_requested"] and run["state"] in ACTIVE
+    stopping = job is not None and job.cancel_requested and run["state"] in ACTIVE
     if stopping:
         buttons.append('<span class="dim small">stopping, a checkpoint is being written</span>')
     elif run["state"] in ACTIVE:
@@ -199,13 +200,13 @@ def _origin(services: Services, run: dict[str, Any]) -> dict[str, str]:
     return {"Duplicate of": f'<a href="/runs?run={escape(run["parent_id"])}">{escape(name)}</a>'}
 
 
-def _log(services: Services, job: dict[str, Any] | None) -> str:
+def _log(services: Services, job: Job | None) -> str:
     if job is None:
         return ""
-    log = services.jobs.log(job["id"], 60)
+    log = services.jobs.log(job.id, 60)
     return (
         '<section class="panel" style="margin-top:16px"><details id="run-log">'
-        f'<summary>Log of job {job["number"]}</summary><pre class="log" tabindex="0">'
+        f'<summary>Log of job {job.number}</summary><pre class="log" tabindex="0">'
         f"{escape(log) or 'No output yet.'}</pre></details></section>"
     )
 

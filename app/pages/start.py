@@ -83,11 +83,11 @@ def _progress(services: Services, job_id: str | None) -> str:
     if job_id is None:
         return ""
     job = services.jobs.get(job_id)
-    if job["state"] == "queued":
+    if job.state == "queued":
         return f'<div class="dim small">{escape(services.jobs.why_waiting(job))}</div>'
-    if job["state"] not in ("starting", "running"):
-        return callout(outcome(job)) if job["state"] in ("failed", "dead") else ""
-    left = services.curves.time_left(job["run_id"]) if job["kind"] == "train" else None
+    if job.state not in ("starting", "running"):
+        return callout(outcome(job)) if job.state in ("failed", "dead") else ""
+    left = services.curves.time_left(job.run_id) if job.kind == "train" and job.run_id else None
     rest = "" if left is None else f", about {duration(left)} left"
     return (
         f"{meter(share_done(job))}<div class='dim small'>{escape(describe_job(job))}, "

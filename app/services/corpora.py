@@ -16,6 +16,7 @@ from app.services.versions import (
     current_version,
     describe_versions,
 )
+from app.services.views.jobs import Job
 from jobs.corpus_files import CorpusFiles, hold_corpus
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
@@ -209,7 +210,7 @@ class CorpusService(CorpusDocuments):
         remove_folder(self._home.corpus_dir(corpus_id))
         self._store.forget_deleted(corpus_id)
 
-    def build(self, corpus_id: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    def build(self, corpus_id: str, settings: dict[str, Any] | None = None) -> Job:
         """Submit the job that chunks, embeds and indexes a corpus.
 
         A corpus that has a tokenizer keeps it, so that its models can still write from it.

@@ -5,12 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from app.services.jobs import JobService
 from app.services.seats import Seats
+from app.services.views.jobs import Job
 from jobs.errors import JobError
 from jobs.store.states import JobState
 
@@ -18,8 +18,7 @@ POLL_S = 0.5
 MOST_WAITING = 100
 ASK_AGAIN = "Ask for the job by its id instead, from time to time."
 
-Json = dict[str, Any]
-Look = dict[str, Json | JobError]
+Look = dict[str, Job | JobError]
 """Job to what was found."""
 
 
@@ -32,7 +31,7 @@ class JobWaits:
         self._wanted: Counter[str] = Counter()
         self._looks: dict[asyncio.AbstractEventLoop, asyncio.Task[Look]] = {}
 
-    async def wait(self, job_id: str, timeout_s: float) -> Json:
+    async def wait(self, job_id: str, timeout_s: float) -> Job:
         """Return a job when it has ended, or as it is when the time is over.
 
         Raises:
@@ -84,5 +83,5 @@ class JobWaits:
         return found
 
 
-def _has_ended(job: Json) -> bool:
-    return JobState(job["state"]).is_finished
+def _has_ended(job: Job) -> bool:
+    return JobState(job.state).is_finished

@@ -1,11 +1,12 @@
 """Background jobs as the app shows them."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from app.errors import MissingError
 from app.format import count
 from app.services.pace import Pace
+from app.services.views import jobs as views
 from jobs.errors import NotFoundError
 from jobs.home import Home
 from jobs.store.rows import JobRow
@@ -36,7 +37,7 @@ class JobService:
         *,
         kind: str | None = None,
         before: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[views.Job]:
         """Return the newest jobs first.
 
         Args:
@@ -53,55 +54,55 @@ class JobService:
             raise ConfigError(f"state must be one of {allowed}, got {state[:40]!r}.")
         chosen = None if state is None else JobState(state)
         rows = self._store.list_jobs(state=chosen, limit=limit, kind=kind, before=before)
-        return [job_to_dict(job) for job in rows]
+        return [views.Job.of(job) for job in rows]
 
     def count(self) -> dict[tuple[str, str], int]:
         """Return how many jobs there are of each kind and state."""
         return self._store.count_jobs()
 
-    def active(self) -> list[dict[str, Any]]:
+    def active(self) -> list[views.Job]:
         """Return the jobs that wait or work, in the order of the queue."""
-        waiting = [
-            job for job in self.list_jobs(limit=200) if not JobState(job["state"]).is_finished
-        ]
-        return sorted(waiting, key=lambda job: job["number"])
+        waiting = [job for job in self.list_jobs(limit=200) if not job.state.is_finished]
+        return sorted(waiting, key=lambda job: job.number)
 
-    def at_work(self) -> list[dict[str, Any]]:
+    def at_work(self) -> list[views.Job]:
         """Return the jobs that some process is starting or running, oldest first."""
-        return [job_to_dict(job) for job in self._store.held_jobs()]
+        return [views.Job.of(job) for job in self._store.held_jobs()]
 
-    def get(self, job_id: str) -> dict[str, Any]:
+    def get(self, job_id: str) -> views.Job:
         """Return one job."""
-        return job_to_dict(self._store.get_job(job_id))
+        return views.Job.of(self._store.get_job(job_id))
 
-    def queue(self) -> list[dict[str, Any]]:
+    def queue(self) -> list[views.Job]:
         """Return the jobs that wait, in the order in which they start."""
-        return [job_to_dict(job) for job in self._store.list_queue()]
+        return [views.Job.of(job) for job in self._store.list_queue()]
 
-    def events(self, job_id: str) -> list[dict[str, Any]]:
+    def events(self, job_id: str) -> list[views.JobEvent]:
         """Return the changes of a job's state, oldest first."""
         return [
-            {
-                "at": event.at,
-                "from": None if event.from_state is None else event.from_state.value,
-                "to": event.to_state.value,
-                "attempt": event.attempt,
-                "message": event.message,
-            }
+            views.JobEvent.model_validate(
+                {
+                    "at": event.at,
+                    "from": event.from_state,
+                    "to": event.to_state,
+                    "attempt": event.attempt,
+                    "message": event.message,
+                }
+            )
             for event in self._store.job_events(job_id)
         ]
 
-    def why_waiting(self, job: dict[str, Any]) -> str:
+    def why_waiting(self, job: views.Job) -> str:
         """Return what a queued job waits for, in words that go on a sentence."""
-        before = self._store.get_job(job["after_id"]) if job["after_id"] else None
+        before = self._store.get_job(job.after_id) if job.after_id else None
         if before is not None and before.state is not JobState.SUCCEEDED:
             return f"waiting for {self._words(before)}"
-        at_work = [item for item in self.active() if item["state"] in ("starting", "running")]
+        at_work = [item for item in self.active() if item.state in ("starting", "running")]
         if not at_work:
             return "waiting in the queue"
-        words = f"waiting until job {at_work[0]['number']} ({at_work[0]['kind']}) has ended"
+        words = f"waiting until job {at_work[0].number} ({at_work[0].kind}) has ended"
         ids = [item.id for item in self._store.list_queue()]
-        between = ids.index(job["id"]) if job["id"] in ids else 0
+        between = ids.index(job.id) if job.id in ids else 0
         return f"{words} and {count(between, 'more job')} before it" if between else words
 
     def _words(self, before: JobRow) -> str:
@@ -112,12 +113,12 @@ class JobService:
         paused = ", which is paused" if before.state is JobState.CANCELED else ""
         return f"run {self._store.get_run(before.run_id).name!r}{paused}"
 
-    def is_newest(self, job: dict[str, Any]) -> bool:
+    def is_newest(self, job: views.Job) -> bool:
         """Whether no later job works on the same, so that it makes sense to repeat this one."""
         try:
-            if job["kind"] == "train":
-                return self._store.get_run(job["run_id"] or "").job_id == str(job["id"])
-            return self._store.get_corpus(job["corpus_id"] or "").build_job_id == str(job["id"])
+            if job.kind == "train":
+                return self._store.get_run(job.run_id or "").job_id == job.id
+            return self._store.get_corpus(job.corpus_id or "").build_job_id == job.id
         except NotFoundError:
             return False
 
@@ -143,26 +144,26 @@ class JobService:
                 f"Job {job.number} has no log: it has not started, or its log was removed."
             ) from error
 
-    def time_left(self, job: dict[str, Any]) -> float | None:
+    def time_left(self, job: views.Job) -> float | None:
         """Return the seconds until the end of the stage a job is in, where that is known."""
         return self._pace.time_left(job)
 
-    def cancel(self, job_id: str) -> dict[str, Any]:
+    def cancel(self, job_id: str) -> views.Job:
         """Ask a job to stop; a training run writes a checkpoint first."""
         self._store.request_cancel(job_id)
         return self.get(job_id)
 
-    def set_priority(self, job_id: str, priority: int) -> dict[str, Any]:
+    def set_priority(self, job_id: str, priority: int) -> views.Job:
         """Let a job that waits start earlier or later; a higher priority starts first."""
-        return job_to_dict(self._store.set_priority(job_id, priority))
+        return views.Job.of(self._store.set_priority(job_id, priority))
 
-    def run_next(self, job_id: str) -> dict[str, Any]:
+    def run_next(self, job_id: str) -> views.Job:
         """Put a job that waits before all others that wait."""
-        return job_to_dict(self._store.run_next(job_id))
+        return views.Job.of(self._store.run_next(job_id))
 
-    def retry(self, job_id: str) -> dict[str, Any]:
+    def retry(self, job_id: str) -> views.Job:
         """Submit a finished job again, as a new job that names its parent."""
-        return job_to_dict(self._store.retry_job(job_id))
+        return views.Job.of(self._store.retry_job(job_id))
 
 
 def _cut(line: str) -> str:
@@ -178,63 +179,33 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def job_to_dict(job: JobRow) -> dict[str, Any]:
-    """Return a job as the REST routes answer it."""
-    return {
-        "id": job.id,
-        "number": job.number,
-        "kind": job.kind,
-        "state": job.state.value,
-        "priority": job.priority,
-        "stage": job.stage,
-        "done": job.done,
-        "total": job.total,
-        "message": job.message,
-        "error": job.error,
-        "corpus_id": job.corpus_id,
-        "run_id": job.run_id,
-        "attempt": job.attempt,
-        "after_id": job.after_id,
-        "parent_id": job.parent_id,
-        "cancel_requested": job.cancel_requested,
-        "worker": job.worker,
-        "slot": job.slot,
-        "pid": job.pid,
-        "lease_expires_at": job.lease_expires_at,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "progress_at": job.progress_at,
-        "finished_at": job.finished_at,
-    }
-
-
-def outcome(job: dict[str, Any]) -> str:
+def outcome(job: views.Job) -> str:
     """Return what came of a job, for people: why it failed, or what it made."""
-    return str(job["error"] or job["message"])
+    return job.error or job.message
 
 
-def restart_note(job: dict[str, Any]) -> str:
+def restart_note(job: views.Job) -> str:
     """Return why an unfinished job was started again by itself, empty if it was not."""
-    if JobState(job["state"]).is_finished or not job["message"] or not job["attempt"]:
+    if job.state.is_finished or not job.message or not job.attempt:
         return ""
-    if job["state"] == JobState.QUEUED:
-        return f"{job['message']} It starts again by itself."
-    if job["attempt"] == 1:
+    if job.state == JobState.QUEUED:
+        return f"{job.message} It starts again by itself."
+    if job.attempt == 1:
         return ""
     return (
-        f"{job['message']} It was started again by itself, attempt {job['attempt']} of "
+        f"{job.message} It was started again by itself, attempt {job.attempt} of "
         f"{MAX_ATTEMPTS}, and goes on from what was finished."
     )
 
 
-def silence(job: dict[str, Any], now: float) -> float | None:
+def silence(job: views.Job, now: float) -> float | None:
     """Return for how many seconds a running job has reported nothing, None if that is usual."""
-    if job["state"] != JobState.RUNNING or job["progress_at"] is None:
+    if job.state != JobState.RUNNING or job.progress_at is None:
         return None
-    passed = now - float(job["progress_at"])
+    passed = now - job.progress_at
     return passed if passed > UNUSUAL_SILENCE_S else None
 
 
-def share_done(job: dict[str, Any]) -> float:
+def share_done(job: views.Job) -> float:
     """Return how much of the present stage of a job is finished, between 0 and 1."""
-    return min(1.0, job["done"] / job["total"]) if job["total"] else 0.0
+    return min(1.0, job.done / job.total) if job.total else 0.0

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict, deque
-from typing import Any
+
+from app.services.views.jobs import Job
 
 WINDOW_S = 120.0
 """The speed is that of the last minutes: stages slow down and speed up."""
@@ -26,7 +27,7 @@ class Pace:
         self._lock = threading.Lock()
         self._sights: OrderedDict[tuple[str, int, str, int], deque[Sight]] = OrderedDict()
 
-    def time_left(self, job: dict[str, Any]) -> float | None:
+    def time_left(self, job: Job) -> float | None:
         """Take note of a job's progress and return the seconds its stage still needs.
 
         Args:
@@ -35,10 +36,10 @@ class Pace:
         Returns:
             None where it is not at work, or too little of it has been seen.
         """
-        if job["state"] != "running" or not job["total"] or job["progress_at"] is None:
+        if job.state != "running" or not job.total or job.progress_at is None:
             return None
-        key = (job["id"], job["attempt"], job["stage"], job["total"])
-        at, done = float(job["progress_at"]), int(job["done"])
+        key = (job.id, job.attempt, job.stage, job.total)
+        at, done = job.progress_at, job.done
         with self._lock:
             sights = self._sights.setdefault(key, deque(maxlen=MOST_SIGHTS))
             self._sights.move_to_end(key)
@@ -51,4 +52,4 @@ class Pace:
             first_at, first_done = sights[0]
         if at - first_at < SHORTEST_S or done <= first_done:
             return None
-        return (int(job["total"]) - done) * (at - first_at) / (done - first_done)
+        return (job.total - done) * (at - first_at) / (done - first_done)

@@ -80,7 +80,7 @@ def test_a_copy_for_a_model_is_what_the_model_writes_from(own: Trained) -> None:
     assert answer.status_code == 202
     copy = answer.json()
     assert (copy["name"], copy["state"]) == ("rivers, for run 'first'", "building")
-    assert services.jobs.get(copy["build_job_id"])["kind"] == "build"
+    assert services.jobs.get(copy["build_job_id"]).kind == "build"
     assert copy["num_documents"] == len(RIVERS)
     run_waiting_jobs(services)
     built = services.corpora.get(copy["id"])
@@ -90,7 +90,7 @@ def test_a_copy_for_a_model_is_what_the_model_writes_from(own: Trained) -> None:
     assert (summary["chunk_size"], summary["tokenizer_origin"]) == (16, "taken")
     assert summary["tokenizer_source"] == "run 'first'"
     job = services.jobs.get(copy["build_job_id"])
-    assert "Tokenizer taken from run 'first'." in job["message"]
+    assert "Tokenizer taken from run 'first'." in job.message
     assert "taken from run &#x27;first&#x27;" in corpora.render_top(
         services, {"corpus": copy["id"]}
     )

@@ -102,15 +102,15 @@ def test_the_time_left_counts_no_steps_of_an_earlier_attempt(services: Services)
 def test_only_the_newest_job_of_a_thing_can_be_repeated(services: Services) -> None:
     corpus_id = corpus_of(services, "text " * 50)
     old = services.corpora.build(corpus_id)
-    services.jobs.cancel(old["id"])
+    services.jobs.cancel(old.id)
     assert jobs.render_jobs(services, {}).count("Retry") == 1
 
-    new = services.jobs.retry(old["id"])
-    services.jobs.cancel(new["id"])
+    new = services.jobs.retry(old.id)
+    services.jobs.cancel(new.id)
 
     shown = jobs.render_jobs(services, {})
     assert shown.count("Retry") == 1
-    assert f"/api/v1/jobs/{new['id']}/retry" in shown
+    assert f"/api/v1/jobs/{new.id}/retry" in shown
     services.corpora.delete(corpus_id)
     assert "Retry" not in jobs.render_jobs(services, {})
 

@@ -10,6 +10,7 @@ from app.pages.job_filters import PAGE_SIZE
 from app.services.jobs import MOST_LINE_CHARACTERS
 from app.services.pace import SHORTEST_S, WINDOW_S, Pace
 from app.services.services import Services
+from app.services.views.jobs import Job
 from jobs.store.states import JobState
 
 
@@ -70,10 +71,11 @@ def test_a_number_that_is_none_shows_the_first_page(services: Services, before: 
 
 def test_the_rest_of_a_stage_follows_from_its_last_minutes() -> None:
     pace = Pace()
-    job = {"id": "a", "state": "running", "attempt": 1, "stage": "embed", "total": 1000}
+    job = Job.model_construct(id="a", state=JobState.RUNNING, attempt=1, stage="embed", total=1000)
 
     def left(at: float, done: int, **changes: object) -> float | None:
-        return pace.time_left({**job, "progress_at": at, "done": done, **changes})
+        seen = {"progress_at": at, "done": done, **changes}
+        return pace.time_left(job.model_copy(update=seen))
 
     assert left(0.0, 100) is None
     assert left(SHORTEST_S - 1, 150) is None
@@ -122,6 +124,6 @@ def test_times_say_what_they_mean(services: Services) -> None:
 
     shown = jobs.render_jobs(services, {})
 
-    assert services.jobs.get(claimed.id)["state"] == JobState.STARTING
+    assert services.jobs.get(claimed.id).state == JobState.STARTING
     assert re.search(r">for \d+ s<", shown)
     assert ">just now<" in shown

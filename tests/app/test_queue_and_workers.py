@@ -34,7 +34,7 @@ def start_run(client: TestClient, corpus_id: str, **body: Any) -> dict[str, Any]
 
 
 def in_queue(services: Services) -> list[str]:
-    return [job["run_id"] for job in services.jobs.queue() if job["run_id"]]
+    return [job.run_id for job in services.jobs.queue() if job.run_id]
 
 
 def test_runs_start_by_priority_and_can_be_put_first(
@@ -80,7 +80,7 @@ def test_a_run_follows_another_also_while_that_one_is_paused(
     shown = runs.render_runs(services, {"run": second["id"]})
     assert "waiting for run &#x27;x&#x27;, which is paused" in shown
     resumed = client.post(f"/api/v1/runs/{first['id']}/resume").json()
-    assert services.jobs.get(second["job_id"])["after_id"] == resumed["job_id"]
+    assert services.jobs.get(second["job_id"]).after_id == resumed["job_id"]
 
 
 @pytest.mark.parametrize(("after", "status"), [("nothing", 404), ("canceled", 409)])
@@ -187,5 +187,5 @@ def test_the_page_lists_what_waits_in_the_order_of_the_queue(
 
     assert shown.index("high run") < shown.index("low run")
     first = re.findall(r"POST /api/v1/jobs/(\w+)/first", shown)
-    assert {low["job_id"], high["job_id"]} <= {*first, services.jobs.queue()[0]["id"]}
-    assert services.jobs.queue()[0]["id"] not in first
+    assert {low["job_id"], high["job_id"]} <= {*first, services.jobs.queue()[0].id}
+    assert services.jobs.queue()[0].id not in first

@@ -80,7 +80,7 @@ def test_a_page_gets_the_sizes_without_waiting_for_them(services: Services) -> N
 
 def test_only_logs_of_jobs_long_ended_are_removed(services: Services, client: TestClient) -> None:
     services.corpora.build(add_corpus(services, "letters"))
-    waiting = services.jobs.queue()[0]["id"]
+    waiting = services.jobs.queue()[0].id
     logs = services.home.job_logs_dir
     old, kept, fresh = put(logs / "gone.log", 33), put(logs / f"{waiting}.log"), put(logs / "x.log")
     for path in (old, kept):

@@ -1,6 +1,6 @@
 """What all answers have in common, and the answer of every error."""
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -13,6 +13,11 @@ class View(BaseModel):
     """Base of all answers: more fields may come."""
 
     model_config = ConfigDict(extra="allow", defer_build=True)
+
+    @classmethod
+    def of(cls, row: object) -> Self:
+        """Return the view of a row, which has the fields of the view as attributes."""
+        return cls.model_validate(row, from_attributes=True)
 
 
 class Problem(View):
