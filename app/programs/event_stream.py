@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import TooManyError, status_of
 from app.services.following import Reader
 from app.services.generations import GenerationService
-from app.services.telling import event_lines
+from app.services.stream_steps import event_lines
 
 RETRY_AFTER_S = 5
 SENT_AT_ONCE = 2**15
@@ -52,11 +52,11 @@ class EventStream(Response):
 
 async def _pieces(generation_id: str, reader: Reader) -> AsyncIterator[bytes | memoryview]:
     yield event_lines("start", {"id": generation_id}).encode()
-    async for told in reader.steps():
-        for piece in _cut(told.lines or STILL_AT_WORK):
+    async for step in reader.steps():
+        for piece in _cut(step.lines or STILL_AT_WORK):
             yield piece
-    async for told in reader.ending():
-        for piece in _cut(told.lines):
+    async for step in reader.ending():
+        for piece in _cut(step.lines):
             yield piece
 
 

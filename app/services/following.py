@@ -1,6 +1,6 @@
-"""Tells what happens in a generation, from its beginning, to many readers at once.
+"""Sends the events of a generation, from its beginning, to many readers at once.
 
-Readers of one text share the look at it, the steps they are told and the threads that read them.
+Readers of one text share the look at it, the steps they are sent and the threads that read them.
 A reader keeps its place and the step it is being sent, nothing else, so a slow one is only late.
 """
 
@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from app.services.live import LiveGeneration
 from app.services.seats import Seats
-from app.services.telling import Ending, Place, Teller, Told
+from app.services.stream_steps import Ending, Place, Step, StreamSteps
 from jobs.store.store import Store
 
 MOST_READERS = 400
@@ -25,7 +25,7 @@ MOST_STEPS = 16
 """Steps of a text kept for readers who come by next."""
 PAUSE_S = 0.03
 PAUSE_PER_READER_S = 0.001
-"""Seconds between looks at a text: the more are told, the more is told at once."""
+"""Seconds between looks at a text: the more readers, the more is sent at once."""
 QUIET_S = 15.0
 
 Find = Callable[[str], LiveGeneration | None]
@@ -71,7 +71,7 @@ class Following:
         # Looked for first: a text that ends in between is then read as one that has ended.
         live = self._find(generation_id)
         loop = asyncio.get_running_loop()
-        # Tokens are told of a text that is being written, to those who came before it ended.
+        # Tokens of a text that is being written are sent to those who came before it ended.
         key = (loop, generation_id, live is not None)
         if key not in self._texts:
             read = self._store.get_generation
@@ -80,8 +80,8 @@ class Following:
             )
             # Another reader may have been here meanwhile.
             if key not in self._texts:
-                teller = Teller(self._store, row, live)
-                self._texts[key] = SharedText(teller, live, self._threads, self._pause)
+                maker = StreamSteps(self._store, row, live)
+                self._texts[key] = SharedText(maker, live, self._threads, self._pause)
         text = self._texts[key]
         stack.callback(self._forget_unread, key)
         stack.enter_context(text.seats.take())
@@ -113,7 +113,7 @@ class Reader:
         """
         self._text = await self._following.open(generation_id, self._stack)
 
-    async def steps(self) -> AsyncIterator[Told]:
+    async def steps(self) -> AsyncIterator[Step]:
         """Yield what happens, as it happens, until the generation has ended.
 
         Yields:
@@ -121,31 +121,31 @@ class Reader:
         """
         place: Place | Ending | None = self._text.beginning
         while isinstance(place, Place):
-            told = await self._text.told(place)
-            place = told.next
-            if told.lines:
-                yield told
-            elif not self._text.is_newest(told):
+            step = await self._text.step_from(place)
+            place = step.next
+            if step.lines:
+                yield step
+            elif not self._text.is_newest(step):
                 continue
-            elif told.head.has_ended:
+            elif step.head.has_ended:
                 return
-            elif not await self._text.more_than(told):
-                yield told
+            elif not await self._text.more_than(step):
+                yield step
 
-    async def ending(self) -> AsyncIterator[Told]:
+    async def ending(self) -> AsyncIterator[Step]:
         """Yield what ends the stream of a text that has ended, in parts."""
         place: Place | Ending | None = Ending()
         while place is not None:
-            told = await self._text.told(place)
-            place = told.next
-            yield told
+            step = await self._text.step_from(place)
+            place = step.next
+            yield step
 
 
 class SharedText:
     """A text that is being read in one event loop.
 
     Args:
-        teller: Makes the steps.
+        maker: Makes the steps.
         live: The text as it is being written; None if it has ended.
         threads: Where they are made.
         pause: Returns the least seconds between looks at the text.
@@ -153,37 +153,37 @@ class SharedText:
 
     def __init__(
         self,
-        teller: Teller,
+        maker: StreamSteps,
         live: LiveGeneration | None,
         threads: ThreadPoolExecutor,
         pause: Callable[[], float],
     ) -> None:
         self.seats = Seats(MOST_READERS_OF_A_TEXT, "readers may follow one text", READ_IT_WHOLE)
-        self._teller = teller
+        self._maker = maker
         self._live = live
         self._threads = threads
         self._pause = pause
-        self._head = teller.look()
+        self._head = maker.look()
         self._looked_at = time.monotonic()
-        self._steps: OrderedDict[Place | Ending, asyncio.Future[Told]] = OrderedDict()
+        self._steps: OrderedDict[Place | Ending, asyncio.Future[Step]] = OrderedDict()
         self._next_look: asyncio.Task[None] | None = None
 
     @property
     def beginning(self) -> Place:
         """Where every reader begins."""
-        return self._teller.beginning
+        return self._maker.beginning
 
     def close(self) -> None:
         """Look no more, because nobody reads any more."""
         if self._next_look is not None:
             self._next_look.cancel()
 
-    async def told(self, place: Place | Ending) -> Told:
+    async def step_from(self, place: Place | Ending) -> Step:
         """Return the step from a place, made once for all who stand there."""
         step = self._steps.get(place)
         if step is None or (step.done() and not self._is_good(step)):
             loop = asyncio.get_running_loop()
-            step = loop.run_in_executor(self._threads, self._teller.tell, place, self._head)
+            step = loop.run_in_executor(self._threads, self._maker.step, place, self._head)
             self._steps[place] = step
             while len(self._steps) > MOST_STEPS:
                 self._steps.popitem(last=False)
@@ -191,19 +191,19 @@ class SharedText:
         # A reader that leaves must not end what others wait for.
         return await asyncio.shield(step)
 
-    def _is_good(self, step: "asyncio.Future[Told]") -> bool:
+    def _is_good(self, step: "asyncio.Future[Step]") -> bool:
         if step.cancelled() or step.exception() is not None:
             return False
-        told = step.result()
-        return bool(told.lines) or self.is_newest(told)
+        made = step.result()
+        return bool(made.lines) or self.is_newest(made)
 
-    def is_newest(self, told: Told) -> bool:
+    def is_newest(self, step: Step) -> bool:
         """Whether nothing can be said beyond a step without news."""
-        return told.head is self._head
+        return step.head is self._head
 
-    async def more_than(self, told: Told) -> bool:
-        """Wait until there is more than was told; False if that takes longer than ``QUIET_S``."""
-        if not self.is_newest(told):
+    async def more_than(self, step: Step) -> bool:
+        """Wait until there is more than that; False if that takes longer than ``QUIET_S``."""
+        if not self.is_newest(step):
             return True
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look_again())
@@ -214,5 +214,5 @@ class SharedText:
         assert self._live is not None
         await asyncio.sleep(self._looked_at + self._pause() - time.monotonic())
         await self._live.bell.wait(self._head.rings)
-        self._head, self._looked_at = self._teller.look(), time.monotonic()
+        self._head, self._looked_at = self._maker.look(), time.monotonic()
         self._next_look = None

@@ -1,4 +1,4 @@
-"""What is to be told of a generation, step by step, from what is stored and what is in the making.
+"""Events of a generation, step by step, from stored chunks and from those in the making.
 
 A step leads from one place of the stream to another, and is the same for every reader who stands
 there. Nothing is kept for readers that may come: one that attaches late walks the same steps, a
@@ -18,7 +18,7 @@ from jobs.store.store import Store
 
 CHUNKS_AT_ONCE = 8
 BLOCK_CHARACTERS = 2**16
-"""The end of a stream repeats the whole text; it is told in blocks of about this length."""
+"""The end of a stream repeats the whole text; it is sent in blocks of about this length."""
 
 Event = tuple[str, dict[str, Any]]
 """A name and its values."""
@@ -26,17 +26,17 @@ Event = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a reader has been told a text that is being written; one item per variant."""
+    """How far a reader of a text that is being written has come; one item per variant."""
 
     chunks: tuple[int, ...]
-    """Chunks told whole."""
+    """Chunks that were sent whole."""
     tokens: tuple[int | None, ...]
-    """Tokens told of the chunk after these; None if it has not been told that it begins."""
+    """Tokens sent of the chunk after these; None if its beginning was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How far a reader has been told the end of a stream, which holds the whole text."""
+    """How far a reader has come in the end of a stream, which holds the whole text."""
 
     part: int = 0
     """Part of the JSON; see ``json_parts``."""
@@ -46,7 +46,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """How far a text was written at some moment. All readers are told up to the same one."""
+    """How far a text was written at some moment. All readers are led up to the same one."""
 
     rings: int
     has_ended: bool
@@ -57,7 +57,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Step:
     """One step of a stream."""
 
     next: Place | Ending | None
@@ -75,7 +75,7 @@ def event_lines(name: str, value: Mapping[str, Any]) -> str:
     return f"event: {name}\ndata: {json_text(value)}\n\n"
 
 
-class Teller:
+class StreamSteps:
     """Makes the steps of one generation.
 
     Args:
@@ -109,10 +109,10 @@ class Teller:
         begun = {variant: (chunk, len(chunk.segments)) for variant, chunk in partial.items()}
         return Head(rings, has_ended, finished, begun)
 
-    def tell(self, place: Place | Ending, head: Head) -> Told:
+    def step(self, place: Place | Ending, head: Head) -> Step:
         """Return the step from a place towards the head; it reads from the database."""
         if isinstance(place, Ending):
-            return self._tell_end(place, head)
+            return self._end_step(place, head)
         walk = _Walk(self._variants, place, is_live=self._live is not None)
         for index, variant, chunk in self._stored(place, head):
             was_written = not chunk["is_prompt"] and index >= self._first_written
@@ -120,23 +120,23 @@ class Teller:
         for variant, (begun, num_tokens) in head.partial.items():
             walk.grow(variant, begun, num_tokens)
         lines = "".join(event_lines(name, value) for name, value in walk.events)
-        return Told(walk.place(), head, lines.encode(), walk.events)
+        return Step(walk.place(), head, lines.encode(), walk.events)
 
     def _stored(self, place: Place, head: Head) -> list[tuple[int, str, dict[str, Any]]]:
-        """Return finished chunks that have not been told, each with its index and variant."""
+        """Return finished chunks that were not sent, each with its index and variant."""
         found: list[tuple[int, int, dict[str, Any]]] = []
         for number, variant in enumerate(self._variants):
-            told, limit = place.chunks[number], self._at_once
+            sent, limit = place.chunks[number], self._at_once
             if head.finished is not None:
-                limit = min(limit, head.finished.get(variant, 0) - told)
+                limit = min(limit, head.finished.get(variant, 0) - sent)
             if limit > 0:
-                chunks = self._store.read_chunks(self._id, variant, told, limit)
-                found += [(told + i, number, chunk) for i, chunk in enumerate(chunks)]
+                chunks = self._store.read_chunks(self._id, variant, sent, limit)
+                found += [(sent + i, number, chunk) for i, chunk in enumerate(chunks)]
         # Several texts come chunk by chunk, as they are written.
         found.sort(key=lambda item: item[:2])
         return [(index, self._variants[number], chunk) for index, number, chunk in found]
 
-    def _tell_end(self, place: Ending, head: Head) -> Told:
+    def _end_step(self, place: Ending, head: Head) -> Step:
         if self._end is None:
             self._end = self._end_parts()
         text, part, chunk = "", place.part, place.chunk
@@ -153,7 +153,7 @@ class Teller:
                 text += '"' if isinstance(piece, TextOf) else "]"
                 part, chunk = part + 1, 0
         rest = Ending(part, chunk) if part < len(self._end) else None
-        return Told(rest, head, text.encode())
+        return Step(rest, head, text.encode())
 
     def _end_parts(self) -> list[str | TextOf | ChunksOf]:
         """Return the events that end the stream, but for the chunks of the text."""
@@ -167,7 +167,7 @@ class Teller:
 
 
 class _Walk:
-    """One step: what is told on the way from a place, and where it leads."""
+    """One step: what is sent on the way from a place, and where it leads."""
 
     def __init__(self, variants: Sequence[str], place: Place, *, is_live: bool) -> None:
         self.events: list[Event] = []
@@ -179,7 +179,7 @@ class _Walk:
         return Place(tuple(self._chunks.values()), tuple(self._tokens.values()))
 
     def finish(self, variant: str, index: int, chunk: dict[str, Any], was_written: bool) -> None:
-        """Tell the rest of a chunk that is stored."""
+        """Add the rest of a chunk that is stored."""
         self._begin(variant, index, chunk["is_prompt"], chunk["neighbors"])
         if self._is_live and was_written:
             logprobs = chunk.get("logprobs") or [None] * len(chunk["token_ids"])
@@ -190,7 +190,7 @@ class _Walk:
         self.events.append(("chunk_end", {"variant": variant, **chunk}))
 
     def grow(self, variant: str, chunk: PartialChunk, num_tokens: int) -> None:
-        """Tell the first tokens of the chunk in the making, unless others come before it."""
+        """Add the first tokens of the chunk in the making, unless others come before it."""
         if chunk.index != self._chunks[variant]:
             return
         self._begin(variant, chunk.index, chunk.is_prompt, chunk.neighbors_json)
@@ -213,12 +213,12 @@ class _Walk:
     def _new_tokens(
         self, variant: str, index: int, tokens: list[tuple[int, list[Any], float | None]]
     ) -> None:
-        told = self._tokens[variant] or 0
-        for token_id, (text, run), logprob in tokens[told:]:
+        sent = self._tokens[variant] or 0
+        for token_id, (text, run), logprob in tokens[sent:]:
             where = {"variant": variant, "chunk_index": index}
             token = {"token_id": token_id, "text": text, "logprob": logprob, "run": run}
             self.events.append(("token", {**where, **token}))
-        self._tokens[variant] = max(told, len(tokens))
+        self._tokens[variant] = max(sent, len(tokens))
 
 
 def _filling(
