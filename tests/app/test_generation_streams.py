@@ -84,7 +84,11 @@ def test_the_chunk_being_written_shows_its_neighbors_and_runs(trained: Trained) 
     generations.stop(started["id"])
     chunk = wait(trained, started["id"])["chunks"][seen["index"]]
 
-    assert chunk["segments"][: len(seen["segments"])] == seen["segments"]
+    shown = seen["segments"]
+    if not shown[-1][0]:
+        # Half a character, which the stop may have made the end of the text.
+        shown = shown[:-1]
+    assert chunk["segments"][: len(shown)] == shown
     assert seen["is_prompt"] is False
     ids = [neighbor["chunk_id"] for neighbor in chunk["neighbors"]]
     assert [neighbor["chunk_id"] for neighbor in seen["neighbors"]] == ids
