@@ -4,13 +4,15 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs.home import DEFAULT_HOME, home_folder
 from retro.errors import ConfigError, shown
 from retro.places import check_place
 
 SHORTEST_TOKEN = 16
-MCP_MODES = ("off", "read", "write")
+McpMode = Literal["off", "read", "write"]
+MCP_MODES: tuple[McpMode, ...] = ("off", "read", "write")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,7 @@ class Settings:
     encoder: str | None
     """Encoder of new corpora; None is the bundled one."""
 
-    mcp: str = "off"
+    mcp: McpMode = "off"
     """What programs may do over MCP, one of ``MCP_MODES``."""
 
 
@@ -61,10 +63,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             f"RETRO_TOKEN must have at least {SHORTEST_TOKEN} characters, got {len(token)}. "
             f"Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    mcp = environment.get("RETRO_MCP") or "off"
-    if mcp not in MCP_MODES:
+    given = environment.get("RETRO_MCP") or "off"
+    mcp = next((mode for mode in MCP_MODES if mode == given), None)
+    if mcp is None:
         raise ConfigError(
-            f"RETRO_MCP must be one of {', '.join(MCP_MODES)}, got {mcp[:40]!r}. Leave it unset "
+            f"RETRO_MCP must be one of {', '.join(MCP_MODES)}, got {given[:40]!r}. Leave it unset "
             f"to keep MCP off."
         )
     encoder = environment.get("RETRO_ENCODER") or None

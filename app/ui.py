@@ -74,7 +74,7 @@ def _at_work(job: Job) -> str:
 
 
 def _free_disk(services: Services) -> str:
-    free, kept = services.system.disk()["free"], services.installation.kept_free_bytes
+    free, kept = services.system.disk().free, services.installation.kept_free_bytes
     kind = "bad-text" if free < kept else "warn-text" if free < LITTLE_DISK * kept else ""
     words = f"{size(free)} free" if not kind else f"only {size(free)} free"
     return f'<a class="num {kind}" href="/settings">{words}</a>'

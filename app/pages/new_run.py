@@ -223,9 +223,9 @@ def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
 def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str, str]]:
     labels = []
     for item in list_presets():
-        label = item["name"]
+        label = item.name
         if corpus_id is not None:
-            preview = services.runs.settings.preview(corpus_id, item["name"])
+            preview = services.runs.settings.preview(corpus_id, item.name)
             label += f" \N{MIDDLE DOT} {parameters(preview['parameters'])} parameters"
-        labels.append((label, item["name"]))
+        labels.append((label, item.name))
     return labels

@@ -1,8 +1,6 @@
 """Settings: what the files take up, how the app was set up, and light or dark."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import gradio as gr
 
@@ -12,6 +10,7 @@ from app.services.leftovers import OLD_LOG_S
 from app.services.services import Services
 from app.services.strays import KEPT_S
 from app.services.system import list_devices, list_versions
+from app.services.views import system as views
 from app.ui import action, badge, callout, facts
 
 PART_WORDS = {
@@ -85,7 +84,7 @@ def render_storage(services: Services) -> str:
             '<p class="dim">The files are being added up.</p></section>'
         )
     kept = services.installation.kept_free_bytes
-    free = measured["free_bytes"]
+    free = measured.free_bytes
     note = ""
     if free < kept:
         note = callout(
@@ -93,27 +92,27 @@ def render_storage(services: Services) -> str:
             f"Uploads are refused until there is more; delete what is not needed."
         )
     values = {
-        "Taken": f'<span class="num">{size(measured["total_bytes"])}</span>',
+        "Taken": f'<span class="num">{size(measured.total_bytes)}</span>',
         "Free on the disk": f'<span class="num">{size(free)}</span>',
         "Kept free by uploads": f'<span class="num">{size(kept)}</span>',
-        "Kept free by jobs": f'<span class="num">{size(measured["floor_bytes"])}</span>',
+        "Kept free by jobs": f'<span class="num">{size(measured.floor_bytes)}</span>',
     }
     return (
         f'<section class="panel"><h2>Storage</h2>{note}{facts(values)}'
         f"{_parts(measured)}<div class='grid2 gap-top'>"
-        f"{_largest('Largest corpora', measured['largest_corpora'], '/corpora?corpus=')}"
-        f"{_largest('Largest runs', measured['largest_runs'], '/runs?run=')}</div>"
-        f"{_cleaning(measured['leftovers'])}</section>"
+        f"{_largest('Largest corpora', measured.largest_corpora, '/corpora?corpus=')}"
+        f"{_largest('Largest runs', measured.largest_runs, '/runs?run=')}</div>"
+        f"{_cleaning(measured.leftovers)}</section>"
     )
 
 
-def _parts(measured: Mapping[str, Any]) -> str:
-    total = max(1, measured["total_bytes"])
+def _parts(measured: views.Storage) -> str:
+    total = max(1, measured.total_bytes)
     rows = ""
-    for name, num_bytes in measured["parts"].items():
+    for name, num_bytes in measured.parts:
         words = PART_WORDS[name]
-        if name == "runs" and measured["checkpoint_bytes"]:
-            words += f", {size(measured['checkpoint_bytes'])} of it checkpoints"
+        if name == "runs" and measured.checkpoint_bytes:
+            words += f", {size(measured.checkpoint_bytes)} of it checkpoints"
         share = num_bytes / total
         rows += (
             f'<tr><th scope="row">{escape(words)}</th>'
@@ -125,35 +124,35 @@ def _parts(measured: Mapping[str, Any]) -> str:
     return f'<table class="list parts gap-top"><tbody>{rows}</tbody></table>'
 
 
-def _largest(title: str, items: list[dict[str, Any]], address: str) -> str:
+def _largest(title: str, items: list[views.NamedBytes], address: str) -> str:
     rows = "".join(
-        f'<li><a class="path" href="{address}{escape(item["id"])}">{escape(item["name"])}</a>'
-        f'<span class="num dim">{size(item["bytes"])}</span></li>'
+        f'<li><a class="path" href="{address}{escape(item.id)}">{escape(item.name)}</a>'
+        f'<span class="num dim">{size(item.bytes)}</span></li>'
         for item in items
     )
     shown = f'<ol class="sizes">{rows}</ol>' if rows else '<p class="dim small">None yet.</p>'
     return f"<div><h3>{escape(title)}</h3>{shown}</div>"
 
 
-def _cleaning(leftovers: Mapping[str, Mapping[str, int]]) -> str:
+def _cleaning(leftovers: views.Leftovers) -> str:
     rows = ""
-    for kind, found in leftovers.items():
+    for kind, found in leftovers:
         title, consequence = LEFTOVER_WORDS[kind]
         button = '<span class="dim small">nothing to remove</span>'
-        if found["num"]:
+        if found.num:
             button = action(
                 "Remove",
                 "POST /api/v1/storage/clean",
                 kind="tiny danger",
                 body={"what": kind},
-                confirm=f"{title}: {count(found['num'], 'item')}, {size(found['bytes'])}. "
+                confirm=f"{title}: {count(found.num, 'item')}, {size(found.bytes)}. "
                 f"{consequence} Remove them?",
-                done=f"Removed, {size(found['bytes'])} are free again.",
+                done=f"Removed, {size(found.bytes)} are free again.",
                 elem_id=f"clean-{kind}",
             )
         rows += (
             f'<tr><th scope="row">{escape(title)}</th><td class="num right">'
-            f"{count(found['num'], 'item')}, {size(found['bytes'])}</td>"
+            f"{count(found.num, 'item')}, {size(found.bytes)}</td>"
             f'<td class="right">{button}</td></tr>'
         )
     return (
@@ -167,14 +166,14 @@ def render_set_up(services: Services) -> str:
     found = services.installation.describe()
     return (
         '<div class="grid2">'
-        f"{_encoder(found['encoder'])}{_access(found['access'])}"
-        f"{_interfaces(found['mcp'])}{_database(found['database'], found['backups'])}</div>"
+        f"{_encoder(found.encoder)}{_access(found.access)}"
+        f"{_interfaces(found.mcp)}{_database(found.database, found.backups)}</div>"
     )
 
 
-def _encoder(encoder: Mapping[str, Any]) -> str:
-    where = "part of this program" if encoder["is_bundled"] else "from RETRO_ENCODER"
-    if encoder["is_here"]:
+def _encoder(encoder: views.Encoder) -> str:
+    where = "part of this program" if encoder.is_bundled else "from RETRO_ENCODER"
+    if encoder.is_here:
         state = f"{badge('ready', 'on this machine')} works without a network"
     else:
         state = (
@@ -183,13 +182,13 @@ def _encoder(encoder: Mapping[str, Any]) -> str:
         )
     return (
         '<section class="panel"><h2>Encoder of new corpora</h2>'
-        f'<p><code>{escape(encoder["name"])}</code> <span class="dim">{where}</span></p>'
+        f'<p><code>{escape(encoder.name)}</code> <span class="dim">{where}</span></p>'
         f"<p>{state}</p></section>"
     )
 
 
-def _access(access: Mapping[str, Any]) -> str:
-    if access["has_token"]:
+def _access(access: views.Access) -> str:
+    if access.has_token:
         words = "An access token is needed."
         leave = '<form method="post" action="/logout"><button class="btn">Log out</button></form>'
     else:
@@ -200,7 +199,7 @@ def _access(access: Mapping[str, Any]) -> str:
         )
     return (
         f'<section class="panel"><h2>Access</h2><p>{words} It listens on '
-        f"<code>{escape(access['host'])}</code>.</p>{leave}</section>"
+        f"<code>{escape(access.host)}</code>.</p>{leave}</section>"
     )
 
 
@@ -213,28 +212,27 @@ def _interfaces(mcp: str) -> str:
     )
 
 
-def _database(database: Mapping[str, Any], backups: Mapping[str, Any]) -> str:
-    note = callout(database["warning"]) if database["warning"] else ""
-    if backups["newest_at"] is None:
+def _database(database: views.DatabaseFacts, backups: views.Backups) -> str:
+    note = callout(database.warning) if database.warning else ""
+    if backups.newest_at is None:
         copies = "No copy has been made yet; the worker makes one a day."
-        if database["kind"] != "SQLite":
+        if database.kind != "SQLite":
             copies = "Copies are up to the server of the database."
     else:
         copies = (
-            f"{count(backups['num_copies'], 'copy', 'copies')}, the newest from "
-            f"{ago(backups['newest_at'], time.time())}: <code>{escape(backups['newest'])}</code>"
+            f"{count(backups.num_copies, 'copy', 'copies')}, the newest from "
+            f"{ago(backups.newest_at, time.time())}: <code>{escape(backups.newest)}</code>"
         )
     return (
-        f'<section class="panel"><h2>Database</h2>{note}<p>{escape(database["kind"])} '
-        f'{escape(database["version"])}</p><p class="dim">{copies}</p></section>'
+        f'<section class="panel"><h2>Database</h2>{note}<p>{escape(database.kind)} '
+        f'{escape(database.version)}</p><p class="dim">{copies}</p></section>'
     )
 
 
 def render_versions() -> str:
     """Return the devices and the versions of the libraries."""
     devices = "".join(
-        f"<li><span>{escape(device['name'])}</span>"
-        f'<span class="num dim">{_memory(device)}</span></li>'
+        f'<li><span>{escape(device.name)}</span><span class="num dim">{_memory(device)}</span></li>'
         for device in list_devices()
     )
     versions = {name: f"<code>{escape(value)}</code>" for name, value in list_versions().items()}
@@ -245,6 +243,6 @@ def render_versions() -> str:
     )
 
 
-def _memory(device: Mapping[str, Any]) -> str:
-    memory = device["memory_bytes"]
+def _memory(device: views.Device) -> str:
+    memory = device.memory_bytes
     return "" if memory is None else f"{size(memory)} of memory"

@@ -1,9 +1,8 @@
 """The workers: when they last reported, and what their devices do."""
 
-from typing import Any
-
 from app.format import duration, escape
 from app.services.services import Services
+from app.services.views.system import Slot, Worker
 from app.ui import badge, callout, empty
 
 
@@ -26,26 +25,26 @@ def render_workers(services: Services) -> str:
     )
 
 
-def _worker_row(worker: dict[str, Any]) -> str:
-    slots = "".join(_slot(item) for item in worker["slots"])
-    other = "" if worker["is_this_version"] else '<div class="dim small">another version</div>'
-    state = badge("ready", "alive") if worker["alive"] else badge("dead", "silent")
+def _worker_row(worker: Worker) -> str:
+    slots = "".join(_slot(item) for item in worker.slots)
+    other = "" if worker.is_this_version else '<div class="dim small">another version</div>'
+    state = badge("ready", "alive") if worker.alive else badge("dead", "silent")
     return (
-        f'<tr><td>{escape(worker["host"])}<div class="dim small num">process {worker["pid"]}'
+        f'<tr><td>{escape(worker.host)}<div class="dim small num">process {worker.pid}'
         f'</div>{other}</td><td>{state}</td><td class="wide">{slots}</td>'
-        f'<td class="num dim wide">reported {duration(worker["heartbeat_age"])} ago</td></tr>'
+        f'<td class="num dim wide">reported {duration(worker.heartbeat_age)} ago</td></tr>'
     )
 
 
-def _slot(item: dict[str, Any]) -> str:
-    job = item["job"]
+def _slot(item: Slot) -> str:
+    job = item.job
     if job is None:
-        return f'<div>{escape(item["slot"])}: <span class="dim">free</span></div>'
+        return f'<div>{escape(item.slot)}: <span class="dim">free</span></div>'
     lease = "its lease has ended"
-    if job["lease_left"] is not None and job["lease_left"] > 0:
-        lease = f"lease for another {duration(job['lease_left'])}"
+    if job.lease_left is not None and job.lease_left > 0:
+        lease = f"lease for another {duration(job.lease_left)}"
     return (
-        f'<div>{escape(item["slot"])}: <a href="/jobs?job={escape(job["id"])}">'
-        f"{escape(job['kind'])} {job['number']}</a> "
-        f'<span class="dim small num">process {job["pid"] or "-"}, {lease}</span></div>'
+        f'<div>{escape(item.slot)}: <a href="/jobs?job={escape(job.id)}">'
+        f"{escape(job.kind)} {job.number}</a> "
+        f'<span class="dim small num">process {job.pid or "-"}, {lease}</span></div>'
     )

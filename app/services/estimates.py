@@ -11,6 +11,8 @@ from typing import Any
 from app.services.run_settings import list_presets
 from app.services.runs import RunService
 from app.services.system import list_devices
+from app.services.views import runs as views
+from app.services.views.system import Device, Preset
 from jobs.errors import NotFoundError
 from jobs.store.rows import RunRow
 from jobs.store.store import Store
@@ -67,7 +69,7 @@ class EstimateService:
         preset: str | None = None,
         model: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> views.Estimate:
         """Return parameters, memory in bytes and seconds of a run, without making it.
 
         Raises:
@@ -78,57 +80,55 @@ class EstimateService:
         device = list_devices()[0]
         kept, recomputed = (_memory(resolved, config, device, again) for again in (False, True))
         needed = recomputed if config.gradient_checkpointing else kept
-        has = device.get("memory_bytes")
+        has = device.memory_bytes
         seconds, speed, basis = self._time(resolved, config, device)
-        return {
-            "parameters": parameter_count(resolved),
-            "memory": kept,
-            "memory_checkpointed": recomputed,
-            "needed_bytes": needed["total"],
-            "checkpoint_bytes": needed_bytes(resolved, config, step=0, num_kept=0),
-            "device": {"kind": device["kind"], "name": device["name"], "memory_bytes": has},
-            "fits": None if has is None else needed["total"] <= has,
-            "seconds": seconds,
-            "tokens_per_second": speed,
-            "basis": basis,
-        }
+        return views.Estimate(
+            parameters=parameter_count(resolved),
+            memory=kept,
+            memory_checkpointed=recomputed,
+            needed_bytes=needed.total,
+            checkpoint_bytes=needed_bytes(resolved, config, step=0, num_kept=0),
+            device=device,
+            fits=None if has is None else needed.total <= has,
+            seconds=seconds,
+            tokens_per_second=speed,
+            basis=basis,
+        )
 
-    def presets(self, corpus_id: str) -> list[dict[str, Any]]:
-        """Return the estimates of the presets; one that does not fit the corpus is left out."""
+    def presets(self, corpus_id: str) -> list[tuple[Preset, views.Estimate]]:
+        """Return the presets with their estimates; one that does not fit the corpus is left out."""
         found = []
-        for item in list_presets():
+        for preset in list_presets():
             try:
-                estimate = self.estimate(corpus_id, preset=item["name"])
+                found.append((preset, self.estimate(corpus_id, preset=preset.name)))
             except ConfigError:
                 continue
-            found.append({**item, **estimate})
         return found
 
     def _time(
-        self, model: ModelConfig, config: TrainingConfig, device: dict[str, Any]
-    ) -> tuple[float, float, dict[str, Any]]:
+        self, model: ModelConfig, config: TrainingConfig, device: Device
+    ) -> tuple[float, float, views.EstimateBasis]:
         """Return seconds, tokens per second, and where they come from."""
         per_token = _flops_per_token(model, config)
         measured = self._measured()
-        basis: dict[str, Any]
         if measured:
             # Small products reach a smaller share of what a device can do than large ones.
             best = min(measured, key=lambda m: abs(math.log(m.flops_per_token / per_token)))
             flops = best.flops_per_second
-            basis = {
-                "kind": "measured",
-                "run": best.name,
-                "flops_per_second": flops,
-                "text": f"from the speed that run {best.name!r} measured on this host",
-            }
+            basis = views.EstimateBasis(
+                kind="measured",
+                run=best.name,
+                flops_per_second=flops,
+                text=f"from the speed that run {best.name!r} measured on this host",
+            )
         else:
             flops, words = _rough_speed(device)
-            basis = {
-                "kind": "rough",
-                "run": None,
-                "flops_per_second": flops,
-                "text": f"from a rough figure, {words}; no run was measured on this host yet",
-            }
+            basis = views.EstimateBasis(
+                kind="rough",
+                run=None,
+                flops_per_second=flops,
+                text=f"from a rough figure, {words}; no run was measured on this host yet",
+            )
         speed = flops / per_token
         tokens = config.max_steps * config.batch_size * config.accumulation * config.sequence_length
         return tokens / speed, speed, basis
@@ -154,7 +154,7 @@ class EstimateService:
             job = self._store.get_job(row.job_id)
         except NotFoundError:
             return None
-        on_gpu = list_devices()[0]["kind"] == "cuda"
+        on_gpu = list_devices()[0].kind == "cuda"
         if job.worker != socket.gethostname() or (job.slot != CPU_SLOT) != on_gpu:
             return None
         model = config_from_dict(ModelConfig, resolved["model"])
@@ -175,11 +175,11 @@ def _flops_per_token(model: ModelConfig, config: TrainingConfig) -> float:
 
 
 def _memory(
-    model: ModelConfig, config: TrainingConfig, device: dict[str, Any], checkpointing: bool
-) -> dict[str, int]:
+    model: ModelConfig, config: TrainingConfig, device: Device, checkpointing: bool
+) -> views.TrainingMemory:
     # Whether a CPU would choose bfloat16 is not known here: the larger is reported.
     halves = config.precision is Precision.BFLOAT16 or (
-        config.precision is Precision.AUTO and device["kind"] == "cuda"
+        config.precision is Precision.AUTO and device.kind == "cuda"
     )
     memory: TrainingMemory = training_memory(
         model,
@@ -189,20 +189,20 @@ def _memory(
         value_bytes=3 if halves else 4,
         checkpointing=checkpointing,
     )
-    return {
-        "weights": memory.weights,
-        "gradients": memory.gradients,
-        "moments": memory.moments,
-        "activations": memory.activations,
-        "program": PROGRAM_BYTES,
-        "total": memory.total + PROGRAM_BYTES,
-    }
+    return views.TrainingMemory(
+        weights=memory.weights,
+        gradients=memory.gradients,
+        moments=memory.moments,
+        activations=memory.activations,
+        program=PROGRAM_BYTES,
+        total=memory.total + PROGRAM_BYTES,
+    )
 
 
-def _rough_speed(device: dict[str, Any]) -> tuple[float, str]:
+def _rough_speed(device: Device) -> tuple[float, str]:
     """Return operations per second, and the figure in words."""
-    if device["kind"] == "cuda":
-        peak = peak_flops(device["name"])
+    if device.kind == "cuda":
+        peak = peak_flops(device.name)
         if peak is None:
             return GPU_FLOPS, f"{GPU_FLOPS / 1e12:.0f} TFLOP/s for a GPU"
         return peak * GPU_SHARE, f"{GPU_SHARE:.0%} of the GPU's peak"

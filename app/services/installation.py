@@ -1,12 +1,12 @@
 """How this app was set up: encoder, access, database, versions. Nothing secret is shown."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from app.services.storage import StorageService
 from app.services.system import list_devices, list_versions
 from app.services.uploads import UploadLimits
-from app.settings import Settings
+from app.services.views import system as views
+from app.settings import McpMode, Settings
 from jobs.store.sqlite import newest_module, sqlite_warning
 from jobs.store.store import Store
 from retro.config.corpus import BUNDLED_ENCODER
@@ -26,7 +26,7 @@ class SetUp:
     encoder: str | None = None
     """Encoder of new corpora; None is the bundled one."""
 
-    mcp: str = "off"
+    mcp: McpMode = "off"
     """What programs may do over MCP: ``off``, ``read`` or ``write``."""
 
     @classmethod
@@ -55,45 +55,40 @@ class InstallationService:
         self._set_up = set_up
         self._limits = limits
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> views.Installation:
         """Return encoder, access, MCP, database, backups, devices and versions."""
-        return {
-            "encoder": self.encoder(),
-            "access": {"has_token": self._set_up.has_token, "host": self._set_up.host},
-            "mcp": self._set_up.mcp,
-            "database": self.database(),
-            "backups": self._storage.backups(),
-            "kept_free_bytes": self.kept_free_bytes,
-            "devices": list_devices(),
-            "versions": list_versions(),
-        }
+        return views.Installation(
+            encoder=self.encoder(),
+            access=views.Access(has_token=self._set_up.has_token, host=self._set_up.host),
+            mcp=self._set_up.mcp,
+            database=self.database(),
+            backups=self._storage.backups(),
+            kept_free_bytes=self.kept_free_bytes,
+            devices=list_devices(),
+            versions=list_versions(),
+        )
 
     @property
     def kept_free_bytes(self) -> int:
         """Bytes of the disk that uploads leave free."""
         return self._limits.free_disk
 
-    def encoder(self) -> dict[str, Any]:
+    def encoder(self) -> views.Encoder:
         """Return the encoder of new corpora, and whether it is on this machine."""
         name = self._set_up.encoder
-        return {
-            "name": name or BUNDLED_ENCODER,
-            "is_bundled": name in (None, BUNDLED_ENCODER),
-            "is_here": find_encoder_offline(name) is not None,
-        }
+        return views.Encoder(
+            name=name or BUNDLED_ENCODER,
+            is_bundled=name in (None, BUNDLED_ENCODER),
+            is_here=find_encoder_offline(name) is not None,
+        )
 
-    def database(self) -> dict[str, Any]:
+    def database(self) -> views.DatabaseFacts:
         """Return which database keeps everything, and what to know about its version."""
         if not self._store.is_sqlite:
             found = self._store.engine.dialect.server_version_info or ()
-            return {
-                "kind": "PostgreSQL",
-                "version": ".".join(map(str, found)),
-                "warning": None,
-            }
-        module = newest_module()
-        return {
-            "kind": "SQLite",
-            "version": module.sqlite_version,
-            "warning": sqlite_warning(),
-        }
+            return views.DatabaseFacts(
+                kind="PostgreSQL", version=".".join(map(str, found)), warning=None
+            )
+        return views.DatabaseFacts(
+            kind="SQLite", version=newest_module().sqlite_version, warning=sqlite_warning()
+        )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.services.corpora import CorpusService
+from app.services.views.system import Preset
 from jobs.store.rows import CorpusRow
 from jobs.store.store import Store
 from retro.config.checks import config_to_dict
@@ -22,9 +23,9 @@ def asked_for(
     return {"preset": preset or DEFAULT_PRESET, "model": model or {}, "training": training or {}}
 
 
-def list_presets() -> list[dict[str, str]]:
+def list_presets() -> list[Preset]:
     """Return the names of the presets and what they are for."""
-    return [{"name": item.name, "description": item.description} for item in PRESETS.values()]
+    return [Preset.of(item) for item in PRESETS.values()]
 
 
 class RunSettings:

@@ -10,10 +10,10 @@ import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # the package has no types
 
+from app.services.views import system as views
 from jobs.home import Home
 from jobs.store.rows import JobRow
 from jobs.store.store import Store
@@ -52,24 +52,24 @@ class SystemService:
         self._store = store
         self._started = time.monotonic()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> views.System:
         """Return devices, versions, disk and the worker's state."""
-        return {
-            "devices": list_devices(),
-            "device": self.device_label(),
-            "disk": self.disk(),
-            "worker": self._worker_summary(),
-            "workers": self.workers(),
-            "versions": list_versions(),
-            "time": time.time(),
-        }
+        return views.System(
+            devices=list_devices(),
+            device=self.device_label(),
+            disk=self.disk(),
+            worker=self._worker_summary(),
+            workers=self.workers(),
+            versions=list_versions(),
+            time=time.time(),
+        )
 
-    def disk(self) -> dict[str, int]:
+    def disk(self) -> views.Disk:
         """Return total and free bytes of the disk that holds the home folder."""
         usage = shutil.disk_usage(self._home.path)
-        return {"total": usage.total, "free": usage.free}
+        return views.Disk(total=usage.total, free=usage.free)
 
-    def workers(self) -> list[dict[str, Any]]:
+    def workers(self) -> list[views.Worker]:
         """Return the workers of the last day, and what each of their slots does.
 
         Times are UTC seconds, ages are in seconds; a lease that is not renewed is over after
@@ -78,33 +78,36 @@ class SystemService:
         now = self._store.now()
         held = self._store.held_jobs()
         return [
-            {
-                "host": worker.host,
-                "pid": worker.pid,
-                "alive": worker.is_alive,
-                "started_at": worker.started_at,
-                "heartbeat_at": worker.heartbeat_at,
-                "heartbeat_age": max(0.0, now - worker.heartbeat_at),
-                "is_this_version": worker.version == program_version(),
-                "slots": [
-                    {"slot": slot, "job": _held_job(held, worker.host, slot, now)}
+            views.Worker(
+                host=worker.host,
+                pid=worker.pid,
+                alive=worker.is_alive,
+                started_at=worker.started_at,
+                heartbeat_at=worker.heartbeat_at,
+                heartbeat_age=max(0.0, now - worker.heartbeat_at),
+                is_this_version=worker.version == program_version(),
+                slots=[
+                    views.Slot(slot=slot, job=_held_job(held, worker.host, slot, now))
                     for slot in worker.slots
                 ],
-            }
+            )
             for worker in self._store.list_workers()
         ]
 
-    def _worker_summary(self) -> dict[str, Any]:
+    def _worker_summary(self) -> views.WorkerSummary:
         workers = sorted(
             self._store.list_workers(), key=lambda row: (row.is_alive, row.heartbeat_at)
         )
-        names = ("host", "pid", "slots", "started_at", "heartbeat_at")
         newest = workers[-1] if workers else None
-        return {
-            "alive": bool(newest and newest.is_alive),
-            "num_alive": sum(worker.is_alive for worker in workers),
-            **{name: None if newest is None else getattr(newest, name) for name in names},
-        }
+        return views.WorkerSummary(
+            alive=bool(newest and newest.is_alive),
+            num_alive=sum(worker.is_alive for worker in workers),
+            host=newest.host if newest else None,
+            pid=newest.pid if newest else None,
+            slots=list(newest.slots) if newest else None,
+            started_at=newest.started_at if newest else None,
+            heartbeat_at=newest.heartbeat_at if newest else None,
+        )
 
     def worker_is_alive(self) -> bool:
         """Whether a worker has reported lately."""
@@ -134,30 +137,30 @@ class SystemService:
     def device_label(self) -> str:
         """Return the device in a few words for the status strip."""
         devices = list_devices()
-        first = devices[0]["name"]
-        if devices[0]["kind"] == "cuda" and devices[0]["memory_bytes"]:
-            first += f", {devices[0]['memory_bytes'] / 2**30:.0f} GB"
+        first = devices[0].name
+        if devices[0].kind == "cuda" and devices[0].memory_bytes:
+            first += f", {devices[0].memory_bytes / 2**30:.0f} GB"
         return first if len(devices) == 1 else f"{len(devices)} x {first}"
 
 
-def _held_job(held: list[JobRow], host: str, slot: str, now: float) -> dict[str, Any] | None:
+def _held_job(held: list[JobRow], host: str, slot: str, now: float) -> views.HeldJob | None:
     for job in held:
         if (job.worker, job.slot) == (host, slot):
             expires_at, progress_at = job.lease_expires_at, job.progress_at
-            return {
-                "id": job.id,
-                "number": job.number,
-                "kind": job.kind,
-                "pid": job.pid,
-                "attempt": job.attempt,
-                "lease_left": None if expires_at is None else expires_at - now,
-                "progress_age": None if progress_at is None else max(0.0, now - progress_at),
-            }
+            return views.HeldJob(
+                id=job.id,
+                number=job.number,
+                kind=job.kind,
+                pid=job.pid,
+                attempt=job.attempt,
+                lease_left=None if expires_at is None else expires_at - now,
+                progress_age=None if progress_at is None else max(0.0, now - progress_at),
+            )
     return None
 
 
 @cache
-def list_devices() -> list[dict[str, Any]]:
+def list_devices() -> list[views.Device]:
     """Return the GPUs of the host, or its CPU, without importing torch.
 
     Asking torch would take the web process seconds and memory that only a generation
@@ -171,10 +174,10 @@ def list_devices() -> list[dict[str, Any]]:
     else:
         threads = os.cpu_count() or 1
     name = f"CPU, {threads} {'thread' if threads == 1 else 'threads'}"
-    return [{"kind": "cpu", "name": name, "memory_bytes": psutil.virtual_memory().total}]
+    return [views.Device(kind="cpu", name=name, memory_bytes=psutil.virtual_memory().total)]
 
 
-def _nvidia_devices() -> list[dict[str, Any]]:
+def _nvidia_devices() -> list[views.Device]:
     program = shutil.which("nvidia-smi")
     if program is None or not Path(program).exists():
         return []
@@ -191,7 +194,7 @@ def _nvidia_devices() -> list[dict[str, Any]]:
     return [] if answer.returncode else read_gpus(answer.stdout)
 
 
-def read_gpus(text: str) -> list[dict[str, Any]]:
+def read_gpus(text: str) -> list[views.Device]:
     """Return the GPUs that ``nvidia-smi`` lists, a line each: memory in MiB, then the name."""
     found = []
     for line in text.splitlines():
@@ -199,7 +202,7 @@ def read_gpus(text: str) -> list[dict[str, Any]]:
         if name.strip():
             # Some devices share the memory of the host and report "[N/A]".
             num_bytes = int(memory) * 2**20 if memory.strip().isdecimal() else None
-            found.append({"kind": "cuda", "name": name.strip(), "memory_bytes": num_bytes})
+            found.append(views.Device(kind="cuda", name=name.strip(), memory_bytes=num_bytes))
     return found
 
 

@@ -10,6 +10,7 @@ from app.pages.new_run import _estimate, fill_form
 from app.pages.run_fields import FIELDS, read_model, read_training, write_model
 from app.services import estimates
 from app.services.services import Services
+from app.services.views.system import Device
 from jobs.store.states import JobState
 from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
@@ -23,8 +24,8 @@ def corpus_id(services: Services) -> str:
 
 
 @pytest.fixture(autouse=True)
-def device(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    device = {"kind": "cpu", "name": "CPU, 2 threads", "memory_bytes": 16_000_000_000}
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    device = Device(kind="cpu", name="CPU, 2 threads", memory_bytes=16_000_000_000)
     monkeypatch.setattr(estimates, "list_devices", lambda: [device])
     return device
 
@@ -91,14 +92,14 @@ def test_the_time_follows_the_settings(
 
 
 def test_what_does_not_fit_the_device_is_told(
-    client: TestClient, services: Services, corpus_id: str, device: dict[str, Any]
+    client: TestClient, services: Services, corpus_id: str, device: Device
 ) -> None:
     assert estimate(client, corpus_id).json()["fits"] is True
     assert estimate(client, corpus_id, preset="retro-7.5b").json()["fits"] is False
     shown = _estimate(services, corpus_id, "retro-7.5b", "", [None] * len(FIELDS))
     assert "more than this device has (16 GB)" in shown
 
-    device["memory_bytes"] = None
+    device.memory_bytes = None
 
     assert estimate(client, corpus_id, preset="retro-7.5b").json()["fits"] is None
 
@@ -107,10 +108,10 @@ def test_what_does_not_fit_the_device_is_told(
     ("name", "words"), [("NVIDIA H100 80GB", "25% of the GPU's peak"), ("Odd card", "40 TFLOP/s")]
 )
 def test_a_gpu_has_a_rough_figure_of_its_own(
-    client: TestClient, corpus_id: str, device: dict[str, Any], name: str, words: str
+    client: TestClient, corpus_id: str, device: Device, name: str, words: str
 ) -> None:
     slow = estimate(client, corpus_id).json()
-    device.update(kind="cuda", name=name)
+    device.kind, device.name = "cuda", name
 
     found = estimate(client, corpus_id).json()
 

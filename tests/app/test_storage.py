@@ -175,7 +175,7 @@ def test_the_strip_warns_of_a_disk_that_is_nearly_full(
     store = Store(home.database_url())
     kept = free_disk
     if isinstance(kept, str):
-        kept = Services(home, store).system.disk()["free"] // 3
+        kept = Services(home, store).system.disk().free // 3
     services = Services(home, store, limits=UploadLimits(free_disk=kept))
 
     strip = render_strip(services)
@@ -188,7 +188,7 @@ def test_the_strip_warns_of_a_disk_that_is_nearly_full(
 def test_the_memory_of_gpus_is_read_where_it_is_known() -> None:
     found = read_gpus("81559, NVIDIA H100\n[N/A], NVIDIA, Inc. GB10\n\n")
 
-    assert [(gpu["name"], gpu["memory_bytes"]) for gpu in found] == [
+    assert [(gpu.name, gpu.memory_bytes) for gpu in found] == [
         ("NVIDIA H100", 81559 * 2**20),
         ("NVIDIA, Inc. GB10", None),
     ]

@@ -72,8 +72,8 @@ def test_a_start_leaves_what_is_recorded_alone(
         put(path)
     put(services.home.corpora_dir / "by hand" / "documents" / "x.txt")
     gone = put(services.home.corpora_dir / "zzzzzzzzzzzz" / "documents" / "x.txt")
-    measured = services.storage.measure()["leftovers"][KIND]
-    assert measured["num"] == 6
+    measured = services.storage.measure().leftovers
+    assert getattr(measured, KIND).num == 6
 
     start(services)
 

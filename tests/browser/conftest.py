@@ -55,6 +55,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One app for the tests of a file that leave each other's corpora alone."""
+    with serving(tmp_path_factory.mktemp("shared") / "home") as made:
+        yield made
+
+
 @contextmanager
 def serving(home: Path, **environ: str) -> Iterator[Server]:
     """Run the app with a home folder until the block ends."""

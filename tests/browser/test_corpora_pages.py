@@ -35,6 +35,11 @@ def words(seed: int, number: int = 150) -> str:
 
 
 @pytest.fixture
+def server(shared_server: Server) -> Server:
+    return shared_server
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "letters"
     (root / "sub").mkdir(parents=True)

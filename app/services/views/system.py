@@ -6,6 +6,7 @@ from pydantic import ConfigDict
 
 from app.services.views.base import View
 from app.services.views.examples import INSTALLATION, PRESET, STORAGE, SYSTEM
+from app.settings import McpMode
 
 
 class Device(View):
@@ -170,7 +171,7 @@ class Installation(View):
     """Encoder of new corpora."""
     access: Access
     """Who can reach the app."""
-    mcp: Literal["off", "read", "write"]
+    mcp: McpMode
     """What programs may do over MCP."""
     database: DatabaseFacts
     """Where records are kept."""
