@@ -48,6 +48,10 @@ RETRO_USERS = ("retro/model/", "retro/retro_pytorch/", "retro/__init__.py")
 SETTINGS_OF_RETRO = ("retro.model.retro.presets", "retro.model.retro.costs")
 """Sizes that people choose from; everybody may read them."""
 
+MOST_LINES_OF_A_FILE = 350
+MOST_LINES_OF_A_FUNCTION = 60
+"""Without its docstring: a drop-in function has many arguments to describe."""
+
 FENCES = {
     "fastapi": ("app/",),
     "gradio": ("app/",),
@@ -259,3 +263,23 @@ def test_public_names_are_found_and_unknown_ones_are_named(name: str) -> None:
     assert set(package.__all__) == set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'REALM'"):
         package.REALM  # noqa: B018
+
+
+def test_files_and_functions_are_short_enough_to_read() -> None:
+    long = []
+    paths = [path for folder in ("app", "jobs", "retro") for path in (ROOT / folder).rglob("*.py")]
+    for path in paths:
+        text = path.read_text()
+        name = path.relative_to(ROOT).as_posix()
+        if (lines := text.count("\n")) > MOST_LINES_OF_A_FILE:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if ast.get_docstring(node) is not None:
+                    lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    long.append(f"{name}:{node.lineno} {node.name}: {lines} lines")
+
+    assert len(paths) > 250
+    assert long == []

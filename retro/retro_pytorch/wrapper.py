@@ -21,7 +21,7 @@ from retro.retro_pytorch.files import as_path
 from retro.retro_pytorch.filters import top_k as top_k
 from retro.retro_pytorch.filters import top_p as top_p
 from retro.retro_pytorch.folder import FolderSettings, processed_folder
-from retro.retro_pytorch.index import IndexSettings
+from retro.retro_pytorch.index import IndexedChunks, IndexSettings
 from retro.retro_pytorch.memory import MemorySize
 from retro.retro_pytorch.neighbors import (
     MOST_EXTRA,
@@ -136,7 +136,14 @@ class TrainingWrapper(nn.Module):
             encoder=encoder,
             force=force,
         )
-        knn_path, made = precalculated_neighbors(
+        made, knn_path = self._find_neighbors(paths, knn, num_extra, settings)
+        self.search = ChunkSearch(made, num_neighbors=knn, num_extra=num_extra)
+        self.ds = self._dataset(paths, knn_path)
+
+    def _find_neighbors(
+        self, paths: Mapping[str, Path], knn: int, num_extra: int, settings: IndexSettings
+    ) -> tuple[IndexedChunks, Path]:
+        path, made = precalculated_neighbors(
             paths["chunks"],
             paths["doc_ids"],
             num_chunks=self.stats["chunks"],
@@ -146,8 +153,7 @@ class TrainingWrapper(nn.Module):
             window=self.max_seq_len,
             settings=settings,
         )
-        self.search = ChunkSearch(made, num_neighbors=knn, num_extra=num_extra)
-        self.ds = self._dataset(paths, knn_path)
+        return made, path
 
     def _dataset(self, paths: Mapping[str, Path], knn_path: Path) -> RETRODataset:
         return RETRODataset(
