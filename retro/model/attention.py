@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from retro.model.layers import rotary_angles, rotate
@@ -83,12 +84,12 @@ def project_jointly(x_BTD: Tensor, *projections: nn.Linear) -> Tensor:
 
 def split_heads(x_BTD: Tensor, num_heads: int) -> Tensor:
     """Return (batch, heads, tokens, head_width) from (batch, tokens, heads * head_width)."""
-    return torch.unflatten(x_BTD, -1, (num_heads, -1)).transpose(-2, -3)
+    return rearrange(x_BTD, "... t (h p) -> ... h t p", h=num_heads)
 
 
 def merge_heads(x_BHTP: Tensor) -> Tensor:
     """Undo ``split_heads``."""
-    return x_BHTP.transpose(-2, -3).flatten(-2)
+    return rearrange(x_BHTP, "... h t p -> ... t (h p)")
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from retro.config.model import ModelConfig
@@ -65,7 +66,7 @@ def to_attending_chunks(x_BTD: Tensor, chunk_size: int, num_chunks: int) -> Tens
         Hidden states, (batch, num_chunks, chunk_size, width).
     """
     padding = num_chunks * chunk_size - x_BTD.shape[1]
-    return torch.unflatten(F.pad(x_BTD, (0, 0, 0, padding)), 1, (num_chunks, chunk_size))
+    return rearrange(F.pad(x_BTD, (0, 0, 0, padding)), "b (l m) d -> b l m d", m=chunk_size)
 
 
 class ChunkedCrossAttention(nn.Module):
@@ -89,13 +90,14 @@ class ChunkedCrossAttention(nn.Module):
         batch, num_chunks, num_neighbors, retrieved_length, _ = encoded_BLKRE.shape
         positions_R = torch.arange(retrieved_length, device=encoded_BLKRE.device)
         k_CHWP, v_CHWP = self.attention.keys_values(
-            encoded_BLKRE.flatten(2, 3).flatten(0, 1), positions_R.repeat(num_neighbors)
+            rearrange(encoded_BLKRE, "b l k r e -> (b l) (k r) e"),
+            positions_R.repeat(num_neighbors),
         )
         size = (batch, num_chunks)
         return ReadableNeighbors(
             torch.unflatten(k_CHWP, 0, size),
             torch.unflatten(v_CHWP, 0, size),
-            valid_BLKR.flatten(2),
+            rearrange(valid_BLKR, "b l k r -> b l (k r)"),
             num_neighbors,
         )
 

@@ -8,6 +8,7 @@ Source: Borgeaud et al., arXiv:2112.04426, section 2.4.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from retro.config.model import ModelConfig
@@ -71,7 +72,7 @@ class EncoderLayer(nn.Module):
         )
         mask = None if chunk_valid_CM is None else chunk_valid_CM[:, None, None, :]
         positions_W = torch.arange(retrieved_length, device=device).repeat(num_neighbors)
-        x_CWE = torch.unflatten(x_NRE, 0, (-1, num_neighbors)).flatten(1, 2)
+        x_CWE = rearrange(x_NRE, "(c k) r e -> c (k r) e", k=num_neighbors)
         return self.cross(x_CWE, positions_W, keys_values, mask).reshape(x_NRE.shape)
 
 
@@ -110,9 +111,12 @@ class NeighborEncoder(nn.Module):
         Returns:
             Encoded neighbors, of the shape of ``embedded_BLKRE``.
         """
-        x_NRE, valid_NR = embedded_BLKRE.flatten(0, 2), valid_BLKR.flatten(0, 2)
-        chunk_CMD = self.chunk_norm(chunk_BLMD).flatten(0, 1)
-        chunk_valid_CM = None if chunk_valid_BLM is None else chunk_valid_BLM.flatten(0, 1)
+        x_NRE = rearrange(embedded_BLKRE, "b l k r e -> (b l k) r e")
+        valid_NR = rearrange(valid_BLKR, "b l k r -> (b l k) r")
+        chunk_CMD = rearrange(self.chunk_norm(chunk_BLMD), "b l m d -> (b l) m d")
+        chunk_valid_CM = None
+        if chunk_valid_BLM is not None:
+            chunk_valid_CM = rearrange(chunk_valid_BLM, "b l m -> (b l) m")
         for layer in self.layers:
             x_NRE = self.keep(layer, x_NRE, valid_NR, chunk_CMD, chunk_valid_CM)
         return torch.unflatten(self.output_norm(x_NRE), 0, embedded_BLKRE.shape[:3])
