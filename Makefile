@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_DIR ?= .demo
 DEMO_STEPS ?=
 CHOSEN := "not gpu and not network and not full_size and not sweep"
-QUICK := "not gpu and not network and not full_size and not sweep and not slow and not server"
+QUICK := "not gpu and not network and not full_size and not sweep and not slow and not heavy"
 SOAK ?= --cycles 1000
 PROCESSES ?= 2
 
@@ -81,7 +81,7 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/python -m coverage report
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m $(CHOSEN) --ignore=tests/jobs \
 		--ignore=tests/browser
-	@# A browser and an app need the machine for themselves.
+	@# A browser and an app need the machine for themselves, and some tests kill every worker on it.
 	$(BIN)/python -m pytest -m $(CHOSEN) tests/browser
 
 test-gpu: $(VENV)/.installed-dev

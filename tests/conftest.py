@@ -14,8 +14,8 @@ from tests.fakes import store_texts
 
 pytest_plugins = ["tests.jobs.postgres"]
 
-SERVERS = {"server", "postgres_server", "hasty", "small"}
-"""Fixtures that are one."""
+HEAVY = {"server", "postgres_server", "hasty", "small", "trained"}
+"""Fixtures that start a server, or train a model."""
 COUNTRIES = [
     ("Arland", "Bergen", "wheat", "Corvia", "cold"),
     ("Corvia", "Dunmar", "copper", "Arland", "mild"),
@@ -50,12 +50,12 @@ TINY_TRAINING = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a server, which ``make quick`` leaves out."""
+    """Mark the tests that start a server or train a model, which ``make quick`` leaves out."""
     for item in items:
         assert isinstance(item, pytest.Function)
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if SERVERS & set(item.fixturenames) or parameters.get("database_kind") == "postgresql":
-            item.add_marker("server")
+        if HEAVY & set(item.fixturenames) or parameters.get("database_kind") == "postgresql":
+            item.add_marker("heavy")
 
 
 def pytest_collection_finish() -> None:
