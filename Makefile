@@ -17,8 +17,8 @@ PROCESSES ?= 2
 help:
 	@echo "make run    start the web app and its worker on http://127.0.0.1:7860"
 	@echo "make demo   build, train and generate on the built-in sample, in the terminal (DEMO_STEPS=60)"
-	@echo "make test   lint, types and the tests: what every change must pass, 12 minutes on two cores"
-	@echo "make quick  lint, types and the tests that need no process, server or browser, 90 seconds"
+	@echo "make test   lint, types and the tests that every change must pass, a quarter of an hour on two cores"
+	@echo "make quick  lint, types and the tests that need no process, server or browser, two minutes"
 	@echo "make test-all  the long sweeps, models of full size, the demo and the soak too, some hours"
 	@echo "make test-gpu  the tests that need a CUDA device"
 	@echo "make bench  benchmarks; results are described in bench/RESULTS.md"

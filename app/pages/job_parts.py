@@ -7,7 +7,6 @@ from app.services.jobs import outcome, restart_note, share_done, silence
 from app.services.services import Services
 from app.services.views.jobs import Job
 from app.ui import action, describe_job, meter
-from jobs.store.states import JobState
 
 
 def progress(services: Services, job: Job) -> str:
@@ -39,7 +38,7 @@ def left_words(services: Services, job: Job) -> str:
 def buttons(services: Services, job: Job, size: str = "") -> str:
     """Return what can be done with a job: cancel it, or submit it again."""
     address = f"/api/v1/jobs/{job.id}"
-    if not JobState(job.state).is_finished:
+    if not job.state.is_finished:
         if job.cancel_requested:
             return '<span class="dim small">stopping</span>'
         return action("Cancel", f"POST {address}/cancel", kind=f"danger {size}")

@@ -57,8 +57,11 @@ def _function(operation: Operation, services: Services) -> Callable[..., Any]:
     async def call(*given: Any) -> Any:
         with errors_for_people():
             if inspect.iscoroutinefunction(function):
-                return plain(await function(services, **read(given)))
-            return plain(await run_in_threadpool(function, services, **read(given)))
+                found = await function(services, **read(given))
+            else:
+                found = await run_in_threadpool(function, services, **read(given))
+            # A long text has hundreds of thousands of values, and others wait meanwhile.
+            return await run_in_threadpool(plain, found)
 
     async def stream(*given: Any) -> AsyncIterator[Any]:
         with errors_for_people():

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -65,7 +66,8 @@ def _endpoint(operation: Operation, services: Services) -> Callable[..., Any]:
         return ViewResponse(operation.answer(found), operation.status)
 
     async def wait(**given: Any) -> Any:
-        return answer(await function(services, **given))
+        # A long text takes a while to become JSON, and others wait meanwhile.
+        return await run_in_threadpool(answer, await function(services, **given))
 
     def work(**given: Any) -> Any:
         return answer(function(services, **given))

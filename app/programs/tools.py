@@ -47,6 +47,9 @@ class Tool:
             found = await function(services, **values)
         else:
             found = await run_in_threadpool(function, services, **values)
+        return await run_in_threadpool(self._answer, found)
+
+    def _answer(self, found: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self.operation.answer(plain(found))
         return answer if self.operation.tool_view is None else self.operation.tool_view(answer)
 

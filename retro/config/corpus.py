@@ -93,7 +93,9 @@ class CorpusConfig:
         check_integer(self, "seed", 0, LARGEST_INTEGER)
 
 
-def identifying(settings: Mapping[str, object], config_type: type[object]) -> dict[str, object]:
+def identifying(
+    settings: Mapping[str, object], config_type: type[CorpusConfig]
+) -> dict[str, object]:
     """Return the settings that a corpus is identified by.
 
     A setting that was added later counts only where it is not its default: a corpus that was
@@ -101,9 +103,9 @@ def identifying(settings: Mapping[str, object], config_type: type[object]) -> di
 
     Args:
         settings: Setting name to value, as in a manifest.
-        config_type: The dataclass with the defaults.
+        config_type: Where the defaults come from.
     """
-    defaults = {field.name: field.default for field in fields(config_type)}  # type: ignore[arg-type]  # any dataclass
+    defaults = {field.name: field.default for field in fields(config_type)}
     return {
         name: value
         for name, value in settings.items()

@@ -66,7 +66,7 @@ class IndexStage:
             {
                 "stage": INDEX_KIND,
                 "keys": self._keys.fingerprint,
-                "config": identifying(config_to_dict(config), CorpusConfig),
+                "config": identifying(config_to_dict(config), type(config)),
                 "exclusion": self._exclusion,
                 "kind": self._kind,
             }

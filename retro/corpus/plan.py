@@ -160,8 +160,8 @@ def _has_index(corpus_dir: Path, database: Manifest, config: CorpusConfig) -> bo
         settings = read_manifest(corpus_dir / INDEX_NAME, INDEX_KIND).settings
     except ArtifactError:
         return False
-    found = identifying(settings.get("config", {}), CorpusConfig)
-    wanted = identifying(config_to_dict(config), CorpusConfig)
+    found = identifying(settings.get("config", {}), type(config))
+    wanted = identifying(config_to_dict(config), type(config))
     return (settings.get("database"), found) == (database.fingerprint, wanted)
 
 

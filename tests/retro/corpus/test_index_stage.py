@@ -14,7 +14,7 @@ from retro.config.corpus import CorpusConfig, IndexKind, identifying
 from retro.corpus import index_stage as module
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
-from retro.corpus.files import INDEX_PARTIAL_NAME
+from retro.corpus.files import INDEX_NAME, INDEX_PARTIAL_NAME
 from retro.corpus.index_stage import check_neighbors
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.scores import SQUARED_L2, Score
@@ -228,21 +228,26 @@ def test_where_higher_is_nearer_a_missing_neighbor_has_the_lowest_score() -> Non
         check_neighbors(ids, np.array([[7.5, np.inf]], np.float32), 10, score)
 
 
-def test_a_setting_that_comes_later_leaves_a_corpus_what_it_was() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class LaterConfig:
-        chunk_size: int = 64
-        lexical: bool = False
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaterConfig(CorpusConfig):
+    """Settings of a version to come."""
 
-    before = {"chunk_size": 32}
+    lexical: bool = False
 
-    assert identifying({"chunk_size": 32, "lexical": False}, LaterConfig) == before
-    assert identifying({"chunk_size": 64, "lexical": True}, LaterConfig) == {
-        "chunk_size": 64,
-        "lexical": True,
-    }
-    today = config_to_dict(CorpusConfig())
-    assert identifying(today, CorpusConfig) == today
+
+def test_a_setting_that_comes_later_leaves_a_corpus_what_it_was(
+    corpus_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(corpus_dir)
+    before = contents(corpus_dir / INDEX_NAME)
+    work = Work(monkeypatch)
+
+    build(corpus_dir, LaterConfig(**config_to_dict(CONFIG)))
+
+    assert (work.indexes, work.searched) == (0, [])
+    assert contents(corpus_dir / INDEX_NAME) == before
+    chosen = config_to_dict(LaterConfig(lexical=True))
+    assert identifying(chosen, LaterConfig) == chosen
 
 
 def test_neighbors_out_of_range_are_never_published(
