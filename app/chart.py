@@ -10,6 +10,8 @@ from typing import Any
 
 from app.format import escape
 from app.services.curves import GAP
+from app.services.views.curves import ComparedRun
+from app.services.views.runs import RunSummary
 
 LOSSES = (
     ("train_loss", "training", "c0"),
@@ -77,7 +79,11 @@ def _place(run_ids: Sequence[str], plots: Sequence[Mapping[str, Any]], mode: str
     )
 
 
-def render_stamp(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return a mark that changes whenever there may be new points."""
-    words = " ".join(f"{run['job_id']}:{run['state']}:{run['step']}" for run in runs)
+def render_stamp(runs: Sequence[tuple[str | None, RunSummary | ComparedRun]]) -> str:
+    """Return a mark that changes whenever there may be new points.
+
+    Args:
+        runs: What they belong to, such as a job, and each run.
+    """
+    words = " ".join(f"{owner}:{run.state}:{run.step}" for owner, run in runs)
     return f'<span hidden data-stamp="{escape(words)}"></span>'

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from app.figures import Chunk, Generation, Neighbor, Text, is_inherited, texts_of
+from app.figures import Text, is_inherited, texts_of
 from app.format import escape
 from app.pages.marks import DOT, LEGEND, render_segments
+from app.services.views.generations import Generation
 from app.words import (
     chunk_words,
     labels,
@@ -14,6 +15,7 @@ from app.words import (
     text_title,
     text_words,
 )
+from retro.generation.events import OutputChunk, Segments, ShownNeighbor
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Said by the file itself: a browser asks no host and runs nothing, whatever the text holds."""
@@ -55,14 +57,14 @@ details { margin-top: 6px; } summary { cursor: pointer; color: var(--dim); font-
 
 def render_page(generation: Generation) -> str:
     """Return a generation as a whole HTML document."""
-    title = " ".join(str(generation["prompt"])[:80].split()) or "A text"
-    lines = [str(generation.get("run_name", "")), *setting_words(generation)]
+    title = " ".join(generation.prompt[:80].split()) or "A text"
+    lines = [generation.run_name, *setting_words(generation)]
     texts = "".join(
         _text(generation, text, number) for number, text in enumerate(texts_of(generation))
     )
     notes = "".join(
         f'<p class="dim">{escape(note)}</p>'
-        for note in (DOT.join(lines), origin_words(generation), generation.get("message"))
+        for note in (DOT.join(lines), origin_words(generation), generation.message)
         if note
     )
     return (
@@ -82,37 +84,35 @@ def _text(generation: Generation, text: Text, number: int) -> str:
     return f'<h2>{escape(title)}</h2><p class="dim">{escape(words)}</p>{cards}'
 
 
-def _card(generation: Generation, text: Text, chunk: Chunk) -> str:
-    css = "prompt" if chunk["is_prompt"] else "written"
+def _card(generation: Generation, text: Text, chunk: OutputChunk) -> str:
+    css = "prompt" if chunk.is_prompt else "written"
     css += " inherited" if is_inherited(generation, chunk) else ""
     words = ", ".join(chunk_words(text, chunk))
     return (
-        f'<article class="{css}"><h3>Chunk {chunk["index"] + 1} <small>{escape(words)}</small>'
-        f'</h3><div class="text">{render_segments(chunk["segments"])}</div>'
+        f'<article class="{css}"><h3>Chunk {chunk.index + 1} <small>{escape(words)}</small>'
+        f'</h3><div class="text">{render_segments(chunk.segments)}</div>'
         f"{''.join(_neighbors(chunk))}</article>"
     )
 
 
-def _neighbors(chunk: Chunk) -> Iterator[str]:
-    neighbors = chunk.get("neighbors") or []
-    if neighbors:
+def _neighbors(chunk: OutputChunk) -> Iterator[str]:
+    if chunk.neighbors:
         yield "<details open><summary>Written from these neighbors</summary>"
-        yield from (_neighbor(chunk, neighbor) for neighbor in neighbors)
+        yield from (_neighbor(chunk, neighbor) for neighbor in chunk.neighbors)
         yield "</details>"
 
 
-def _neighbor(chunk: Chunk, neighbor: Neighbor) -> str:
+def _neighbor(chunk: OutputChunk, neighbor: ShownNeighbor) -> str:
     words = ", ".join([*neighbor_words(neighbor), *labels(chunk, neighbor)])
-    after = _colored(neighbor, "continuation")
+    after = _colored(neighbor.continuation, neighbor.continuation_segments)
     return (
-        f'<div class="neighbor"><h4>{int(neighbor["rank"])} '
-        f"{escape(neighbor['document'] or 'written by hand')} <small>{escape(words)}</small></h4>"
-        f'<div class="text">{_colored(neighbor, "text")}</div>'
+        f'<div class="neighbor"><h4>{neighbor.rank} '
+        f"{escape(neighbor.document or 'written by hand')} <small>{escape(words)}</small></h4>"
+        f'<div class="text">{_colored(neighbor.text, neighbor.text_segments)}</div>'
         + (f'<div class="text continuation">{after}</div>' if after else "")
         + "</div>"
     )
 
 
-def _colored(neighbor: Neighbor, name: str) -> str:
-    segments = neighbor.get(f"{name}_segments")
-    return render_segments(segments) if segments else escape(neighbor.get(name) or "")
+def _colored(text: str, segments: Segments) -> str:
+    return render_segments(segments) if segments else escape(text)

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from app.export_html import render_page
-from app.figures import Chunk, Generation, Neighbor, Text, texts_of
+from app.figures import Text, texts_of
+from app.services.views.base import plain
+from app.services.views.generations import Generation
 from app.words import (
     chunk_words,
     labels,
@@ -19,6 +20,7 @@ from app.words import (
     text_words,
 )
 from retro.errors import ConfigError, shown
+from retro.generation.events import OutputChunk, ShownNeighbor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +32,11 @@ class Export:
     file_name: str
 
 
-def export_generation(generation: Mapping[str, Any], format: str) -> Export:
+def export_generation(generation: Generation, format: str) -> Export:
     """Return a generation as a file.
 
     Args:
-        generation: As the REST routes answer it.
+        generation: The generation, with its chunks.
         format: ``json``, ``markdown`` or ``html``.
 
     Raises:
@@ -42,7 +44,7 @@ def export_generation(generation: Mapping[str, Any], format: str) -> Export:
     """
     match format:
         case "json":
-            text = json.dumps(generation, ensure_ascii=False, indent=2)
+            text = json.dumps(plain(generation), ensure_ascii=False, indent=2)
             media_type, ending = "application/json", "json"
         case "markdown":
             text, media_type, ending = _markdown(generation), "text/markdown; charset=utf-8", "md"
@@ -52,7 +54,7 @@ def export_generation(generation: Mapping[str, Any], format: str) -> Export:
             raise ConfigError(
                 f"format must be one of 'json', 'markdown', 'html', got {shown(format)}."
             )
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", str(generation["id"]))[:80]
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", generation.id)[:80]
     content = text.encode("utf-8", errors="replace")
     return Export(content=content, media_type=media_type, file_name=f"text-{name}.{ending}")
 
@@ -65,11 +67,11 @@ def _blocks(generation: Generation) -> Iterator[str]:
     yield "# A text and what it was written from"
     yield "\n".join(f"- {line}" for line in _facts(generation))
     yield "## Prompt"
-    yield fence(str(generation["prompt"]))
+    yield fence(generation.prompt)
     texts = texts_of(generation)
     for number, text in enumerate(texts):
         yield f"## {text_title(generation, text, number)}"
-        yield fence("".join(chunk["text"] for chunk in text.chunks))
+        yield fence("".join(chunk.text for chunk in text.chunks))
         if words := list(text_words(text)):
             yield ", ".join(words) + "."
         for chunk in text.chunks:
@@ -77,36 +79,34 @@ def _blocks(generation: Generation) -> Iterator[str]:
 
 
 def _facts(generation: Generation) -> Iterator[str]:
-    yield f"Model: {code(str(generation.get('run_name', '')))}"
+    yield f"Model: {code(generation.run_name)}"
     yield f"Settings: {', '.join(code(words) for words in setting_words(generation))}"
-    created = generation.get("created_at")
-    if created is not None:
-        moment = datetime.fromtimestamp(created, UTC)
-        yield f"Written: {moment:%Y-%m-%d %H:%M} UTC, {code(str(generation['state']))}"
+    moment = datetime.fromtimestamp(generation.created_at, UTC)
+    yield f"Written: {moment:%Y-%m-%d %H:%M} UTC, {code(generation.state)}"
     if origin := origin_words(generation):
         yield f"Origin: {code(origin)}"
-    if generation.get("message"):
-        yield f"Note: {code(str(generation['message']))}"
+    if generation.message:
+        yield f"Note: {code(generation.message)}"
 
 
-def _chunk_blocks(text: Text, chunk: Chunk) -> Iterator[str]:
-    yield f"### Chunk {chunk['index'] + 1}"
+def _chunk_blocks(text: Text, chunk: OutputChunk) -> Iterator[str]:
+    yield f"### Chunk {chunk.index + 1}"
     yield ", ".join(chunk_words(text, chunk)) + "."
-    yield fence(chunk["text"])
-    for neighbor in chunk.get("neighbors") or []:
+    yield fence(chunk.text)
+    for neighbor in chunk.neighbors:
         yield from _neighbor_blocks(chunk, neighbor)
 
 
-def _neighbor_blocks(chunk: Chunk, neighbor: Neighbor) -> Iterator[str]:
-    source = code(neighbor["document"]) if neighbor["document"] else "written by hand"
-    yield f"#### Neighbor {neighbor['rank']}: {source}"
+def _neighbor_blocks(chunk: OutputChunk, neighbor: ShownNeighbor) -> Iterator[str]:
+    source = code(neighbor.document) if neighbor.document else "written by hand"
+    yield f"#### Neighbor {neighbor.rank}: {source}"
     words = [*neighbor_words(neighbor), *labels(chunk, neighbor)]
     if words:
         yield ", ".join(words) + "."
-    yield fence(neighbor.get("text") or "")
-    if neighbor.get("continuation"):
+    yield fence(neighbor.text)
+    if neighbor.continuation:
         yield "It goes on with"
-        yield fence(neighbor["continuation"])
+        yield fence(neighbor.continuation)
 
 
 def fence(text: str) -> str:

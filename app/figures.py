@@ -4,14 +4,13 @@ Rows that were written by earlier versions lack some of the fields; everything h
 without them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-Chunk = Mapping[str, Any]
-Neighbor = Mapping[str, Any]
-Generation = Mapping[str, Any]
+from app.services.views.base import Json
+from app.services.views.generations import Generation, GenerationSummary, Sample
+from retro.generation.events import OutputChunk, ShownNeighbor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,8 +20,8 @@ class Text:
     variant: str
     """``on`` or ``off``, with ``:`` and the number of the sample beyond the first."""
     seed: int
-    chunks: Sequence[Chunk]
-    finish: Mapping[str, Any]
+    chunks: Sequence[OutputChunk]
+    finish: Json
     """How it ended: ``reason``, ``num_tokens``, ``seconds``, ``slid``; empty before the end."""
 
     @property
@@ -31,20 +30,20 @@ class Text:
         return self.variant.startswith("on")
 
     @property
-    def written(self) -> list[Chunk]:
+    def written(self) -> list[OutputChunk]:
         """The chunks behind the prompt."""
-        return [chunk for chunk in self.chunks if not chunk["is_prompt"]]
+        return [chunk for chunk in self.chunks if not chunk.is_prompt]
 
     @property
     def num_written(self) -> int:
         """Tokens behind the prompt."""
-        return sum(len(chunk["token_ids"]) for chunk in self.written)
+        return sum(len(chunk.token_ids) for chunk in self.written)
 
     @property
     def copied_share(self) -> float | None:
         """Share of the written tokens in runs of five or more that occur in the neighbors."""
         total = self.num_written
-        copied = sum(c.get("copied_fraction", 0.0) * len(c["token_ids"]) for c in self.written)
+        copied = sum(c.copied_fraction * len(c.token_ids) for c in self.written)
         return copied / total if total else None
 
     @property
@@ -60,7 +59,7 @@ class Text:
     @property
     def distinct_pairs(self) -> float | None:
         """Share of the pairs of tokens next to each other that are different pairs (distinct-2)."""
-        tokens = [token for chunk in self.written for token in chunk["token_ids"]]
+        tokens = [token for chunk in self.written for token in chunk.token_ids]
         pairs = list(pairwise(tokens))
         return len(set(pairs)) / len(pairs) if pairs else None
 
@@ -68,41 +67,42 @@ class Text:
     def seconds_per_chunk(self) -> float | None:
         """Seconds for each chunk that was written in this generation; None before the end."""
         seconds, num_tokens = self.finish.get("seconds"), self.finish.get("num_tokens")
-        longest = max((len(chunk["token_ids"]) for chunk in self.chunks), default=0)
+        longest = max((len(chunk.token_ids) for chunk in self.chunks), default=0)
         return seconds * longest / num_tokens if seconds and num_tokens and longest else None
 
     def first_token(self, index: int) -> int:
         """Return the position of a chunk's first token in the text, from 1."""
-        return 1 + sum(len(chunk["token_ids"]) for chunk in self.chunks if chunk["index"] < index)
+        return 1 + sum(len(chunk.token_ids) for chunk in self.chunks if chunk.index < index)
 
 
 def texts_of(generation: Generation) -> list[Text]:
     """Return the texts of a generation: one, one per side, or one per sample."""
     mode = mode_of(generation)
     if mode == "both":
-        return [_text(generation, generation.get(side) or {}, side) for side in ("on", "off")]
-    samples = generation.get("samples") or [generation]
+        sides = (("on", generation.on), ("off", generation.off))
+        return [_text(generation, side, variant) for variant, side in sides]
+    samples: Sequence[Generation | Sample] = generation.samples or [generation]
     return [
         _text(generation, sample, mode if number == 0 else f"{mode}:{number}")
         for number, sample in enumerate(samples)
     ]
 
 
-def _text(generation: Generation, values: Mapping[str, Any], variant: str) -> Text:
+def _text(generation: Generation, text: Generation | Sample, variant: str) -> Text:
     return Text(
         variant=variant,
-        seed=int(values.get("seed") or 0),
-        chunks=values.get("chunks") or [],
-        finish=(generation.get("result") or {}).get(variant) or {},
+        seed=text.seed,
+        chunks=[OutputChunk.from_dict(chunk) for chunk in text.chunks],
+        finish=(generation.result or {}).get(variant) or {},
     )
 
 
-def mode_of(generation: Generation) -> str:
+def mode_of(generation: GenerationSummary) -> str:
     """Return ``on``, ``off`` or ``both``."""
-    return str(generation["settings"].get("retrieval", "on"))
+    return str(generation.settings.get("retrieval", "on"))
 
 
-def mean_logprob(chunks: Sequence[Chunk], *, other: bool = False) -> float | None:
+def mean_logprob(chunks: Sequence[OutputChunk], *, other: bool = False) -> float | None:
     """Return the mean log-probability of the tokens of some chunks in nats.
 
     Args:
@@ -112,59 +112,52 @@ def mean_logprob(chunks: Sequence[Chunk], *, other: bool = False) -> float | Non
     Returns:
         The mean over all tokens whose value is known; None if there are none.
     """
-    name = "other_logprobs" if other else "logprobs"
     total, num_tokens = 0.0, 0
     for chunk in chunks:
-        known = [value for value in chunk.get(name) or [] if value is not None]
-        if not known and not other and chunk.get("mean_nll") is not None:
-            known = [-chunk["mean_nll"]] * len(chunk["token_ids"])
+        values = chunk.other_logprobs or [] if other else chunk.logprobs
+        known = [value for value in values if value is not None]
+        if not known and not other and chunk.mean_nll is not None:
+            known = [-chunk.mean_nll] * len(chunk.token_ids)
         total, num_tokens = total + sum(known), num_tokens + len(known)
     return total / num_tokens if num_tokens else None
 
 
-def is_inherited(generation: Generation, chunk: Chunk) -> bool:
+def is_inherited(generation: GenerationSummary, chunk: OutputChunk) -> bool:
     """Return whether a chunk was taken over from the text that this one branched from."""
-    if not generation.get("parent_id"):
-        return False
-    return bool(chunk["index"] < (generation.get("branch_index") or 0))
+    return generation.parent_id is not None and chunk.index < (generation.branch_index or 0)
 
 
-def longest_copied_run(chunk: Chunk, neighbor: Neighbor) -> int:
+def longest_copied_run(chunk: OutputChunk, neighbor: ShownNeighbor) -> int:
     """Return the length of the longest run that a chunk shares with one of its neighbors."""
     here = [
-        run["end"] - run["start"]
-        for run in chunk.get("runs") or []
-        if any(place["rank"] == neighbor["rank"] for place in run["places"])
+        run.end - run.start
+        for run in chunk.runs
+        if any(place.source + 1 == neighbor.rank for place in run.places)
     ]
-    pieces = [
-        *(neighbor.get("text_segments") or []),
-        *(neighbor.get("continuation_segments") or []),
-    ]
-    return max([*here, *(int(length) for _, length in pieces)], default=0)
+    pieces = [*neighbor.text_segments, *neighbor.continuation_segments]
+    return max([*here, *(length for _, length in pieces)], default=0)
 
 
-def runs_in_chunk(chunk: Chunk) -> list[list[int]]:
+def runs_in_chunk(chunk: OutputChunk) -> list[list[int]]:
     """Return, for each token of a chunk, the numbers of the runs it lies in, longest first."""
-    spans = [(number, run["start"], run["end"]) for number, run in enumerate(_runs(chunk))]
-    return _by_token(spans, len(chunk.get("segments") or []))
+    spans = [(number, run.start, run.end) for number, run in enumerate(chunk.runs)]
+    return _by_token(spans, len(chunk.segments))
 
 
-def runs_in_neighbor(chunk: Chunk, neighbor: Neighbor) -> tuple[list[list[int]], list[list[int]]]:
+def runs_in_neighbor(
+    chunk: OutputChunk, neighbor: ShownNeighbor
+) -> tuple[list[list[int]], list[list[int]]]:
     """Return the same for the tokens of a neighbor's text and of its continuation."""
-    num_own = len(neighbor.get("text_segments") or [])
-    num_all = num_own + len(neighbor.get("continuation_segments") or [])
+    num_own = len(neighbor.text_segments)
+    num_all = num_own + len(neighbor.continuation_segments)
     spans = [
-        (number, place["start"], place["start"] + run["end"] - run["start"])
-        for number, run in enumerate(_runs(chunk))
-        for place in run["places"]
-        if place["rank"] == neighbor["rank"]
+        (number, place.start, place.start + run.end - run.start)
+        for number, run in enumerate(chunk.runs)
+        for place in run.places
+        if place.source + 1 == neighbor.rank
     ]
     found = _by_token(spans, num_all)
     return found[:num_own], found[num_own:]
-
-
-def _runs(chunk: Chunk) -> list[dict[str, Any]]:
-    return list(chunk.get("runs") or [])
 
 
 def _by_token(spans: Sequence[tuple[int, int, int]], num_tokens: int) -> list[list[int]]:

@@ -10,6 +10,7 @@ from app.format import count, escape, number, percent, size
 from app.services.jobs import share_done
 from app.services.services import Services
 from app.services.views.jobs import Job
+from app.services.views.runs import RunSummary
 
 STATIC_DIR = Path(__file__).with_name("static")
 PAGES = (
@@ -175,11 +176,11 @@ def action(
     return f'<button type="button" class="btn {kind}"{shown}>{escape(label)}</button>'
 
 
-def write_button(run: Mapping[str, Any]) -> str:
+def write_button(run: RunSummary) -> str:
     """Return the button that starts a text with the newest checkpoint of a run."""
     return action(
         "Write",
-        f"POST /api/v1/runs/{run['id']}/write",
+        f"POST /api/v1/runs/{run.id}/write",
         kind="primary",
         then="/generate?gen={id}",
         elem_id="write",

@@ -3,16 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.figures import (
-    Chunk,
-    Generation,
-    Neighbor,
-    Text,
-    longest_copied_run,
-    mean_logprob,
-    mode_of,
-)
+from app.figures import Text, longest_copied_run, mean_logprob, mode_of
 from app.format import count, number, percent
+from app.services.views.base import Json
+from app.services.views.generations import Generation, GenerationSummary
+from retro.generation.events import OutputChunk, ShownNeighbor
 from retro.generation.overlap import COPIED_RUN
 
 MOST_NAMED = 6
@@ -43,9 +38,9 @@ SETTING_WORDS = {
 SOURCE_WORDS = {"chosen": "chosen by hand", "edited": "edited", "written": "written by hand"}
 
 
-def setting_words(generation: Generation) -> Iterator[str]:
+def setting_words(generation: GenerationSummary) -> Iterator[str]:
     """Yield the settings that a text was written with; those that do nothing are left out."""
-    settings = generation["settings"]
+    settings = generation.settings
     quiet = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "num_samples": 1}
     if mode_of(generation) == "off":
         quiet["num_neighbors"] = settings.get("num_neighbors", 0)
@@ -57,7 +52,7 @@ def setting_words(generation: Generation) -> Iterator[str]:
         yield f"stop string {text!r}"
 
 
-def own_end(finish: Mapping[str, Any]) -> str:
+def own_end(finish: Json) -> str:
     """Return why a text cannot be continued, nothing if it can.
 
     Args:
@@ -69,7 +64,7 @@ def own_end(finish: Mapping[str, Any]) -> str:
 def text_title(generation: Generation, text: Text, place: int) -> str:
     """Return what a text of a generation is called."""
     side = "retrieval on" if text.has_retrieval else "retrieval off"
-    if mode_of(generation) == "both" or not generation.get("samples"):
+    if mode_of(generation) == "both" or not generation.samples:
         return f"Text, {side}"
     return f"Text {place + 1}, {side}, seed {text.seed}"
 
@@ -98,53 +93,53 @@ def _logprob_words(has_retrieval: bool, own: float | None, other: float | None) 
         yield f"mean log-prob {number(own)}"
 
 
-def chunk_words(text: Text, chunk: Chunk) -> Iterator[str]:
+def chunk_words(text: Text, chunk: OutputChunk) -> Iterator[str]:
     """Yield the facts about a chunk."""
-    first = text.first_token(chunk["index"])
-    yield f"tokens {first:,}-{first + len(chunk['token_ids']) - 1:,}"
-    if chunk["is_prompt"]:
+    first = text.first_token(chunk.index)
+    yield f"tokens {first:,}-{first + len(chunk.token_ids) - 1:,}"
+    if chunk.is_prompt:
         yield "prompt"
-    if chunk.get("neighbors"):
-        yield f"copied {percent(chunk.get('copied_fraction'))}"
+    if chunk.neighbors:
+        yield f"copied {percent(chunk.copied_fraction)}"
     elif text.has_retrieval:
         yield "no neighbors"
     own, other = mean_logprob([chunk]), mean_logprob([chunk], other=True)
     yield from _logprob_words(text.has_retrieval, own, other)
 
 
-def place_words(neighbor: Neighbor) -> Iterator[str]:
+def place_words(neighbor: ShownNeighbor) -> Iterator[str]:
     """Yield where a neighbor stands and how far it is."""
-    if neighbor.get("num_chunks"):
-        yield f"chunk {neighbor['chunk_index'] + 1:,} of {neighbor['num_chunks']:,}"
-    if neighbor.get("start") is not None:
-        yield f"characters {neighbor['start']:,}-{neighbor['end']:,}"
-    if neighbor.get("distance") is not None:
-        yield f"distance {neighbor['distance']:.3f}, lower is nearer"
+    if neighbor.num_chunks and neighbor.chunk_index is not None:
+        yield f"chunk {neighbor.chunk_index + 1:,} of {neighbor.num_chunks:,}"
+    if neighbor.start is not None:
+        yield f"characters {neighbor.start:,}-{neighbor.end:,}"
+    if neighbor.distance is not None:
+        yield f"distance {neighbor.distance:.3f}, lower is nearer"
 
 
-def attention_words(neighbor: Neighbor) -> str:
+def attention_words(neighbor: ShownNeighbor) -> str:
     """Return what a neighbor got of the cross-attention; nothing where that is not known."""
-    share = neighbor.get("attention_share")
+    share = neighbor.attention_share
     if share is None:
         return ""
-    after = neighbor.get("continuation_share")
+    after = neighbor.continuation_share
     on_it = f", {percent(after)} on its continuation" if after else ""
     return f"{percent(share)} of cross-attention{on_it}"
 
 
-def neighbor_words(neighbor: Neighbor) -> Iterator[str]:
+def neighbor_words(neighbor: ShownNeighbor) -> Iterator[str]:
     """Yield the facts about a neighbor, without its text."""
     yield from place_words(neighbor)
     if words := attention_words(neighbor):
         yield words
 
 
-def steering_of(generation: Generation) -> Mapping[str, Any]:
+def steering_of(generation: GenerationSummary) -> Json:
     """Return what was changed about retrieval; empty for nothing."""
-    return generation["settings"].get("steering") or {}
+    return generation.settings.get("steering") or {}
 
 
-def exclusion_words(generation: Generation, names: Mapping[int, str]) -> list[str]:
+def exclusion_words(generation: GenerationSummary, names: Mapping[int, str]) -> list[str]:
     """Return what was left out.
 
     Args:
@@ -162,34 +157,34 @@ def exclusion_words(generation: Generation, names: Mapping[int, str]) -> list[st
     return named
 
 
-def has_given_neighbors(generation: Generation) -> bool:
+def has_given_neighbors(generation: GenerationSummary) -> bool:
     """Return whether the chunk that a text branched at was written from neighbors set by hand."""
     given = steering_of(generation).get("given") or {}
-    return str(generation.get("branch_index")) in given
+    return str(generation.branch_index) in given
 
 
-def origin_words(generation: Generation) -> str:
+def origin_words(generation: GenerationSummary) -> str:
     """Return where a text comes from and what was changed; nothing for one of its own."""
     words = exclusion_words(generation, {})
     without = f"without {', '.join(words)}" if words else ""
-    if not generation.get("parent_id"):
+    if generation.parent_id is None:
         return without.capitalize()
-    start = (generation.get("branch_index") or 0) + 1
-    parts = [f"From chunk {start:,} on another version of text {generation['parent_id']}", without]
+    start = (generation.branch_index or 0) + 1
+    parts = [f"From chunk {start:,} on another version of text {generation.parent_id}", without]
     if has_given_neighbors(generation):
         parts.append("with neighbors set by hand")
     return ", ".join(part for part in parts if part)
 
 
-def labels(chunk: Chunk, neighbor: Neighbor) -> list[str]:
+def labels(chunk: OutputChunk, neighbor: ShownNeighbor) -> list[str]:
     """Return what is remarkable about a neighbor, in a few words each."""
-    others = [one for one in chunk.get("neighbors") or [] if one["rank"] != neighbor["rank"]]
+    others = [one for one in chunk.neighbors if one.rank != neighbor.rank]
     found = []
-    if neighbor.get("source") in SOURCE_WORDS:
-        found.append(SOURCE_WORDS[neighbor["source"]])
-    if neighbor["document"] and neighbor["document"] in [one["document"] for one in others]:
+    if neighbor.source in SOURCE_WORDS:
+        found.append(SOURCE_WORDS[neighbor.source])
+    if neighbor.document and neighbor.document in [one.document for one in others]:
         found.append("same document")
-    nearer = [one for one in others if one["rank"] < neighbor["rank"]]
+    nearer = [one for one in others if one.rank < neighbor.rank]
     if _tokens(neighbor) in [_tokens(one) for one in nearer]:
         found.append("duplicate")
     run = longest_copied_run(chunk, neighbor)
@@ -198,5 +193,5 @@ def labels(chunk: Chunk, neighbor: Neighbor) -> list[str]:
     return found
 
 
-def _tokens(neighbor: Neighbor) -> Any:
-    return neighbor.get("token_ids") or neighbor.get("text")
+def _tokens(neighbor: ShownNeighbor) -> Any:
+    return neighbor.token_ids or neighbor.text

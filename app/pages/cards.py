@@ -6,9 +6,6 @@ from itertools import zip_longest
 from typing import Any
 
 from app.figures import (
-    Chunk,
-    Generation,
-    Neighbor,
     Text,
     is_inherited,
     mean_logprob,
@@ -18,6 +15,8 @@ from app.figures import (
 from app.format import count, escape, number, percent
 from app.pages.marks import DOT, render_segments, render_tokens
 from app.pages.neighbors import render_neighbor
+from app.services.views.generations import Generation
+from retro.generation.events import OutputChunk, ShownNeighbor
 
 RUNNING = "running"
 
@@ -28,13 +27,13 @@ class Card:
 
     generation: Generation
     text: Text
-    chunk: Chunk
+    chunk: OutputChunk
     is_unfinished: bool = False
 
     @property
     def index(self) -> int:
         """Position of the chunk, from 0."""
-        return int(self.chunk["index"])
+        return self.chunk.index
 
     @property
     def key(self) -> str:
@@ -42,21 +41,21 @@ class Card:
         return f"{self.text.variant.replace(':', '-')}-{self.index}"
 
     @property
-    def neighbors(self) -> list[dict[str, Any]]:
+    def neighbors(self) -> list[ShownNeighbor]:
         """The neighbors it is written from."""
-        return list(self.chunk.get("neighbors") or [])
+        return self.chunk.neighbors
 
     @property
     def can_branch(self) -> bool:
         """Whether a new text can begin at this chunk."""
-        return not self.is_unfinished and not self.chunk["is_prompt"]
+        return not self.is_unfinished and not self.chunk.is_prompt
 
     def branch(self, **changes: Any) -> str:
         """Return the attributes of a button that starts a new text at this chunk."""
         body = {"chunk_index": self.index, "variant": self.text.variant, **changes}
-        call = f"POST /api/v1/generations/{self.generation['id']}/branch"
+        call = f"POST /api/v1/generations/{self.generation.id}/branch"
         disabled = ""
-        if self.generation["state"] == RUNNING:
+        if self.generation.state == RUNNING:
             disabled = ' disabled title="Possible when the text has ended"'
         return (
             f'type="button" class="link" data-call="{escape(call)}" '
@@ -68,7 +67,7 @@ def render_card(card: Card) -> str:
     """Return the card of a chunk."""
     chunk = card.chunk
     css = ["card"]
-    css += ["prompt"] if chunk["is_prompt"] else []
+    css += ["prompt"] if chunk.is_prompt else []
     css += ["inherited"] if is_inherited(card.generation, chunk) else []
     css += ["unfinished"] if card.is_unfinished else []
     title = f"Chunk {card.index + 1}, {_kind(card)}"
@@ -85,19 +84,19 @@ def render_card(card: Card) -> str:
 def _kind(card: Card) -> str:
     if card.is_unfinished:
         return "being written"
-    if card.chunk["is_prompt"]:
+    if card.chunk.is_prompt:
         return "prompt"
     return "taken over" if is_inherited(card.generation, card.chunk) else "written"
 
 
 def _head(card: Card) -> str:
     chunk = card.chunk
-    num_tokens = len(chunk.get("token_ids") or chunk.get("segments") or [])
+    num_tokens = len(chunk.token_ids)
     first = card.text.first_token(card.index)
     place = f"tokens {first:,}-{first + num_tokens - 1:,}" if num_tokens else ""
     figures = [f'<span><b>Chunk {card.index + 1}</b> <span class="num">{place}</span></span>']
     if card.neighbors and not card.is_unfinished:
-        figures.append(f'<span class="num">copied {percent(chunk["copied_fraction"])}</span>')
+        figures.append(f'<span class="num">copied {percent(chunk.copied_fraction)}</span>')
     figures.append(_logprob(card))
     kind = "" if _kind(card) == "written" else _kind(card)
     notes = [word for word in (kind, "" if card.neighbors else _without(card)) if word]
@@ -130,15 +129,14 @@ def _without(card: Card) -> str:
 
 
 def _tokens(card: Card) -> str:
-    segments = card.chunk.get("segments") or []
-    if not card.chunk.get("logprobs"):
-        return render_segments(segments)
-    return render_tokens(segments, runs_in_chunk(card.chunk), token_titles(card))
+    if not card.chunk.logprobs:
+        return render_segments(card.chunk.segments)
+    return render_tokens(card.chunk.segments, runs_in_chunk(card.chunk), token_titles(card))
 
 
 def token_titles(card: Card) -> list[str]:
     """Return for each token of a chunk what is known about its log-probability."""
-    own, other = card.chunk.get("logprobs") or [], card.chunk.get("other_logprobs") or []
+    own, other = card.chunk.logprobs, card.chunk.other_logprobs or []
     titles = []
     for mine, its in zip_longest(own, other):
         if mine is None:
@@ -157,7 +155,7 @@ def _actions(card: Card) -> str:
     buttons = []
     if card.can_branch:
         buttons.append(f"<button {card.branch()}>Regenerate from here</button>")
-        disabled = " disabled" if card.generation["state"] == RUNNING else ""
+        disabled = " disabled" if card.generation.state == RUNNING else ""
         if card.neighbors:
             buttons.append(_dialog_button("exclude", "Exclude and branch", disabled))
         if card.text.has_retrieval and card.index:
@@ -175,18 +173,18 @@ def _dialog_button(name: str, label: str, disabled: str) -> str:
 
 def render_neighbors(card: Card) -> str:
     """Return the neighbors of a card."""
-    corpus_id = card.generation.get("corpus_id")
+    corpus_id = card.generation.corpus_id
     return "".join(
         render_neighbor(one, corpus_id, card.chunk, _exclusions(card, one))
         for one in card.neighbors
     )
 
 
-def _exclusions(card: Card, neighbor: Neighbor) -> str:
-    if not card.can_branch or neighbor["chunk_id"] is None:
+def _exclusions(card: Card, neighbor: ShownNeighbor) -> str:
+    if not card.can_branch or neighbor.chunk_id is None:
         return ""
-    one = card.branch(exclude_chunks=[neighbor["chunk_id"]])
-    all_of_it = card.branch(exclude_documents=[neighbor["document"]])
+    one = card.branch(exclude_chunks=[neighbor.chunk_id])
+    all_of_it = card.branch(exclude_documents=[neighbor.document])
     return (
         f"<button {one}>Exclude this neighbor</button>"
         f"<button {all_of_it}>Exclude its document</button>"

@@ -9,10 +9,11 @@ from app.format import duration, escape, number, parameters
 from app.pages.run_view import corpus_link
 from app.services.curves import MOST_RUNS
 from app.services.services import Services
+from app.services.views.curves import ComparedRun, ComparedSetting
 from app.ui import badge, callout, empty, loss
 
 BACK = '<p class="small"><a href="/runs">All runs</a></p>'
-Cell = Callable[[dict[str, Any]], str]
+Cell = Callable[[ComparedRun], str]
 
 
 def chosen_runs(services: Services, text: str) -> tuple[list[str], list[str]]:
@@ -43,54 +44,54 @@ def render_results(services: Services, text: str) -> str:
         runs = services.comparison.results(ids)
     except MissingError as error:
         return head + empty(escape(error))
-    stamp = render_stamp([{**run, "job_id": run["id"]} for run in runs])
+    stamp = render_stamp([(run.id, run) for run in runs])
     return f"{head}{stamp}{_results_table(runs)}"
 
 
-def _results_table(runs: Sequence[dict[str, Any]]) -> str:
+def _results_table(runs: Sequence[ComparedRun]) -> str:
     lowest = min(
-        (run["best_val_loss_on"] for run in runs if run["best_val_loss_on"] is not None),
+        (run.best_val_loss_on for run in runs if run.best_val_loss_on is not None),
         default=None,
     )
     rows: dict[str, Cell] = {
-        "State": lambda run: badge(run["state"]),
-        "Steps": lambda run: f"{run['step']:,} of {run['total_steps']:,}",
+        "State": lambda run: badge(run.state),
+        "Steps": lambda run: f"{run.step:,} of {run.total_steps:,}",
         "Best validation loss": lambda run: _best(run),
-        "Validation loss, retrieval on": lambda run: loss(run["val_loss_on"]),
-        "Validation loss, retrieval off": lambda run: loss(run["val_loss_off"]),
-        "Gain by retrieval": lambda run: loss(run["val_loss_gap"]),
-        "Training loss": lambda run: loss(run["train_loss"]),
-        "Parameters": lambda run: parameters(run["parameters"]) if run["parameters"] else "-",
+        "Validation loss, retrieval on": lambda run: loss(run.val_loss_on),
+        "Validation loss, retrieval off": lambda run: loss(run.val_loss_off),
+        "Gain by retrieval": lambda run: loss(run.val_loss_gap),
+        "Training loss": lambda run: loss(run.train_loss),
+        "Parameters": lambda run: parameters(run.parameters) if run.parameters else "-",
         "Corpus": lambda run: _corpus(run),
-        "Tokens per second": lambda run: number(run["tokens_per_second"], 0),
-        "Time taken": lambda run: "-" if run["seconds"] is None else duration(run["seconds"]),
+        "Tokens per second": lambda run: number(run.tokens_per_second, 0),
+        "Time taken": lambda run: "-" if run.seconds is None else duration(run.seconds),
     }
     body = ""
     for title, cell in rows.items():
         cells = ""
         for run in runs:
-            is_best = title.startswith("Best") and run["best_val_loss_on"] == lowest is not None
+            is_best = title.startswith("Best") and run.best_val_loss_on == lowest is not None
             cells += f'<td class="num{" best" if is_best else ""}">{cell(run)}</td>'
         body += f'<tr><th scope="row">{title}</th>{cells}</tr>'
-    return _table("Results", runs, body)
+    return _table("Results", [(run.id, run.name) for run in runs], body)
 
 
-def _best(run: dict[str, Any]) -> str:
-    if run["best_val_loss_on"] is None:
+def _best(run: ComparedRun) -> str:
+    if run.best_val_loss_on is None:
         return "-"
-    return f"{loss(run['best_val_loss_on'])} at step {run['best_step']:,}"
+    return f"{loss(run.best_val_loss_on)} at step {run.best_step:,}"
 
 
-def _corpus(run: dict[str, Any]) -> str:
-    version = run["corpus_version"]
+def _corpus(run: ComparedRun) -> str:
+    version = run.corpus_version
     return corpus_link(run) + ("" if version is None else f", version {version:,}")
 
 
-def _table(title: str, runs: Sequence[dict[str, Any]], body: str) -> str:
+def _table(title: str, runs: Sequence[tuple[str, str]], body: str) -> str:
     heads = "".join(
         f'<th scope="col" class="c"><span class="swatch c{index}" aria-hidden="true"></span>'
-        f'<a href="/runs?run={escape(run["id"])}">{escape(run["name"])}</a></th>'
-        for index, run in enumerate(runs)
+        f'<a href="/runs?run={escape(run_id)}">{escape(name)}</a></th>'
+        for index, (run_id, name) in enumerate(runs)
     )
     return (
         f'<section class="panel"><h2>{title}</h2><div class="scroll" tabindex="0"><table '
@@ -113,11 +114,11 @@ def render_settings(services: Services, text: str) -> str:
     if len(ids) < 2:
         return ""
     try:
-        runs = [{"id": run_id, "name": services.runs.name_of(run_id) or run_id} for run_id in ids]
+        runs = [(run_id, services.runs.name_of(run_id) or run_id) for run_id in ids]
         settings = services.comparison.settings(ids)
     except MissingError:
         return ""
-    differing = [entry for entry in settings if entry["differs"]]
+    differing = [entry for entry in settings if entry.differs]
     shown = _table("Settings that differ", runs, _setting_rows(differing))
     if not differing:
         shown = (
@@ -131,10 +132,10 @@ def render_settings(services: Services, text: str) -> str:
     )
 
 
-def _setting_rows(settings: Sequence[dict[str, Any]]) -> str:
+def _setting_rows(settings: Sequence[ComparedSetting]) -> str:
     return "".join(
-        f'<tr><th scope="row">{escape(entry["name"].replace("_", " "))}</th>'
-        + "".join(f"<td>{_setting(value)}</td>" for value in entry["values"])
+        f'<tr><th scope="row">{escape(entry.name.replace("_", " "))}</th>'
+        + "".join(f"<td>{_setting(value)}</td>" for value in entry.values)
         + "</tr>"
         for entry in settings
     )

@@ -14,10 +14,11 @@ from app.pages.corpus_facts import render_facts
 from app.pages.corpus_settings import render_settings
 from app.pages.corpus_versions import render_versions
 from app.pages.document import render_document
-from app.pages.neighbors import render_neighbor
+from app.pages.neighbors import render_found
 from app.pages.upload import render_report, render_upload
 from app.services.jobs import outcome, share_done
 from app.services.services import Services
+from app.services.views.corpora import Corpus
 from app.ui import (
     Query,
     action,
@@ -64,7 +65,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
             corpus = services.corpora.get(query.get("corpus", ""))
         except NotFoundError:
             return gr.update(visible=False)
-        return gr.update(visible=bool(corpus["summary"]) and "document" not in query)
+        return gr.update(visible=bool(corpus.summary) and "document" not in query)
 
     def load_search(request: gr.Request) -> list[Any]:
         query = dict(request.query_params)
@@ -110,8 +111,7 @@ def render_search(
     took = 1000 * (time.perf_counter() - began)
     return (
         f'<p class="dim small" id="search-took">{count(len(neighbors), "neighbor")} in '
-        f"{took:,.0f} ms</p>"
-        + "".join(render_neighbor(neighbor, corpus_id) for neighbor in neighbors)
+        f"{took:,.0f} ms</p>" + "".join(render_found(neighbor, corpus_id) for neighbor in neighbors)
     )
 
 
@@ -133,12 +133,12 @@ def _render_list(services: Services) -> str:
     corpora = services.corpora.list_corpora()
     now = time.time()
     rows = "".join(
-        f'<tr><td><a href="/corpora?corpus={escape(corpus["id"])}">'
-        f"{escape(corpus['name'])}</a></td>"
-        f"<td>{badge(corpus['state'])}</td>"
-        f'<td class="num">{count(corpus["num_documents"], "document")}</td>'
-        f'<td class="num">{count(corpus["num_chunks"] or 0, "chunk")}</td>'
-        f'<td class="dim num">{ago(corpus["updated_at"], now)}</td></tr>'
+        f'<tr><td><a href="/corpora?corpus={escape(corpus.id)}">'
+        f"{escape(corpus.name)}</a></td>"
+        f"<td>{badge(corpus.state)}</td>"
+        f'<td class="num">{count(corpus.num_documents, "document")}</td>'
+        f'<td class="num">{count(corpus.num_chunks or 0, "chunk")}</td>'
+        f'<td class="dim num">{ago(corpus.updated_at, now)}</td></tr>'
         for corpus in corpora
     )
     table = (
@@ -160,10 +160,10 @@ def _render_list(services: Services) -> str:
     )
 
 
-def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
-    address = f"/api/v1/corpora/{corpus['id']}"
+def _render_corpus(services: Services, corpus: Corpus) -> str:
+    address = f"/api/v1/corpora/{corpus.id}"
     buttons = []
-    if corpus["state"] in ("uploaded", "failed"):
+    if corpus.state in ("uploaded", "failed"):
         buttons.append(
             action("Build and train", f"POST {address}/train", kind="primary",
                    then="/runs?run={id}", elem_id="build-and-train")
@@ -171,18 +171,18 @@ def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
         buttons.append(
             action("Build only", f"POST {address}/build", done="The build was submitted.")
         )
-    if corpus["state"] == "ready":
-        changed = corpus["has_changes"]
+    if corpus.state == "ready":
+        changed = corpus.has_changes
         train = f'<a class="btn{"" if changed else " primary"}" href="/runs?corpus='
-        buttons.append(f'{train}{escape(corpus["id"])}">Train a model</a>')
+        buttons.append(f'{train}{escape(corpus.id)}">Train a model</a>')
         buttons.append(render_rebuild(corpus))
     buttons.append(
         action("Delete", f"DELETE {address}", kind="danger", then="/corpora",
-               confirm=f"Delete {corpus['name']!r} with its documents and its index?")
+               confirm=f"Delete {corpus.name!r} with its documents and its index?")
     )  # fmt: skip
     return (
         f'<p class="small"><a href="/corpora">All corpora</a></p>'
-        f'<div class="head"><h1>{escape(corpus["name"])}</h1>{badge(corpus["state"])}'
+        f'<div class="head"><h1>{escape(corpus.name)}</h1>{badge(corpus.state)}'
         f'<span class="push row">{"".join(buttons)}</span></div>'
         f"{_render_build(services, corpus)}{render_changes(corpus)}"
         f'<section class="panel">{render_facts(services, corpus)}'
@@ -190,14 +190,14 @@ def _render_corpus(services: Services, corpus: dict[str, Any]) -> str:
     )
 
 
-def _render_build(services: Services, corpus: dict[str, Any]) -> str:
-    if corpus["build_job_id"] is None:
+def _render_build(services: Services, corpus: Corpus) -> str:
+    if corpus.build_job_id is None:
         return ""
-    job = services.jobs.get(corpus["build_job_id"])
-    if corpus["state"] == "failed":
+    job = services.jobs.get(corpus.build_job_id)
+    if corpus.state == "failed":
         link = f'<a href="/jobs?job={escape(job.id)}">Show the log</a>'
         return f'<div class="callout">{escape(outcome(job))} {link}</div>'
-    if corpus["state"] != "building":
+    if corpus.state != "building":
         return ""
     cancel = action("Cancel", f"POST /api/v1/jobs/{job.id}/cancel", kind="tiny danger")
     if job.state == "queued":
@@ -221,7 +221,7 @@ def render_uploads(services: Services, query: Query) -> str:
         corpus = services.corpora.get(corpus_id)
     except NotFoundError:
         return ""
-    if corpus["state"] == "building":
+    if corpus.state == "building":
         return (
             '<section class="panel"><h2>Add files</h2><p class="dim small">Files can be added '
             f"when the build has ended.</p>{render_report(corpus_id)}</section>"

@@ -1,10 +1,11 @@
 """Changing a corpus that models were trained on: build again, or copy for another model."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from app.format import count, escape
 from app.services.changes import resume_note
+from app.services.views.corpora import Corpus
+from app.services.views.runs import RunSummary
 from app.ui import action, callout
 
 MOST_RUNS = 30
@@ -18,40 +19,38 @@ REBUILD = (
 )
 
 
-def render_rebuild(corpus: Mapping[str, Any]) -> str:
+def render_rebuild(corpus: Corpus) -> str:
     """Return the button that builds a finished corpus again."""
-    changed = bool(corpus["has_changes"])
+    changed = corpus.has_changes
     return action(
         "Build the next version" if changed else "Rebuild",
-        f"POST /api/v1/corpora/{corpus['id']}/build",
+        f"POST /api/v1/corpora/{corpus.id}/build",
         kind="primary" if changed else "",
         done="The build was submitted.",
     )
 
 
-def render_changes(corpus: Mapping[str, Any]) -> str:
+def render_changes(corpus: Corpus) -> str:
     """Return what to do about changes that the index does not hold yet."""
-    if corpus["has_changes"]:
-        words = ", ".join(
-            f"{number:,} {word}" for word, number in corpus["changes"].items() if number
-        )
-        since = f"since version {corpus['version']}" if corpus["version"] else "since the build"
+    if corpus.has_changes:
+        words = ", ".join(f"{number:,} {word}" for word, number in corpus.changes if number)
+        since = f"since version {corpus.version}" if corpus.version else "since the build"
         return callout(
             f"Documents changed {since}: {words}. {REBUILD} {_note(corpus)}".rstrip(), calm=True
         )
-    if corpus["changed_settings"] and corpus["state"] == "ready":
-        names = ", ".join(name.replace("_", " ") for name in corpus["changed_settings"])
+    if corpus.changed_settings and corpus.state == "ready":
+        names = ", ".join(name.replace("_", " ") for name in corpus.changed_settings)
         return callout(
             f"Settings were changed since the last build: {names}. Build to use them.", calm=True
         )
     return ""
 
 
-def _note(corpus: Mapping[str, Any]) -> str:
-    return resume_note([run["name"] for run in corpus["unfinished_runs"]])
+def _note(corpus: Corpus) -> str:
+    return resume_note([run.name for run in corpus.unfinished_runs])
 
 
-def render_copy(corpus: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+def render_copy(corpus: Corpus, runs: Sequence[RunSummary]) -> str:
     """Return the runs for whose models the corpus can be copied, folded away.
 
     Args:
@@ -59,7 +58,7 @@ def render_copy(corpus: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
         runs: All runs, the newest first.
     """
     fitting = [run for run in runs if _is_other_model(run, corpus)][:MOST_RUNS]
-    if not fitting or not corpus["num_documents"]:
+    if not fitting or not corpus.num_documents:
         return ""
     rows = "".join(_copy_row(corpus, run) for run in fitting)
     return (
@@ -71,21 +70,21 @@ def render_copy(corpus: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) ->
     )
 
 
-def _is_other_model(run: Mapping[str, Any], corpus: Mapping[str, Any]) -> bool:
-    return run["corpus_id"] != corpus["id"] and bool(run["settings"].get("resolved"))
+def _is_other_model(run: RunSummary, corpus: Corpus) -> bool:
+    return run.corpus_id != corpus.id and bool(run.settings.get("resolved"))
 
 
-def _copy_row(corpus: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    chunk_size = run["settings"]["resolved"]["model"]["chunk_size"]
+def _copy_row(corpus: Corpus, run: RunSummary) -> str:
+    chunk_size = run.settings["resolved"]["model"]["chunk_size"]
     button = action(
         "Copy",
-        f"POST /api/v1/corpora/{corpus['id']}/copy",
+        f"POST /api/v1/corpora/{corpus.id}/copy",
         kind="tiny",
-        body={"run_id": run["id"]},
+        body={"run_id": run.id},
         then="/corpora?corpus={id}",
-        elem_id=f"copy-for-{run['id']}",
+        elem_id=f"copy-for-{run.id}",
     )
     return (
-        f"<tr><td>{escape(run['name'])}</td><td>{escape(run['corpus_name'])}</td>"
+        f"<tr><td>{escape(run.name)}</td><td>{escape(run.corpus_name)}</td>"
         f'<td class="num">{count(chunk_size, "token")}</td><td class="right">{button}</td></tr>'
     )

@@ -1,10 +1,11 @@
 """The list of a corpus's documents: found by part of the path, with chunks, removable."""
 
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from app.format import count, escape, size
 from app.services.services import Services
+from app.services.views.corpora import Corpus
+from app.services.views.documents import Document
 from app.ui import Query, action, empty
 from jobs.errors import NotFoundError
 
@@ -26,15 +27,15 @@ def render_documents(services: Services, query: Query) -> str:
         )
     except NotFoundError:
         return ""
-    if not corpus["num_documents"]:
+    if not corpus.num_documents:
         return ""
-    if found["documents"]:
-        body = _table(corpus, found["documents"])
+    if found.documents:
+        body = _table(corpus, found.documents)
     else:
         body = empty("No path holds these letters. Look for a shorter part of it.")
     return (
         '<section class="panel"><div class="head"><h2 style="margin:0">Documents</h2>'
-        f"{_filter(corpus_id, contains)}{_pages(corpus_id, contains, page, found['total'])}</div>"
+        f"{_filter(corpus_id, contains)}{_pages(corpus_id, contains, page, found.total)}</div>"
         f"{body}</section>"
     )
 
@@ -66,7 +67,7 @@ def _pages(corpus_id: str, contains: str, page: int, total: int) -> str:
     return f'<span class="push row small"><span class="dim">{shown}</span>{"".join(links)}</span>'
 
 
-def _table(corpus: dict[str, Any], documents: list[dict[str, Any]]) -> str:
+def _table(corpus: Corpus, documents: list[Document]) -> str:
     rows = "".join(_row(corpus, item) for item in documents)
     return (
         '<table class="list stack"><thead><tr><th>Path</th><th class="right">Chunks</th>'
@@ -75,34 +76,34 @@ def _table(corpus: dict[str, Any], documents: list[dict[str, Any]]) -> str:
     )
 
 
-def _row(corpus: dict[str, Any], item: dict[str, Any]) -> str:
-    address = document_page(corpus["id"], item["path"])
+def _row(corpus: Corpus, item: Document) -> str:
+    address = document_page(corpus.id, item.path)
     tags = [
         word
         for word, is_so in (
-            ("held out for validation", item["is_held_out"]),
-            ("changed since the build", item["is_changed"]),
-            ("not built yet", corpus["summary"] and item["num_chunks"] is None),
+            ("held out for validation", item.is_held_out),
+            ("changed since the build", item.is_changed),
+            ("not built yet", corpus.summary and item.num_chunks is None),
         )
         if is_so
     ]
     marks = "".join(f'<span class="tag">{escape(tag)}</span> ' for tag in tags)
-    note = f'<span class="dim small">{escape(item["note"])}</span>' if item["note"] else ""
+    note = f'<span class="dim small">{escape(item.note)}</span>' if item.note else ""
     below = f'<div class="small">{marks}{note}</div>' if marks or note else ""
-    chunks = "-" if item["num_chunks"] is None else f"{item['num_chunks']:,}"
+    chunks = "-" if item.num_chunks is None else f"{item.num_chunks:,}"
     remove = action(
         "Remove",
-        f"DELETE {api_address(corpus['id'], item['path'])}",
+        f"DELETE {api_address(corpus.id, item.path)}",
         kind="tiny danger",
-        confirm=f"Remove {item['path']!r}? It leaves the index with the next build.",
+        confirm=f"Remove {item.path!r}? It leaves the index with the next build.",
         done="The document was removed.",
     )
     return (
-        f'<tr><td class="wide"><a class="path" href="{escape(address)}">{escape(item["path"])}</a>'
+        f'<tr><td class="wide"><a class="path" href="{escape(address)}">{escape(item.path)}</a>'
         f'{below}</td><td class="num right">{chunks}</td>'
-        f'<td class="num right">{size(item["bytes"])}</td>'
-        f'<td class="dim">{escape(item["encoding"])}</td>'
-        f'<td class="right">{remove if corpus["state"] != "building" else ""}</td></tr>'
+        f'<td class="num right">{size(item.bytes)}</td>'
+        f'<td class="dim">{escape(item.encoding)}</td>'
+        f'<td class="right">{remove if corpus.state != "building" else ""}</td></tr>'
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.format import ago, count, escape, size
 from app.services.services import Services
+from app.services.views.corpora import Corpus
 from app.ui import facts
 from retro.corpus.tokenizer import tokenizer_words
 
@@ -21,15 +22,15 @@ INDEX_WORDS = {"flat": "flat, exact", "ivf": "IVF, approximate", "hnsw": "HNSW, 
 PART_WORDS = {"database": "chunks", "versions": "kept versions"}
 
 
-def render_facts(services: Services, corpus: Mapping[str, Any]) -> str:
+def render_facts(services: Services, corpus: Corpus) -> str:
     """Return the facts of a corpus."""
-    summary = corpus["summary"] or {}
-    settings = corpus["settings"]
-    sizes = services.corpora.sizes(corpus["id"])
+    summary = corpus.summary or {}
+    settings = corpus.settings
+    sizes = services.corpora.sizes(corpus.id).model_dump()
     values = {
-        "Documents": f"{corpus['num_documents']:,}",
+        "Documents": f"{corpus.num_documents:,}",
         "Size on disk": size(sum(sizes.values())),
-        "Chunk size": count(summary.get("chunk_size", settings["chunk_size"]), "token"),
+        "Chunk size": count(summary.get("chunk_size") or settings["chunk_size"], "token"),
         "Neighbors per chunk": str(summary.get("num_neighbors", settings["num_neighbors"])),
     }
     if summary:
@@ -43,7 +44,7 @@ def render_facts(services: Services, corpus: Mapping[str, Any]) -> str:
     return facts(values) + by_part
 
 
-def _built(corpus: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, str]:
+def _built(corpus: Corpus, summary: Mapping[str, Any]) -> dict[str, str]:
     held_out = summary["num_chunks"] - summary["num_retrievable"]
     kind = str(summary["index_kind"])
     recall = summary["recall"]
@@ -60,14 +61,14 @@ def _built(corpus: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, s
         "Index": escape(INDEX_WORDS.get(kind, kind)),
         "Measured recall": "-" if recall is None else f"{recall:.3f}",
         "Encoder": escape(summary["encoder"] or "bundled MiniLM"),
-        "Exclusion rule": escape(_exclusion(corpus["settings"], summary)),
+        "Exclusion rule": escape(_exclusion(corpus.settings, summary)),
     }
     if summary["num_short"]:
         values["Short of neighbors"] = count(summary["num_short"], "chunk")
     if summary.get("num_reused"):
         values["Keys reused"] = f"{summary['num_reused']:,} of {summary['num_chunks']:,}"
-    if corpus["version"] is not None:
-        values["Version"] = f"{corpus['version']:,}, built {ago(corpus['built_at'], time.time())}"
+    if corpus.version is not None and corpus.built_at is not None:
+        values["Version"] = f"{corpus.version:,}, built {ago(corpus.built_at, time.time())}"
     fingerprint = str(summary.get("fingerprint", ""))
     if fingerprint:
         values["Fingerprint"] = (

@@ -48,9 +48,9 @@ def render_settings(services: Services, query: Query) -> str:
         corpus = services.corpora.get(corpus_id)
     except NotFoundError:
         return ""
-    address = f"/api/v1/corpora/{escape(corpus['id'])}"
+    address = f"/api/v1/corpora/{escape(corpus.id)}"
     build = ""
-    if corpus["num_documents"] and corpus["state"] != "building":
+    if corpus.num_documents and corpus.state != "building":
         build = (
             f'<button type="submit" class="btn" data-send="POST {address}/build" '
             'data-under="settings" data-done="The build was submitted.">'
@@ -60,10 +60,10 @@ def render_settings(services: Services, query: Query) -> str:
         '<section class="panel"><details class="plain-details" id="corpus-settings">'
         "<summary>Name and build settings</summary>"
         f'<form class="row inline-form" id="rename-form" data-form><label>Name '
-        f'<input name="name" value="{escape(corpus["name"])}" maxlength="200" required></label>'
+        f'<input name="name" value="{escape(corpus.name)}" maxlength="200" required></label>'
         f'<button type="submit" class="btn" data-send="PATCH {address}" '
         'data-done="The corpus was renamed.">Rename</button></form>'
-        f'<form id="settings-form" data-form><div class="fields">{_fields(corpus["settings"])}'
+        f'<form id="settings-form" data-form><div class="fields">{_fields(corpus.settings)}'
         '</div><p class="dim small">They hold from the next build on. Another chunk size, '
         "vocabulary or encoder makes a corpus that present models do not fit.</p>"
         f'<div class="row"><button type="submit" class="btn" data-send="PATCH {address}" '

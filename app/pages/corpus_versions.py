@@ -1,10 +1,10 @@
 """The versions of a corpus: what each build made, and the runs that were trained on it."""
 
 import time
-from typing import Any
 
 from app.format import ago, count, escape, size
 from app.services.services import Services
+from app.services.views.corpora import CorpusVersion
 from app.ui import Query, badge
 from jobs.errors import NotFoundError
 
@@ -38,24 +38,24 @@ def render_versions(services: Services, query: Query) -> str:
     )
 
 
-def _row(item: dict[str, Any], now: float) -> str:
-    state = badge(item["state"], STATE_WORDS[item["state"]])
+def _row(item: CorpusVersion, now: float) -> str:
+    state = badge(item.state, STATE_WORDS[item.state])
     reused = ""
-    if item["num_reused"]:
+    if item.num_reused:
         reused = (
-            f'<div class="dim small">{item["num_embedded"]:,} embedded, {item["num_reused"]:,} '
+            f'<div class="dim small">{item.num_embedded:,} embedded, {item.num_reused:,} '
             "reused</div>"
         )
-    changed = ", ".join(name.replace("_", " ") for name in item["changed_settings"])
+    changed = ", ".join(name.replace("_", " ") for name in item.changed_settings)
     runs = ", ".join(
-        f'<a href="/runs?run={escape(run["id"])}">{escape(run["name"])}</a>' for run in item["runs"]
+        f'<a href="/runs?run={escape(run.id)}">{escape(run.name)}</a>' for run in item.runs
     )
-    held = size(item["bytes"]) if item["bytes"] else "-"
+    held = size(item.bytes) if item.bytes else "-"
     return (
-        f"<tr><td><b>{item['number']:,}</b> {state}</td>"
-        f'<td class="dim num">{ago(item["built_at"], now)}</td>'
-        f'<td class="num">{count(item["num_documents"] or 0, "document")}</td>'
-        f'<td class="num">{count(item["num_chunks"] or 0, "chunk")}{reused}</td>'
+        f"<tr><td><b>{item.number:,}</b> {state}</td>"
+        f'<td class="dim num">{ago(item.built_at, now)}</td>'
+        f'<td class="num">{count(item.num_documents or 0, "document")}</td>'
+        f'<td class="num">{count(item.num_chunks or 0, "chunk")}{reused}</td>'
         f'<td>{escape(changed) or "-"}</td><td class="path">{runs or "-"}</td>'
         f'<td class="num right">{held}</td></tr>'
     )

@@ -1,12 +1,12 @@
 """A document: its text by pages, its chunks, and the neighbors of the chunk in focus."""
 
-from typing import Any
-
 from app.errors import MissingError
 from app.format import count, escape, size
 from app.pages.corpus_documents import api_address, document_page
-from app.pages.neighbors import render_neighbor
+from app.pages.neighbors import render_found
 from app.services.services import Services
+from app.services.views.corpora import Corpus
+from app.services.views.documents import DocumentChunk, DocumentText
 from app.ui import Query, action, empty
 
 SPLIT_WORDS = {
@@ -20,7 +20,7 @@ HELP = (
 )
 
 
-def render_document(services: Services, corpus: dict[str, Any], query: Query) -> str:
+def render_document(services: Services, corpus: Corpus, query: Query) -> str:
     """Return a page of the document in the address.
 
     Raises:
@@ -30,21 +30,21 @@ def render_document(services: Services, corpus: dict[str, Any], query: Query) ->
     numbers = {name: _number(query, name) for name in ("page", "chunk", "start", "end")}
     chunk_id = numbers["chunk"]
     found = services.corpora.document(
-        corpus["id"], path, page=numbers["page"], chunk_id=chunk_id, start=numbers["start"]
+        corpus.id, path, page=numbers["page"], chunk_id=chunk_id, start=numbers["start"]
     )
     marked = None
     if chunk_id is None and numbers["start"] is not None and numbers["end"]:
         marked = (numbers["start"], numbers["end"])
     text = (
-        "".join(_chunk(corpus["id"], path, chunk, chunk_id, marked) for chunk in found["chunks"])
-        if found["chunks"]
+        "".join(_chunk(corpus.id, path, chunk, chunk_id, marked) for chunk in found.chunks)
+        if found.chunks
         else _plain(found, marked)
     )
-    before = "... " if found["start"] > 0 and not found["chunks"] else ""
+    before = "... " if found.start > 0 and not found.chunks else ""
     panel = (
         f'<section class="panel"><div class="head"><h2 style="margin:0">Text</h2>'
-        f"{_pages(corpus['id'], found)}</div>"
-        + (f'<p class="dim small">{HELP}</p>' if found["chunks"] else "")
+        f"{_pages(corpus.id, found)}</div>"
+        + (f'<p class="dim small">{HELP}</p>' if found.chunks else "")
         + f'<div class="text document-text">{before}{text}</div></section>'
     )
     if chunk_id is not None:
@@ -63,37 +63,37 @@ def _number(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def _head(corpus: dict[str, Any], found: dict[str, Any]) -> str:
-    words = [f"{found['num_characters']:,} characters", size(found["bytes"])]
-    words += [found["encoding"]] if found["encoding"] else []
-    words += [found["note"]] if found["note"] else []
-    if found["num_chunks"] is not None:
-        words += [count(found["num_chunks"], "chunk"), SPLIT_WORDS[found["split"]]]
+def _head(corpus: Corpus, found: DocumentText) -> str:
+    words = [f"{found.num_characters:,} characters", size(found.bytes)]
+    words += [found.encoding] if found.encoding else []
+    words += [found.note] if found.note else []
+    if found.num_chunks is not None and found.split is not None:
+        words += [count(found.num_chunks, "chunk"), SPLIT_WORDS[found.split]]
     remove = ""
-    if found["is_stored"] and corpus["state"] != "building":
+    if found.is_stored and corpus.state != "building":
         remove = action(
             "Remove",
-            f"DELETE {api_address(corpus['id'], found['path'])}",
+            f"DELETE {api_address(corpus.id, found.path)}",
             kind="danger",
-            confirm=f"Remove {found['path']!r}? It leaves the index with the next build.",
-            then=f"/corpora?corpus={corpus['id']}",
+            confirm=f"Remove {found.path!r}? It leaves the index with the next build.",
+            then=f"/corpora?corpus={corpus.id}",
         )
     return (
-        f'<p class="small"><a href="/corpora?corpus={escape(corpus["id"])}">'
-        f'{escape(corpus["name"])}</a></p><div class="head"><h1 class="path">'
-        f'{escape(found["path"])}</h1><span class="push">{remove}</span></div>'
+        f'<p class="small"><a href="/corpora?corpus={escape(corpus.id)}">'
+        f'{escape(corpus.name)}</a></p><div class="head"><h1 class="path">'
+        f'{escape(found.path)}</h1><span class="push">{remove}</span></div>'
         f'<p class="dim small">{escape(", ".join(words))}</p>{_state(found)}'
     )
 
 
-def _state(found: dict[str, Any]) -> str:
-    if not found["is_stored"]:
+def _state(found: DocumentText) -> str:
+    if not found.is_stored:
         words = "The document was removed. This is its text in the last build."
-    elif found["is_changed"] and found["chunks"]:
+    elif found.is_changed and found.chunks:
         words = "The document was replaced since the last build. This is its text in that build."
-    elif found["is_changed"]:
+    elif found.is_changed:
         words = "The document was replaced since the last build. Build to see its chunks."
-    elif found["num_chunks"] is None:
+    elif found.num_chunks is None:
         words = "The document is not built yet. Build the corpus to see its chunks."
     else:
         return ""
@@ -103,27 +103,27 @@ def _state(found: dict[str, Any]) -> str:
 def _chunk(
     corpus_id: str,
     path: str,
-    chunk: dict[str, Any],
+    chunk: DocumentChunk,
     chosen: int | None,
     marked: tuple[int, int] | None,
 ) -> str:
-    facts = [f"Chunk id {chunk['chunk_id']:,}", count(chunk["num_tokens"], "token")]
-    facts += ["held out for validation"] if chunk["is_held_out"] else []
+    facts = [f"Chunk id {chunk.chunk_id:,}", count(chunk.num_tokens, "token")]
+    facts += ["held out for validation"] if chunk.is_held_out else []
     tip = escape(", ".join(facts))
-    number = chunk["chunk_index"] + 1
-    address = escape(document_page(corpus_id, path, chunk=chunk["chunk_id"]))
-    is_chosen = chunk["chunk_id"] == chosen
-    classes = "chunk" + (" held" if chunk["is_held_out"] else "") + (" chosen" if is_chosen else "")
+    number = chunk.chunk_index + 1
+    address = escape(document_page(corpus_id, path, chunk=chunk.chunk_id))
+    is_chosen = chunk.chunk_id == chosen
+    classes = "chunk" + (" held" if chunk.is_held_out else "") + (" chosen" if is_chosen else "")
     here = ' aria-current="true"' if is_chosen else ""
     return (
         f'<span class="{classes}"><a class="chunk-number" href="{address}#chunk" '
-        f'id="chunk-{chunk["chunk_id"]}" data-tip="{tip}" aria-label="Chunk {number}: {tip}"{here}>'
-        f"{number:,}</a>{_marked(chunk['text'], chunk['start'], marked)}</span>"
+        f'id="chunk-{chunk.chunk_id}" data-tip="{tip}" aria-label="Chunk {number}: {tip}"{here}>'
+        f"{number:,}</a>{_marked(chunk.text, chunk.start, marked)}</span>"
     )
 
 
-def _plain(found: dict[str, Any], marked: tuple[int, int] | None) -> str:
-    return _marked(found["text"], found["start"], marked)
+def _plain(found: DocumentText, marked: tuple[int, int] | None) -> str:
+    return _marked(found.text, found.start, marked)
 
 
 def _marked(text: str, first: int, marked: tuple[int, int] | None) -> str:
@@ -141,10 +141,10 @@ def _marked(text: str, first: int, marked: tuple[int, int] | None) -> str:
     )
 
 
-def _pages(corpus_id: str, found: dict[str, Any]) -> str:
-    page, last = found["page"], found["num_pages"]
+def _pages(corpus_id: str, found: DocumentText) -> str:
+    page, last = found.page, found.num_pages
     links = [
-        f'<a href="{escape(document_page(corpus_id, found["path"], page=target))}">{label}</a>'
+        f'<a href="{escape(document_page(corpus_id, found.path, page=target))}">{label}</a>'
         for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
         if 1 <= target <= last
     ]
@@ -154,15 +154,15 @@ def _pages(corpus_id: str, found: dict[str, Any]) -> str:
     )
 
 
-def _neighbors(services: Services, corpus: dict[str, Any], chunk_id: int) -> str:
-    chunk = services.corpora.chunk(corpus["id"], chunk_id)
-    found = "".join(render_neighbor(item, corpus["id"]) for item in chunk["neighbors"])
-    place = f"{chunk['chunk_index'] + 1:,} of {chunk['num_chunks']:,}"
-    search = f"/corpora?corpus={escape(corpus['id'])}&amp;like={chunk_id}#search"
+def _neighbors(services: Services, corpus: Corpus, chunk_id: int) -> str:
+    chunk = services.corpora.chunk(corpus.id, chunk_id)
+    found = "".join(render_found(item, corpus.id) for item in chunk.neighbors)
+    place = f"{chunk.chunk_index + 1:,} of {chunk.num_chunks:,}"
+    search = f"/corpora?corpus={escape(corpus.id)}&amp;like={chunk_id}#search"
     return (
         '<aside class="panel" id="chunk"><div class="head"><h2 style="margin:0">'
         f'Neighbors of chunk {place}</h2></div><p class="dim small">Id {chunk_id:,}, '
-        f"{count(chunk['num_tokens'], 'token')}. Squared L2 distance, lower is nearer. "
+        f"{count(chunk.num_tokens, 'token')}. Squared L2 distance, lower is nearer. "
         f'<a href="{search}">Search with this chunk</a></p>'
         f"{found or empty('No neighbor is left under the exclusion rule.')}</aside>"
     )

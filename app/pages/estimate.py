@@ -9,6 +9,7 @@ from app.services.services import Services
 from app.services.views.runs import Estimate
 from app.ui import facts
 from jobs.errors import JobError
+from retro.config.training import TrainingConfig
 from retro.errors import RetroError
 
 YEAR_S = 365 * 86_400
@@ -19,7 +20,7 @@ def render_estimate(
     corpus_id: str,
     preset: str,
     model: Callable[[], dict[str, Any]],
-    training: Callable[[dict[str, Any]], dict[str, Any]],
+    training: Callable[[TrainingConfig], dict[str, Any]],
 ) -> str:
     """Return parameters, memory and time; where a value is wrong, the sentence about it.
 
@@ -32,16 +33,16 @@ def render_estimate(
     """
     try:
         sizes = model()
-        defaults = services.runs.settings.preview(corpus_id, preset)["training"]
+        defaults = services.runs.settings.preview(corpus_id, preset).training
         chosen = training(defaults)
         preview = services.runs.settings.preview(corpus_id, preset, chosen, sizes)
         answer = services.estimates.estimate(corpus_id, preset=preset, model=sizes, training=chosen)
         table = _presets(services, corpus_id, preset)
     except (RetroError, JobError) as error:
         return f'<div class="estimate bad-text" role="status">{escape(error)}</div>'
-    layers = count(preview["model"]["dec_depth"], "layer")
+    layers = count(preview.model.dec_depth, "layer")
     described = next((item.description for item in list_presets() if item.name == preset), "")
-    checkpointing = "without" if preview["training"]["gradient_checkpointing"] else "with"
+    checkpointing = "without" if preview.training.gradient_checkpointing else "with"
     other = answer.memory if checkpointing == "without" else answer.memory_checkpointed
     values = {
         "Parameters": f'<span id="estimate-parameters">{parameters(answer.parameters)}</span>',
@@ -55,7 +56,7 @@ def render_estimate(
     return (
         f'<div class="estimate">{facts(values)}{_warning(answer)}'
         f'<p class="dim small">{escape(described)} {layers} of width '
-        f"{preview['model']['dec_dim']}. {_parts(answer, checkpointing)} The time is estimated "
+        f"{preview.model.dec_dim}. {_parts(answer, checkpointing)} The time is estimated "
         f"{escape(answer.basis.text)}.</p>{table}</div>"
     )
 

@@ -40,7 +40,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
     @shows_errors
     def generate(*values: Any) -> str:
         generation = services.generations.start(**read_form(values))
-        return str(generation["id"])
+        return generation.id
 
     demo.load(load, None, [*form.fields, form.preset], queue=False, **PRIVATE)
     go.click(generate, form.fields, started, **PRIVATE).success(

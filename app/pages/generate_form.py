@@ -6,6 +6,7 @@ import gradio as gr
 
 from app.format import count
 from app.services.services import Services
+from app.services.views.generations import Generation
 from app.ui import PRIVATE, Query, loss
 from jobs.errors import NotFoundError
 from retro.config.sampling import SamplingConfig
@@ -176,22 +177,22 @@ def fill_form(services: Services, query: Query) -> list[Any]:
     """Return values for all fields, from the generation or the run in the address."""
     models = _models(services)
     corpora = [
-        (f"{item['name']} ({count(item['num_chunks'], 'chunk')})", item["id"])
+        (f"{item.name} ({count(item.num_chunks, 'chunk')})", item.id)
         for item in services.corpora.list_corpora()
-        if item["num_chunks"]
+        if item.num_chunks
     ]
-    generation: dict[str, Any] | None = None
+    generation: Generation | None = None
     if "gen" in query:
         try:
             generation = services.generations.get(query["gen"])
         except NotFoundError:
             generation = None
     chosen = _choose(models, generation, query)
-    corpus_id = generation["corpus_id"] if generation else None
+    corpus_id = generation.corpus_id if generation else None
     if corpus_id not in [value for _, value in corpora]:
         corpus_id = _corpus_of(services, chosen.partition(":")[0]) if chosen else None
-    prompt = generation["prompt"] if generation else _suggest(services, corpus_id)
-    settings = generation["settings"] if generation else {}
+    prompt = generation.prompt if generation else _suggest(services, corpus_id)
+    settings = generation.settings if generation else {}
     mode = settings.get("retrieval", "on")
     return [
         gr.update(choices=models, value=chosen),
@@ -205,8 +206,8 @@ def fill_form(services: Services, query: Query) -> list[Any]:
 
 def _corpus_of(services: Services, run_id: str) -> str | None:
     try:
-        corpus_id = services.runs.get(run_id)["corpus_id"]
-        return str(services.corpora.get(corpus_id)["id"]) if corpus_id else None
+        corpus_id = services.runs.get(run_id).corpus_id
+        return services.corpora.get(corpus_id).id if corpus_id else None
     except NotFoundError:
         return None
 
@@ -214,22 +215,22 @@ def _corpus_of(services: Services, run_id: str) -> str | None:
 def _models(services: Services) -> list[tuple[str, str]]:
     models = []
     for run in services.runs.list_writable()[:MOST_RUNS]:
-        for item in reversed(run["checkpoints"]):
-            label = f"{run['name']} \N{MIDDLE DOT} step {item['step']:,}"
-            if item["val_loss_on"] is not None:
-                label += f" \N{MIDDLE DOT} loss {loss(item['val_loss_on'])}"
-            models.append((label, f"{run['id']}:{item['step']}"))
+        for item in reversed(run.checkpoints):
+            label = f"{run.name} \N{MIDDLE DOT} step {item.step:,}"
+            if item.val_loss_on is not None:
+                label += f" \N{MIDDLE DOT} loss {loss(item.val_loss_on)}"
+            models.append((label, f"{run.id}:{item.step}"))
     return models
 
 
 def _choose(
-    models: list[tuple[str, str]], generation: dict[str, Any] | None, query: Query
+    models: list[tuple[str, str]], generation: Generation | None, query: Query
 ) -> str | None:
     values = [value for _, value in models]
     wanted = []
     if generation:
-        wanted.append(f"{generation['run_id']}:{generation['settings'].get('checkpoint_step')}")
-        wanted.append(f"{generation['run_id']}:")
+        wanted.append(f"{generation.run_id}:{generation.settings.get('checkpoint_step')}")
+        wanted.append(f"{generation.run_id}:")
     if "run" in query:
         wanted += [f"{query['run']}:{query.get('step', '')}", f"{query['run']}:"]
     for prefix in wanted:

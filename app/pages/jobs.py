@@ -37,7 +37,7 @@ def render_jobs(services: Services, query: Query) -> str:
     chosen = Filter.of(query)
     jobs, following = find_jobs(services, chosen)
     runs, corpora = services.runs.list_runs(), services.corpora.list_corpora()
-    names = {item["id"]: item["name"] for item in [*runs, *corpora]}
+    names = {item.id: item.name for item in runs} | {item.id: item.name for item in corpora}
     first = next((job.id for job in services.jobs.queue()), None)
     rows = "".join(_row(services, job, names, first) for job in jobs)
     shown = (

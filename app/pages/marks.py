@@ -1,9 +1,9 @@
 """Tokens as HTML: colored by the run they end, and linked to the same run on the other side."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from app.format import escape
+from retro.generation.events import Segments
 
 LONGEST_CLASS = 5
 DOT = " \N{MIDDLE DOT} "
@@ -16,7 +16,7 @@ LEGEND = (
 )
 
 
-def render_segments(segments: Sequence[Sequence[Any]]) -> str:
+def render_segments(segments: Segments) -> str:
     """Return pieces of text colored by the length of the run that ends at each.
 
     Args:
@@ -29,16 +29,16 @@ def render_segments(segments: Sequence[Sequence[Any]]) -> str:
     open_class, pieces = 0, list[str]()
     for text, run in [*segments, ("", -1)]:
         css = _class(run)
-        if css != open_class or int(run) < 0:
+        if css != open_class or run < 0:
             colors = f"run lcp{open_class}" if open_class else ""
             parts.append(_colored("".join(pieces), colors))
             open_class, pieces = css, []
-        pieces.append(str(text))
+        pieces.append(text)
     return "".join(parts)
 
 
-def _class(run: Any) -> int:
-    return max(0, min(int(run), LONGEST_CLASS))
+def _class(run: int) -> int:
+    return max(0, min(run, LONGEST_CLASS))
 
 
 def _colored(text: str, css: str, attributes: str = "") -> str:
@@ -55,7 +55,7 @@ def _colored(text: str, css: str, attributes: str = "") -> str:
 
 
 def render_tokens(
-    segments: Sequence[Sequence[Any]],
+    segments: Segments,
     runs: Sequence[Sequence[int]],
     titles: Sequence[str] = (),
 ) -> str:
@@ -78,11 +78,11 @@ def render_tokens(
             attributes += f' title="{escape(titles[number])}"'
         css = _class(run)
         if not css:
-            parts.append(_colored(str(text), "t" if attributes else "", attributes))
+            parts.append(_colored(text, "t" if attributes else "", attributes))
             continue
         # Inside a colored stretch the white space is colored too: it reads as one run.
         before = number > 0 and _class(segments[number - 1][1]) > 0
-        parts.append(_token(str(text), f"t lcp{css}", attributes, joined=before))
+        parts.append(_token(text, f"t lcp{css}", attributes, joined=before))
     return "".join(parts)
 
 

@@ -78,8 +78,8 @@ class NewRunForm:
         def fill(corpus_id: str | None, preset: str, model: str) -> list[Any]:
             if corpus_id is None:
                 return ["", *[gr.update() for _ in FIELDS]]
-            defaults = services.runs.settings.preview(corpus_id, preset)["training"]
-            values = [defaults[name] for name in FIELDS]
+            defaults = services.runs.settings.preview(corpus_id, preset).training
+            values = [getattr(defaults, name) for name in FIELDS]
             return [_estimate(services, corpus_id, preset, model, values), *values]
 
         @shows_errors
@@ -124,9 +124,9 @@ class NewRunForm:
                 raise ConfigError(
                     "A corpus must be chosen, got none. Build one on the Corpora page."
                 )
-            defaults = services.runs.settings.preview(corpus_id, preset)["training"]
+            defaults = services.runs.settings.preview(corpus_id, preset).training
             training = read_training(values, defaults)
-            steps = int(training.get("max_steps", defaults["max_steps"]))
+            steps = int(training.get("max_steps", defaults.max_steps))
             run = services.runs.create(
                 name.strip() or f"{preset}, {count(steps, 'step')}",
                 corpus_id,
@@ -137,7 +137,7 @@ class NewRunForm:
                 priority=priority or 0,
                 parent_id=parent or None,
             )
-            return f"/runs?run={run['id']}"
+            return f"/runs?run={run.id}"
 
         chosen = [self.corpus, self.preset, self.model]
         order = [*chosen, self.name, self.after, self.priority, self.parent, *self.fields]
@@ -152,9 +152,9 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
     With ``duplicate`` in the address these are the settings of that run.
     """
     usable = [
-        (item["name"], item["id"])
+        (item.name, item.id)
         for item in services.corpora.list_corpora()
-        if item["state"] in ("ready", "building")
+        if item.state in ("ready", "building")
     ]
     ids = [value for _, value in usable]
     corpus_id = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
@@ -168,12 +168,12 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
         except NotFoundError:
             is_lost = True
         else:
-            settings = run["settings"]
-            corpus_id = run["corpus_id"] if run["corpus_id"] in ids else corpus_id
-            preset, parent = settings.get("preset") or DEFAULT_PRESET, run["id"]
+            settings = run.settings
+            corpus_id = run.corpus_id if run.corpus_id in ids else corpus_id
+            preset, parent = settings.get("preset") or DEFAULT_PRESET, run.id
             model, training = settings.get("model") or {}, settings.get("training") or {}
-            training = {**training, "max_steps": run["total_steps"]}
-            name = services.runs.next_name(run["name"])
+            training = {**training, "max_steps": run.total_steps}
+            name = services.runs.next_name(run.name)
     shown = corpus_id is not None and not is_lost and not {"run", "compare"} & query.keys()
     first = [
         gr.update(visible=shown),
@@ -187,11 +187,12 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
     if corpus_id is None or not shown:
         return [*first, "", *[gr.update() for _ in FIELDS]]
     try:
-        filled = services.runs.settings.preview(corpus_id, preset, training, model)["training"]
+        filled = services.runs.settings.preview(corpus_id, preset, training, model).training
+        training = {}
     except ConfigError:
         # The corpus has changed since: what does not fit it any more is left to the person.
-        filled = {**services.runs.settings.preview(corpus_id, preset)["training"], **training}
-    values = [filled[field] for field in FIELDS]
+        filled = services.runs.settings.preview(corpus_id, preset).training
+    values = [training.get(field, getattr(filled, field)) for field in FIELDS]
     return [
         *first,
         _estimate(services, corpus_id, preset, write_model(model), values),
@@ -213,9 +214,9 @@ def _estimate(
 
 def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
     waiting = [
-        (f"{run['name']} ({run['state']})", run["id"])
+        (f"{run.name} ({run.state})", run.id)
         for run in services.runs.list_runs()
-        if run["state"] in MAY_SUCCEED and run["state"] != RunState.SUCCEEDED
+        if run.state in MAY_SUCCEED and run.state != RunState.SUCCEEDED
     ]
     return [("no other run", ""), *waiting]
 
@@ -226,6 +227,6 @@ def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str,
         label = item.name
         if corpus_id is not None:
             preview = services.runs.settings.preview(corpus_id, item.name)
-            label += f" \N{MIDDLE DOT} {parameters(preview['parameters'])} parameters"
+            label += f" \N{MIDDLE DOT} {parameters(preview.parameters)} parameters"
         labels.append((label, item.name))
     return labels

@@ -11,8 +11,9 @@ from app.format import escape
 from app.pages.cards import RUNNING
 from app.pages.result import render_result
 from app.services.services import Services
+from app.services.views.generations import Generation, GenerationSummary
 from app.ui import Query, empty, missing
-from app.words import own_end
+from app.words import own_end, steering_of
 from jobs.errors import JobError, NotFoundError
 from retro.errors import RetroError
 
@@ -54,13 +55,13 @@ class Output:
             return missing(error)
         key = tuple(query.get(name) for name in ("gen", "text", "chunk"))
         corpus_id = _corpus_id(self._services, summary)
-        stamp = (summary["state"], corpus_id, summary["finished_at"])
+        stamp = (summary.state, corpus_id, summary.finished_at)
         now = time.monotonic()
         with self._lock:
             kept = self._kept.get(key)
         if kept is not None and kept.stamp == stamp:
             is_recent = now - kept.at < kept.took_s / BUSY_SHARE
-            if summary["state"] != RUNNING or is_recent:
+            if summary.state != RUNNING or is_recent:
                 return kept.html
         html = render_output(self._services, query)
         shown = _Shown(html, stamp, now, time.monotonic() - now)
@@ -83,7 +84,7 @@ def render_output(services: Services, query: Query) -> str:
         generation = services.generations.get(generation_id)
     except NotFoundError as error:
         return missing(error)
-    generation = {**generation, "corpus_id": _corpus_id(services, generation)}
+    generation = generation.model_copy(update={"corpus_id": _corpus_id(services, generation)})
     return HEADING + render_result(
         generation,
         partial,
@@ -94,9 +95,9 @@ def render_output(services: Services, query: Query) -> str:
     )
 
 
-def _corpus_id(services: Services, generation: dict[str, Any]) -> str | None:
+def _corpus_id(services: Services, generation: GenerationSummary) -> str | None:
     """Return the corpus that was read, None if it is gone and nothing can link to it."""
-    corpus_id = generation["corpus_id"]
+    corpus_id = generation.corpus_id
     return corpus_id if corpus_id is not None and services.corpora.exists(corpus_id) else None
 
 
@@ -114,25 +115,27 @@ def _invitation(services: Services, query: Query) -> str:
     return HEADING + empty("Press <b>Generate</b>. The text appears here chunk by chunk.")
 
 
-def _parent(services: Services, generation: dict[str, Any]) -> dict[str, Any] | None:
-    if not generation.get("parent_id"):
+def _parent(services: Services, generation: Generation) -> Generation | None:
+    if generation.parent_id is None:
         return None
     try:
-        return services.generations.get(generation["parent_id"])
+        return services.generations.get(generation.parent_id)
     except NotFoundError:
         return None
 
 
-def _names(services: Services, generation: dict[str, Any]) -> dict[int, str]:
+def _names(services: Services, generation: Generation) -> dict[int, str]:
     """Return what the excluded chunks are called, as far as their corpus is still there."""
-    excluded = (generation["settings"].get("steering") or {}).get("exclude_chunks") or []
-    names = {}
+    excluded = steering_of(generation).get("exclude_chunks") or []
+    if generation.corpus_id is None:
+        return {}
+    names: dict[int, str] = {}
     for chunk_id in excluded[:MOST_LOOKED_UP]:
         try:
-            chunk = services.corpora.chunk(generation["corpus_id"], chunk_id)
+            chunk = services.corpora.chunk(generation.corpus_id, chunk_id)
         except (RetroError, JobError):
             break
-        names[chunk_id] = f"{chunk['document']} chunk {chunk['chunk_index'] + 1}"
+        names[chunk_id] = f"{chunk.document} chunk {chunk.chunk_index + 1}"
     return names
 
 
@@ -143,9 +146,9 @@ def render_controls(services: Services, query: Query) -> str:
         summary = services.generations.summary(generation_id) if generation_id else None
     except NotFoundError:
         summary = None
-    is_running = summary is not None and summary["state"] == RUNNING
+    is_running = summary is not None and summary.state == RUNNING
     variant = _variant(summary, query) if summary is not None else "on"
-    finish = (summary["result"] or {}).get(variant) or {} if summary is not None else {}
+    finish = (summary.result or {}).get(variant) or {} if summary is not None else {}
     why = own_end(finish)
     title = why or _which_side(summary)
     can_continue = summary is not None and not is_running and not why
@@ -159,16 +162,16 @@ def render_controls(services: Services, query: Query) -> str:
     )
 
 
-def _which_side(summary: dict[str, Any] | None) -> str:
+def _which_side(summary: GenerationSummary | None) -> str:
     is_pair = summary is not None and mode_of(summary) == "both"
     return "Continues the text with retrieval on" if is_pair else ""
 
 
-def _variant(summary: dict[str, Any], query: Query) -> str:
+def _variant(summary: GenerationSummary, query: Query) -> str:
     mode = mode_of(summary)
     number = query.get("text", "1")
     sample = int(number) - 1 if number.isascii() and number.isdecimal() and len(number) < 4 else 0
     if mode == "both":
         return "on"
-    count = int(summary["settings"].get("num_samples", 1))
+    count = int(summary.settings.get("num_samples", 1))
     return f"{mode}:{sample}" if 0 < sample < count else mode

@@ -5,14 +5,15 @@ when they are empty, and what grows comes last.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from app.figures import Chunk, Generation, Text, is_inherited, mode_of, texts_of
+from app.figures import Text, is_inherited, mode_of, texts_of
 from app.format import count, escape
 from app.pages.cards import RUNNING, Card, render_card, render_side
 from app.pages.marks import LEGEND
 from app.pages.summary import render_origin, render_side_summary, render_summary
+from app.services.views.generations import Generation
 from app.ui import Query, callout
+from retro.generation.events import OutputChunk
 
 MOST_CARDS = 48
 """Chunks shown at once; longer texts have pages."""
@@ -25,7 +26,7 @@ KEYS = (
     "run. <kbd>Ctrl</kbd> <kbd>Enter</kbd> in the prompt generates.</p>"
 )
 
-Partial = Mapping[str, Mapping[str, Any]]
+Partial = Mapping[str, OutputChunk]
 
 
 def render_result(
@@ -40,7 +41,7 @@ def render_result(
     """Return a whole generation.
 
     Args:
-        generation: As the services return it.
+        generation: The generation, with its finished chunks.
         partial: Variant to the chunk that is being written.
         waiting_for: How many generations are written before this one.
         query: The page's address: which of several texts, and from which chunk on.
@@ -51,7 +52,7 @@ def render_result(
     texts = texts_of(generation)
     origin = render_origin(generation, parent, names or {})
     notes = f'<div class="notes">{_note(generation, waiting_for)}</div>'
-    if generation["state"] == "failed" and not any(text.chunks for text in texts):
+    if generation.state == "failed" and not any(text.chunks for text in texts):
         return notes + origin
     if mode_of(generation) == "both":
         body = _side_by_side(generation, texts, partial, query, origin)
@@ -63,14 +64,14 @@ def render_result(
 
 
 def _note(generation: Generation, waiting_for: int) -> str:
-    if generation["state"] == RUNNING and waiting_for:
+    if generation.state == RUNNING and waiting_for:
         return callout(f"Waiting for {count(waiting_for, 'text')} to be written first.", calm=True)
-    if generation["state"] == "failed":
-        return callout(generation["message"])
-    if generation["state"] == "canceled" and generation.get("result"):
+    if generation.state == "failed":
+        return callout(generation.message)
+    if generation.state == "canceled" and generation.result:
         # The figures say that it was stopped.
         return ""
-    return callout(generation["message"], calm=True) if generation["message"] else ""
+    return callout(generation.message, calm=True) if generation.message else ""
 
 
 def _chosen(texts: Sequence[Text], query: Query) -> int:
@@ -84,7 +85,7 @@ def _whole(text: str | None, otherwise: int) -> int:
 
 
 def _tabs(generation: Generation, texts: Sequence[Text], chosen: int) -> str:
-    address = f"/generate?gen={escape(generation['id'])}"
+    address = f"/generate?gen={escape(generation.id)}"
     links = [
         f'<a href="{address}&amp;text={place + 1}" data-soft'
         f"{' aria-current=true' if place == chosen else ''}>Text {place + 1}</a>"
@@ -96,16 +97,29 @@ def _tabs(generation: Generation, texts: Sequence[Text], chosen: int) -> str:
 def _cards(generation: Generation, text: Text, partial: Partial) -> list[Card]:
     """Return the finished chunks and the one that is being written."""
     cards = [Card(generation=generation, text=text, chunk=chunk) for chunk in text.chunks]
-    if generation["state"] != RUNNING:
+    if generation.state != RUNNING:
         return cards
-    live: Chunk = partial.get(text.variant) or {"index": len(cards)}
-    live = {"segments": [], "neighbors": [], "is_prompt": False, **live}
-    at = next((place for place, card in enumerate(cards) if card.index >= live["index"]), None)
-    if at is not None and len(cards[at].chunk["segments"]) >= len(live["segments"]):
+    live = partial.get(text.variant) or _nothing(len(cards))
+    at = next((place for place, card in enumerate(cards) if card.index >= live.index), None)
+    if at is not None and len(cards[at].chunk.segments) >= len(live.segments):
         # It was finished and stored a moment ago.
         return cards
     kept = cards[:at]
     return [*kept, Card(generation=generation, text=text, chunk=live, is_unfinished=True)]
+
+
+def _nothing(index: int) -> OutputChunk:
+    """Return a chunk of which nothing is known yet."""
+    return OutputChunk(
+        index=index,
+        token_ids=[],
+        segments=[],
+        is_prompt=False,
+        logprobs=[],
+        other_logprobs=None,
+        runs=[],
+        neighbors=[],
+    )
 
 
 def _single(generation: Generation, text: Text, partial: Partial, query: Query, origin: str) -> str:
@@ -125,15 +139,15 @@ def _single(generation: Generation, text: Text, partial: Partial, query: Query, 
 
 
 def _frame(generation: Generation, text: Text, focus: int, first: int) -> str:
-    settings = generation["settings"]
+    settings = generation.settings
     values = {
-        "generation": generation["id"],
-        "state": generation["state"],
+        "generation": generation.id,
+        "state": generation.state,
         "variant": text.variant,
         "focus": focus,
         "seed": text.seed,
         "neighbors": settings.get("num_neighbors", ""),
-        "corpus": generation.get("corpus_id") or "",
+        "corpus": generation.corpus_id or "",
         "first": first + 1,
     }
     data = "".join(f' data-{name}="{escape(value)}"' for name, value in values.items())
@@ -145,7 +159,7 @@ def _focus(cards: Sequence[Card]) -> int:
     with_neighbors = [card for card in cards if card.neighbors]
     if cards and cards[-1].is_unfinished and cards[-1].neighbors:
         return cards[-1].index
-    written = [card for card in with_neighbors if not card.chunk["is_prompt"]]
+    written = [card for card in with_neighbors if not card.chunk.is_prompt]
     fresh = [card for card in written if not is_inherited(card.generation, card.chunk)]
     if fresh or written:
         return (fresh or written)[0].index
@@ -154,7 +168,7 @@ def _focus(cards: Sequence[Card]) -> int:
 
 def _first_card(generation: Generation, num_cards: int, query: Query) -> int:
     """Return the place of the first card on this page: the asked one, or where it is written."""
-    running = generation["state"] == RUNNING
+    running = generation.state == RUNNING
     place = _whole(query.get("chunk"), num_cards if running else 1) - 1
     return min(place, max(0, num_cards - 1)) // MOST_CARDS * MOST_CARDS
 
@@ -162,7 +176,7 @@ def _first_card(generation: Generation, num_cards: int, query: Query) -> int:
 def _pages(generation: Generation, num_cards: int, first: int, query: Query) -> str:
     if num_cards <= MOST_CARDS:
         return ""
-    address = f"/generate?gen={escape(generation['id'])}"
+    address = f"/generate?gen={escape(generation.id)}"
     if "text" in query:
         address += f"&amp;text={_whole(query['text'], 1)}"
     last = min(first + MOST_CARDS, num_cards)

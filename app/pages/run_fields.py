@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from retro.config.training import Precision
+from retro.config.training import Precision, TrainingConfig
 from retro.errors import ConfigError
 from retro.json_files import parse_json
 
@@ -80,7 +80,7 @@ def _numbers(names: Mapping[str, str]) -> list[Any]:
     return fields
 
 
-def read_training(values: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def read_training(values: Sequence[Any], defaults: TrainingConfig) -> dict[str, Any]:
     """Return the settings that a person changed; an empty field is as the preset has it.
 
     Args:
@@ -90,7 +90,7 @@ def read_training(values: Sequence[Any], defaults: Mapping[str, Any]) -> dict[st
     return {
         name: value
         for name, value in zip(FIELDS, values, strict=True)
-        if value is not None and value != defaults[name]
+        if value is not None and value != getattr(defaults, name)
     }
 
 

@@ -1,13 +1,14 @@
 """One run: its state and what can be done, its checkpoints, its settings, its log."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from app.chart import render_stamp
 from app.format import duration, escape, number, parameters, size
 from app.services.jobs import restart_note, share_done
 from app.services.services import Services
+from app.services.views.curves import ComparedRun
 from app.services.views.jobs import Job
+from app.services.views.runs import Checkpoint, Run, RunSummary
 from app.ui import Question, action, badge, callout, empty, facts, loss, meter, write_button
 
 ACTIVE = ("queued", "starting", "running")
@@ -17,63 +18,63 @@ NOTICEABLE_NATS = 0.01
 VALIDATION = ("val_loss_on", "val_loss_off", "val_loss_shuffled")
 
 
-def render_state(services: Services, run: dict[str, Any]) -> str:
+def render_state(services: Services, run: Run) -> str:
     """Return how far a run is, what went wrong, and the buttons."""
-    job = services.jobs.get(run["job_id"]) if run["job_id"] else None
+    job = services.jobs.get(run.job_id) if run.job_id else None
     note = ""
-    if run["message"] and run["state"] in ("failed", "interrupted", "canceled"):
-        note = callout(run["message"], calm=run["state"] == "canceled")
+    if run.message and run.state in ("failed", "interrupted", "canceled"):
+        note = callout(run.message, calm=run.state == "canceled")
     elif job is not None and (again := restart_note(job)):
         note = callout(again, calm=True)
-    share = min(1.0, run["step"] / run["total_steps"]) if run["total_steps"] else 0.0
-    newest = services.curves.newest_values(run["id"], VALIDATION)
+    share = min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
+    newest = services.curves.newest_values(run.id, VALIDATION)
     return (
-        f'{render_stamp([run])}<section class="panel"><div class="row">{badge(run["state"])}'
-        f'<span class="num small">{escape(_progress(services, run, job))}</span>'
+        f'{render_stamp([(run.job_id, run)])}<section class="panel"><div class="row">'
+        f'{badge(run.state)}<span class="num small">{escape(_progress(services, run, job))}</span>'
         f'<span class="push row">{_buttons(run, job)}</span></div>{meter(share)}'
         f"{gain_words(newest)}</section>{note}{_alerts(run)}"
     )
 
 
-def _progress(services: Services, run: dict[str, Any], job: Job | None) -> str:
-    text = f"step {run['step']:,} of {run['total_steps']:,}"
-    if job is not None and run["state"] == "queued":
+def _progress(services: Services, run: Run, job: Job | None) -> str:
+    text = f"step {run.step:,} of {run.total_steps:,}"
+    if job is not None and run.state == "queued":
         return services.jobs.why_waiting(job)
-    if job is not None and job.state == "running" and not run["step"]:
+    if job is not None and job.state == "running" and not run.step:
         return f"starting, {share_done(job):.0%}" if job.total else "starting"
-    if (left := services.curves.time_left(run["id"])) is not None:
+    if (left := services.curves.time_left(run.id)) is not None:
         text += f", about {duration(left)} left"
     return text
 
 
-def _buttons(run: dict[str, Any], job: Job | None) -> str:
-    address = f"/api/v1/runs/{run['id']}"
+def _buttons(run: Run, job: Job | None) -> str:
+    address = f"/api/v1/runs/{run.id}"
     buttons = []
-    if run["checkpoints"]:
+    if run.checkpoints:
         buttons.append(write_button(run))
-    stopping = job is not None and job.cancel_requested and run["state"] in ACTIVE
+    stopping = job is not None and job.cancel_requested and run.state in ACTIVE
     if stopping:
         buttons.append('<span class="dim small">stopping, a checkpoint is being written</span>')
-    elif run["state"] in ACTIVE:
+    elif run.state in ACTIVE:
         pausing = "The run pauses after this step, with a checkpoint."
         stop = "The run stops after this step, with a checkpoint."
         buttons.append(action("Pause", f"POST {address}/pause", done=pausing))
         buttons.append(action("Stop", f"POST {address}/stop", done=stop))
-    elif run["state"] != "succeeded":
+    elif run.state != "succeeded":
         going = "The run goes on from its newest checkpoint."
         buttons.append(action("Resume", f"POST {address}/resume", kind="primary", done=going))
-    if run["state"] not in ACTIVE and run["job_id"]:
+    if run.state not in ACTIVE and run.job_id:
         buttons.append(_extend_button(run, address))
-    buttons.append(f'<a class="btn" href="/runs?duplicate={escape(run["id"])}">Duplicate</a>')
-    if run["state"] not in ACTIVE:
+    buttons.append(f'<a class="btn" href="/runs?duplicate={escape(run.id)}">Duplicate</a>')
+    if run.state not in ACTIVE:
         buttons.append(
             action("Delete", f"DELETE {address}", kind="danger", then="/runs",
-                   confirm=f"Delete run {run['name']!r} with all its checkpoints?")
+                   confirm=f"Delete run {run.name!r} with all its checkpoints?")
         )  # fmt: skip
     return "".join(buttons)
 
 
-def _extend_button(run: dict[str, Any], address: str) -> str:
+def _extend_button(run: Run, address: str) -> str:
     return action(
         "Extend",
         f"POST {address}/extend",
@@ -81,16 +82,15 @@ def _extend_button(run: dict[str, Any], address: str) -> str:
         asks=Question(
             text="Train up to which step? The learning rate follows its schedule to the new end.",
             field="max_steps",
-            value=2 * run["total_steps"],
-            lowest=run["step"] + 1,
+            value=2 * run.total_steps,
+            lowest=run.step + 1,
         ),
     )
 
 
-def _alerts(run: dict[str, Any]) -> str:
+def _alerts(run: Run) -> str:
     return "".join(
-        callout(f"Step {alert['step']:,}: {alert['message']}")
-        for alert in run["alerts"][-MOST_ALERTS:]
+        callout(f"Step {alert.step:,}: {alert.message}") for alert in run.alerts[-MOST_ALERTS:]
     )
 
 
@@ -122,17 +122,17 @@ def gain_words(newest: Mapping[str, tuple[int, float]]) -> str:
     return f'<p class="dim small" style="margin:8px 0 0">At step {step:,} {words}</p>'
 
 
-def render_details(services: Services, run: dict[str, Any]) -> str:
+def render_details(services: Services, run: Run) -> str:
     """Return the checkpoints, the settings and the log."""
-    job = services.jobs.get(run["job_id"]) if run["job_id"] else None
+    job = services.jobs.get(run.job_id) if run.job_id else None
     return (
         f'<div class="grid2">{_checkpoints(run)}{_settings(services, run)}</div>'
         f"{_log(services, job)}"
     )
 
 
-def _checkpoints(run: dict[str, Any]) -> str:
-    rows = "".join(_checkpoint_row(run, item) for item in reversed(run["checkpoints"]))
+def _checkpoints(run: Run) -> str:
+    rows = "".join(_checkpoint_row(run, item) for item in reversed(run.checkpoints))
     table = (
         '<div class="scroll"><table class="list"><thead><tr><th>Step</th><th>Loss on</th>'
         "<th>Loss off</th><th>Size</th><th></th></tr></thead>"
@@ -143,33 +143,33 @@ def _checkpoints(run: dict[str, Any]) -> str:
     return f'<section class="panel" id="checkpoints"><h2>Checkpoints</h2>{body}</section>'
 
 
-def _checkpoint_row(run: dict[str, Any], item: dict[str, Any]) -> str:
-    best = f" {badge('ready', 'best')}" if item["is_best"] else ""
-    kept = "No longer kept." if item["is_pinned"] else "Kept when newer ones come."
+def _checkpoint_row(run: Run, item: Checkpoint) -> str:
+    best = f" {badge('ready', 'best')}" if item.is_best else ""
+    kept = "No longer kept." if item.is_pinned else "Kept when newer ones come."
     pin = action(
-        "Unpin" if item["is_pinned"] else "Pin",
-        f"PATCH /api/v1/runs/{run['id']}/checkpoints/{item['step']}",
+        "Unpin" if item.is_pinned else "Pin",
+        f"PATCH /api/v1/runs/{run.id}/checkpoints/{item.step}",
         kind="tiny",
         done=kept,
-        body={"pinned": not item["is_pinned"]},
+        body={"pinned": not item.is_pinned},
     )
-    if item["is_pinned"]:
+    if item.is_pinned:
         best += f" {badge('queued', 'pinned')}"
-    address = f"/generate?run={escape(run['id'])}&amp;step={item['step']}"
+    address = f"/generate?run={escape(run.id)}&amp;step={item.step}"
     return (
-        f'<tr><td class="num">{item["step"]:,}{best}</td>'
-        f'<td class="num">{loss(item["val_loss_on"])}</td>'
-        f'<td class="num">{loss(item["val_loss_off"])}</td>'
-        f'<td class="num">{size(item["bytes"])}</td><td><span class="row">'
+        f'<tr><td class="num">{item.step:,}{best}</td>'
+        f'<td class="num">{loss(item.val_loss_on)}</td>'
+        f'<td class="num">{loss(item.val_loss_off)}</td>'
+        f'<td class="num">{size(item.bytes)}</td><td><span class="row">'
         f'<a href="{address}">Write</a>{pin}</span></td></tr>'
     )
 
 
-def _settings(services: Services, run: dict[str, Any]) -> str:
-    settings = run["settings"]
+def _settings(services: Services, run: Run) -> str:
+    settings = run.settings
     values = {"Corpus": corpus_link(run)}
-    if run["corpus_version"] is not None:
-        values["Corpus version"] = f"{run['corpus_version']:,}"
+    if run.corpus_version is not None:
+        values["Corpus version"] = f"{run.corpus_version:,}"
     values |= {**_origin(services, run), "Preset": escape(settings.get("preset", "-"))}
     if settings.get("parameters"):
         values["Parameters"] = parameters(settings["parameters"])
@@ -191,13 +191,13 @@ def _settings(services: Services, run: dict[str, Any]) -> str:
     return f'<section class="panel" style="margin:0">{body}</section>'
 
 
-def _origin(services: Services, run: dict[str, Any]) -> dict[str, str]:
-    if run["parent_id"] is None:
+def _origin(services: Services, run: Run) -> dict[str, str]:
+    if run.parent_id is None:
         return {}
-    name = services.runs.name_of(run["parent_id"])
+    name = services.runs.name_of(run.parent_id)
     if name is None:
         return {"Duplicate of": "a run that was deleted"}
-    return {"Duplicate of": f'<a href="/runs?run={escape(run["parent_id"])}">{escape(name)}</a>'}
+    return {"Duplicate of": f'<a href="/runs?run={escape(run.parent_id)}">{escape(name)}</a>'}
 
 
 def _log(services: Services, job: Job | None) -> str:
@@ -211,7 +211,7 @@ def _log(services: Services, job: Job | None) -> str:
     )
 
 
-def corpus_link(run: dict[str, Any]) -> str:
+def corpus_link(run: RunSummary | ComparedRun) -> str:
     """Return a link to the corpus of a run."""
-    address = f"/corpora?corpus={escape(run['corpus_id'])}"
-    return f'<a href="{address}">{escape(run["corpus_name"])}</a>'
+    address = f"/corpora?corpus={escape(run.corpus_id)}"
+    return f'<a href="{address}">{escape(run.corpus_name)}</a>'

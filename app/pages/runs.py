@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
@@ -13,10 +12,11 @@ from app.live_page import Page
 from app.pages import compare, run_about, run_view
 from app.pages.new_run import NewRunForm
 from app.services.services import Services
+from app.services.views.runs import Run, RunSummary
 from app.ui import Query, badge, empty, meter, missing
 from jobs.errors import NotFoundError
 
-RunPart = Callable[[Services, dict[str, Any]], str]
+RunPart = Callable[[Services, Run], str]
 
 
 def build(services: Services, demo: gr.Blocks) -> None:
@@ -65,7 +65,7 @@ def render_charts(services: Services, query: Query) -> str:
     """Return the place of the curves."""
     if "compare" in query:
         return compare.render_plots(services, query["compare"])
-    return _of_run(services, query, lambda _services, run: render_run_plots(run["id"]))
+    return _of_run(services, query, lambda _services, run: render_run_plots(run.id))
 
 
 def render_details(services: Services, query: Query) -> str:
@@ -95,12 +95,10 @@ def render_list(services: Services, tag: str | None) -> str:
             "No run yet. A run trains a model on a corpus; "
             '<a href="/corpora">build a corpus</a> first, or go to <a href="/">Start</a>.'
         )
-        ready = any(
-            item["state"] in ("ready", "building") for item in services.corpora.list_corpora()
-        )
+        ready = any(item.state in ("ready", "building") for item in services.corpora.list_corpora())
         body = empty("No run yet. Start one below." if ready else note)
         return f'<div class="head"><h1>Runs</h1></div>{body}'
-    runs = every if tag is None else [run for run in every if tag in run["tags"]]
+    runs = every if tag is None else [run for run in every if tag in run.tags]
     rows = "".join(_row(run) for run in runs)
     table = (
         '<section class="panel"><table class="list stack pickable"><thead><tr>'
@@ -119,9 +117,9 @@ def render_list(services: Services, tag: str | None) -> str:
     )
 
 
-def _tags(runs: Sequence[dict[str, Any]], chosen: str | None) -> str:
+def _tags(runs: Sequence[RunSummary], chosen: str | None) -> str:
     """Return links to the runs of each tag."""
-    words = sorted({word for run in runs for word in run["tags"]})
+    words = sorted({word for run in runs for word in run.tags})
     if not words:
         return ""
     links = "".join(tag_link(word, current=word == chosen) for word in words)
@@ -135,25 +133,25 @@ def tag_link(tag: str, *, current: bool = False) -> str:
     return f'<a class="tag" href="/runs?tag={quote(tag, safe="")}"{mark}>{escape(tag)}</a>'
 
 
-def _row(run: dict[str, Any]) -> str:
-    share = run["step"] / run["total_steps"] if run["total_steps"] else 0.0
-    run_id, name = escape(run["id"]), escape(run["name"])
-    tags = "".join(tag_link(tag) for tag in run["tags"])
+def _row(run: RunSummary) -> str:
+    share = run.step / run.total_steps if run.total_steps else 0.0
+    run_id, name = escape(run.id), escape(run.name)
+    tags = "".join(tag_link(tag) for tag in run.tags)
     return (
         f'<tr><td class="pick"><input type="checkbox" data-compare="{run_id}" '
         f'aria-label="Compare {name}"></td><td><a href="/runs?run={run_id}">{name}</a>'
         f'<div class="dim small">{escape(_size_words(run))}</div>'
         f"{f'<div class=tags>{tags}</div>' if tags else ''}</td>"
-        f"<td>{badge(run['state'])}</td>"
-        f'<td class="wide"><span class="num">{run["step"]:,} of {run["total_steps"]:,}</span>'
+        f"<td>{badge(run.state)}</td>"
+        f'<td class="wide"><span class="num">{run.step:,} of {run.total_steps:,}</span>'
         f"{meter(min(1.0, share))}</td>"
         f"<td>{run_view.corpus_link(run)}</td>"
-        f'<td class="dim num">{ago(run["updated_at"], time.time())}</td></tr>'
+        f'<td class="dim num">{ago(run.updated_at, time.time())}</td></tr>'
     )
 
 
-def _size_words(run: dict[str, Any]) -> str:
-    settings = run["settings"]
+def _size_words(run: RunSummary) -> str:
+    settings = run.settings
     words = str(settings.get("preset", ""))
     if settings.get("parameters"):
         words += f", {parameters(settings['parameters'])} parameters"

@@ -1,7 +1,5 @@
 """Start: two doors for a new user, else the three steps with their state."""
 
-from typing import Any
-
 import gradio as gr
 
 from app.errors import shows_errors
@@ -10,6 +8,8 @@ from app.live_page import Page
 from app.pages.upload import render_upload
 from app.services.jobs import outcome, share_done
 from app.services.services import Services
+from app.services.views.corpora import ListedCorpus
+from app.services.views.runs import RunSummary, WritableRun
 from app.ui import PRIVATE, Query, action, badge, callout, describe_job, meter, write_button
 
 ENDED_EARLY = ("failed", "interrupted", "canceled")
@@ -56,11 +56,11 @@ def render_steps(services: Services, _query: Query) -> str:
     if not corpora:
         return INTRO
     runs = services.runs.list_runs()
-    at_work = (item for item in runs if item["state"] in ("starting", "running"))
+    at_work = (item for item in runs if item.state in ("starting", "running"))
     run = next(at_work, runs[0] if runs else None)
     corpus = corpora[0]
     if run is not None:
-        corpus = next((item for item in corpora if item["id"] == run["corpus_id"]), corpus)
+        corpus = next((item for item in corpora if item.id == run.corpus_id), corpus)
     writable = next(iter(services.runs.list_writable()), None)
     written = services.generations.list_generations(limit=1)
     cards = [
@@ -95,53 +95,53 @@ def _progress(services: Services, job_id: str | None) -> str:
     )
 
 
-def _text_step(services: Services, corpus: dict[str, Any]) -> str:
-    summary = corpus["summary"] or {}
-    body = f"<div class=dim>{count(corpus['num_documents'], 'document')}"
-    if corpus["num_chunks"]:
-        body += f", {count(corpus['num_chunks'], 'chunk')}"
+def _text_step(services: Services, corpus: ListedCorpus) -> str:
+    summary = corpus.summary or {}
+    body = f"<div class=dim>{count(corpus.num_documents, 'document')}"
+    if corpus.num_chunks:
+        body += f", {count(corpus.num_chunks, 'chunk')}"
     if summary.get("index_kind"):
         body += f", {escape(summary['index_kind'])} index"
     body += "</div>"
-    building = corpus["state"] == "building"
-    if building or corpus["state"] == "failed":
-        body += _progress(services, corpus["build_job_id"])
-    link = f'<a href="/corpora?corpus={escape(corpus["id"])}">Open the corpus</a>'
-    state = badge(corpus["state"])
-    return _step(1, "Text", escape(corpus["name"]), state, body, link, corpus["state"] != "ready")
+    building = corpus.state == "building"
+    if building or corpus.state == "failed":
+        body += _progress(services, corpus.build_job_id)
+    link = f'<a href="/corpora?corpus={escape(corpus.id)}">Open the corpus</a>'
+    state = badge(corpus.state)
+    return _step(1, "Text", escape(corpus.name), state, body, link, corpus.state != "ready")
 
 
-def _train_step(services: Services, run: dict[str, Any] | None, corpus: dict[str, Any]) -> str:
+def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus) -> str:
     if run is None:
         link = action(
             "Build and train",
-            f"POST /api/v1/corpora/{corpus['id']}/train",
+            f"POST /api/v1/corpora/{corpus.id}/train",
             kind="primary",
             elem_id="build-and-train",
         )
-        if corpus["state"] == "empty":
-            link = f'<a href="/corpora?corpus={escape(corpus["id"])}">Upload files first</a>'
+        if corpus.state == "empty":
+            link = f'<a href="/corpora?corpus={escape(corpus.id)}">Upload files first</a>'
         body = '<div class="dim">No model has been trained yet.</div>'
-        return _step(2, "Train", "No model yet", "", body, link, corpus["state"] == "ready")
-    body = f"<div class=dim>step {run['step']:,} of {run['total_steps']:,}</div>"
-    if run["state"] in ("queued", "starting", "running"):
-        body += _progress(services, run["job_id"])
-    elif run["message"] and run["state"] in ENDED_EARLY and corpus["state"] != "failed":
-        body += callout(run["message"], calm=run["state"] != "failed")
-    link = f'<a href="/runs?run={escape(run["id"])}">Open the run</a>'
-    active = run["state"] in ("starting", "running")
-    return _step(2, "Train", escape(run["name"]), badge(run["state"]), body, link, active)
+        return _step(2, "Train", "No model yet", "", body, link, corpus.state == "ready")
+    body = f"<div class=dim>step {run.step:,} of {run.total_steps:,}</div>"
+    if run.state in ("queued", "starting", "running"):
+        body += _progress(services, run.job_id)
+    elif run.message and run.state in ENDED_EARLY and corpus.state != "failed":
+        body += callout(run.message, calm=run.state != "failed")
+    link = f'<a href="/runs?run={escape(run.id)}">Open the run</a>'
+    active = run.state in ("starting", "running")
+    return _step(2, "Train", escape(run.name), badge(run.state), body, link, active)
 
 
-def _write_step(run: dict[str, Any] | None, has_written: bool) -> str:
+def _write_step(run: WritableRun | None, has_written: bool) -> str:
     if run is None:
         body = (
             '<div class="dim">Possible as soon as training has written its first checkpoint.</div>'
         )
         return _step(3, "Write", "Not yet", "", body, "", False)
-    newest = run["checkpoints"][-1]
+    newest = run.checkpoints[-1]
     body = (
-        f"<div class=dim>{escape(run['name'])}, step {newest['step']:,}. "
+        f"<div class=dim>{escape(run.name)}, step {newest.step:,}. "
         "More training writes better text; you can write at any time.</div>"
     )
     title = "Ready to write again" if has_written else "Ready to write"

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from app.figures import Chunk, Generation, Text, texts_of
+from app.figures import Text, texts_of
 from app.format import count, escape, number, percent
 from app.pages.cards import RUNNING
 from app.pages.marks import DOT
+from app.services.views.generations import Generation, GenerationSummary
 from app.words import (
     REASON_WORDS,
     exclusion_words,
@@ -33,10 +34,10 @@ def render_side_summary(generation: Generation, text: Text) -> str:
     """Return the head of one of two texts side by side."""
     name = "Retrieval on" if text.has_retrieval else "Retrieval off"
     why = own_end(text.finish)
-    is_closed = generation["state"] == RUNNING or not text.written or why
+    is_closed = generation.state == RUNNING or not text.written or why
     disabled = f' disabled title="{why}"' if is_closed else ""
     button = (
-        f'<button type="button" class="link" data-continue="{escape(generation["id"])}" '
+        f'<button type="button" class="link" data-continue="{escape(generation.id)}" '
         f'data-variant="{escape(text.variant)}"{disabled}>Continue</button>'
     )
     return (
@@ -78,7 +79,7 @@ def _speed(text: Text, *, is_side: bool) -> Iterator[str]:
 
 
 def _links(generation: Generation) -> str:
-    address = f"/api/v1/generations/{escape(generation['id'])}/export?format="
+    address = f"/api/v1/generations/{escape(generation.id)}/export?format="
     exports = "".join(
         f'<a id="export-{name}" href="{address}{name}" download>{label}</a>'
         for name, label in FORMATS.items()
@@ -100,14 +101,14 @@ def render_origin(
         names: Chunk id to what the chunk is called.
     """
     lines = []
-    if generation.get("parent_id"):
+    if generation.parent_id is not None:
         lines.append(_descent(generation, parent, names))
     if any(text.finish.get("slid") for text in texts_of(generation)):
         lines.append(
             "The text outgrew the window of the model: the later chunks were written without "
             "the beginning."
         )
-    words = [str(generation.get("run_name", "")), *setting_words(generation)]
+    words = [generation.run_name, *setting_words(generation)]
     lines.append(escape(DOT.join(words)))
     return f'<div class="origin">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
 
@@ -115,9 +116,9 @@ def render_origin(
 def _descent(generation: Generation, parent: Generation | None, names: Mapping[int, str]) -> str:
     link = "a text that was deleted"
     if parent is not None:
-        prompt = " ".join(str(parent["prompt"])[:60].split())
-        link = f'<a href="/generate?gen={escape(parent["id"])}">{escape(prompt) or "a text"}</a>'
-    start = (generation.get("branch_index") or 0) + 1
+        prompt = " ".join(parent.prompt[:60].split())
+        link = f'<a href="/generate?gen={escape(parent.id)}">{escape(prompt) or "a text"}</a>'
+    start = (generation.branch_index or 0) + 1
     if is_continuation(generation, parent):
         return f"Continues {link}."
     known = {**_names(parent), **names}
@@ -136,11 +137,11 @@ def is_continuation(generation: Generation, parent: Generation | None) -> bool:
         return False
     if _excluded(generation) != _excluded(parent):
         return False
-    start = generation.get("branch_index") or 0
+    start = generation.branch_index or 0
     return any(_goes_on(generation, text, start) for text in texts_of(parent))
 
 
-def _excluded(generation: Generation) -> tuple[list[int], list[str]]:
+def _excluded(generation: GenerationSummary) -> tuple[list[int], list[str]]:
     steering = steering_of(generation)
     return steering.get("exclude_chunks") or [], steering.get("exclude_documents") or []
 
@@ -151,19 +152,19 @@ def _goes_on(generation: Generation, text: Text, start: int) -> bool:
     if start < len(text.chunks) - 1:
         return False
     # The last chunk of the other text was unfinished and has been filled up.
-    before = text.chunks[start]["token_ids"]
-    chunks = [c for one in texts_of(generation) for c in one.chunks if c["index"] == start]
-    return any(chunk["token_ids"][: len(before)] == before for chunk in chunks)
+    before = text.chunks[start].token_ids
+    chunks = [c for one in texts_of(generation) for c in one.chunks if c.index == start]
+    return any(chunk.token_ids[: len(before)] == before for chunk in chunks)
 
 
 def _names(parent: Generation | None) -> dict[int, str]:
     """Return what the chunks that the other text was written from are called."""
     if parent is None:
         return {}
-    chunks: list[Chunk] = [chunk for text in texts_of(parent) for chunk in text.chunks]
+    chunks = [chunk for text in texts_of(parent) for chunk in text.chunks]
     return {
-        one["chunk_id"]: f"{one['document']} chunk {one['chunk_index'] + 1}"
+        one.chunk_id: f"{one.document} chunk {one.chunk_index + 1}"
         for chunk in chunks
-        for one in chunk.get("neighbors") or []
-        if one.get("chunk_id") is not None and one.get("num_chunks")
+        for one in chunk.neighbors
+        if one.chunk_id is not None and one.chunk_index is not None
     }

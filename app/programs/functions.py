@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from app.figures import mode_of
 from app.programs.operation import Family
 from app.services.doors import SAMPLE
 from app.services.following import Reader
@@ -151,7 +152,7 @@ async def generate_stream(
                 },
             )
         )  # fmt: skip
-        await reader.open(started["id"])
+        await reader.open(started.id)
         async for text in _texts(services, started, reader):
             yield text
 
@@ -318,16 +319,16 @@ async def _result(services: Services, generation_id: str) -> Any:
     return generation
 
 
-def _refuse_failed(generation: Mapping[str, Any]) -> None:
-    if generation["state"] == GenerationState.FAILED:
-        raise WritingFailedError(str(generation["message"]))
+def _refuse_failed(generation: views.Generation) -> None:
+    if generation.state == GenerationState.FAILED:
+        raise WritingFailedError(generation.message)
 
 
 async def _texts(
-    services: Services, started: Mapping[str, Any], reader: Reader
+    services: Services, started: views.Generation, reader: Reader
 ) -> AsyncIterator[str]:
     """Yield the first text of a generation so far, whenever there is more of it."""
-    shown = variants_of(started["settings"])[0]
+    shown = variants_of(started.settings)[0]
     finished, partial = "", ""
     async for step in reader.steps():
         for name, value in step.events:
@@ -339,6 +340,6 @@ async def _texts(
                 finished, partial = finished + value["text"], ""
         # Also when there is no more: Gradio sees that a client is gone by what it cannot send.
         yield finished + partial
-    generation = await run_in_threadpool(services.generations.get, started["id"])
+    generation = await run_in_threadpool(services.generations.get, started.id)
     _refuse_failed(generation)
-    yield (generation.get(shown) or generation)["text"]
+    yield generation.on.text if mode_of(generation) == "both" else generation.text

@@ -107,7 +107,7 @@ async def create(services: Services, body: NewGeneration, request: Request) -> A
     With retrieval "both", one text is under "on" and one under "off", from the same seed.
     """
 
-    def start() -> Any:
+    def start() -> views.Generation:
         return services.generations.start(
             run_id=body.run_id,
             prompt=body.prompt,
@@ -119,7 +119,7 @@ async def create(services: Services, body: NewGeneration, request: Request) -> A
         )
 
     if body.stream:
-        return EventStream(services.generations, lambda: str(start()["id"]))
+        return EventStream(services.generations, lambda: start().id)
     with too_many_as_429():
         written = await unless_gone(request.receive, services.generations.write(start))
     if written is None:
@@ -137,11 +137,11 @@ async def branch(services: Services, generation_id: str, body: NewBranch) -> Any
     """Begin a text that takes another way from a chunk on; answers at once, or streams."""
     changes = body.model_dump(exclude={"stream", *Sampling.model_fields}) | body.sampling()
 
-    def start() -> Any:
+    def start() -> views.Generation:
         return services.generations.branch(generation_id, **changes)
 
     if body.stream:
-        return EventStream(services.generations, lambda: str(start()["id"]))
+        return EventStream(services.generations, lambda: start().id)
     return await run_in_threadpool(start)
 
 
@@ -155,13 +155,13 @@ async def go_on(services: Services, generation_id: str, body: Continuation | Non
     """Begin a text that goes on after the last token; answers at once, or streams."""
     wanted = body or Continuation()
 
-    def start() -> Any:
+    def start() -> views.Generation:
         return services.generations.continue_text(
             generation_id, max_new_tokens=wanted.max_new_tokens, variant=wanted.variant
         )
 
     if wanted.stream:
-        return EventStream(services.generations, lambda: str(start()["id"]))
+        return EventStream(services.generations, lambda: start().id)
     return await run_in_threadpool(start)
 
 

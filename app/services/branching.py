@@ -6,11 +6,13 @@ from typing import Any
 
 from app.errors import ChangeRefusedError
 from app.services.live import split_variant, variants_of
+from app.services.views.base import Json
 from jobs.store.rows import GenerationRow
 from jobs.store.states import GenerationState
 from retro.config.checks import LARGEST_INTEGER, config_from_dict, config_to_dict
 from retro.config.sampling import SamplingConfig
 from retro.errors import ConfigError, shown
+from retro.generation.events import OutputChunk
 from retro.generation.steering import (
     GivenNeighbor,
     Steering,
@@ -18,7 +20,6 @@ from retro.generation.steering import (
     steering_from_dict,
 )
 
-Chunk = dict[str, Any]
 Given = dict[int, tuple[GivenNeighbor, ...]]
 ENDED_BY_ITSELF = {"end": "the model wrote the end of the text", "stop": "a stop string appeared"}
 
@@ -31,7 +32,7 @@ class Plan:
     """Retrieval: ``on`` or ``off``."""
     config: SamplingConfig
     steering: Steering
-    inherited: list[Chunk]
+    inherited: list[Json]
     """The chunks it takes over; the last one may be unfinished."""
     branch_index: int
     """First chunk that is not wholly taken over."""
@@ -70,14 +71,13 @@ def plan_branch(
     """
     name = _choose_variant(parent, variant)
     mode, sample = split_variant(name)
-    chunks = parent.chunks.get(name, [])
+    chunks = chunks_of(parent, name)
     _check_chunk_index(parent, chunks, chunk_index)
     if changes.retrieval not in (None, "on", "off"):
         raise ConfigError(
             f"retrieval of a branch must be 'on' or 'off', got {shown(changes.retrieval)}."
         )
-    inherited = chunks[:chunk_index]
-    _check_tokens(inherited)
+    _check_tokens(chunks[:chunk_index])
     before = steering_of(parent)
     steering = _steer(before, chunks, chunk_index, changes)
     reads_otherwise = (
@@ -94,8 +94,8 @@ def plan_branch(
             length=_length_left(parent, chunks, chunk_index),
         ),
         steering=steering,
-        inherited=inherited,
-        branch_index=_first_open(inherited, chunk_size),
+        inherited=parent.chunks[name][:chunk_index],
+        branch_index=_first_open(chunks[:chunk_index], chunk_size),
     )
 
 
@@ -137,7 +137,7 @@ def plan_continuation(
             f"Only a text that has ended can be continued, generation {parent.id} is being "
             f"written. Wait for it, or stop it."
         )
-    chunks = parent.chunks.get(name, [])
+    chunks = chunks_of(parent, name)
     if not chunks:
         raise ChangeRefusedError(
             f"A text must have at least one chunk to be continued, generation {parent.id} has "
@@ -168,9 +168,14 @@ def plan_continuation(
         mode=mode,
         config=config,
         steering=replace(steering, given=_given_from(steering, branch_index)),
-        inherited=chunks,
+        inherited=parent.chunks[name],
         branch_index=branch_index,
     )
+
+
+def chunks_of(row: GenerationRow, variant: str) -> list[OutputChunk]:
+    """Return the finished chunks of one text of a generation."""
+    return [OutputChunk.from_dict(chunk) for chunk in row.chunks.get(variant, [])]
 
 
 def steering_of(row: GenerationRow) -> Steering:
@@ -197,13 +202,15 @@ def _choose_variant(parent: GenerationRow, wanted: str | None) -> str:
     return wanted
 
 
-def _check_chunk_index(parent: GenerationRow, chunks: Sequence[Chunk], wanted: object) -> None:
+def _check_chunk_index(
+    parent: GenerationRow, chunks: Sequence[OutputChunk], wanted: object
+) -> None:
     if not chunks:
         raise ChangeRefusedError(
             f"A branch needs the chunks before it, and generation {parent.id} has none yet. "
             f"Wait until its first chunk is written."
         )
-    first = sum(chunk["is_prompt"] for chunk in chunks)
+    first = sum(chunk.is_prompt for chunk in chunks)
     whole = isinstance(wanted, int) and not isinstance(wanted, bool)
     if not whole or not first <= wanted <= len(chunks):  # type: ignore[operator]  # a number here
         raise ConfigError(
@@ -212,8 +219,8 @@ def _check_chunk_index(parent: GenerationRow, chunks: Sequence[Chunk], wanted: o
         )
 
 
-def _check_tokens(chunks: Sequence[Chunk]) -> None:
-    if any("token_ids" not in neighbor for chunk in chunks for neighbor in chunk["neighbors"]):
+def _check_tokens(chunks: Sequence[OutputChunk]) -> None:
+    if not all(neighbor.has_tokens for chunk in chunks for neighbor in chunk.neighbors):
         raise ChangeRefusedError(
             "A text can go on only if the tokens of its neighbors were kept, and this one was "
             "written before they were. Generate it again."
@@ -221,7 +228,7 @@ def _check_tokens(chunks: Sequence[Chunk]) -> None:
 
 
 def _steer(
-    before: Steering, chunks: Sequence[Chunk], chunk_index: int, changes: Changes
+    before: Steering, chunks: Sequence[OutputChunk], chunk_index: int, changes: Changes
 ) -> Steering:
     """Add to the exclusions of the parent; replace the neighbors given to the first chunk.
 
@@ -250,16 +257,16 @@ def _given_from(steering: Steering, first: int) -> Given:
     return {index: given for index, given in steering.given.items() if index >= first}
 
 
-def _without(given: Given, excluded: Steering, chunks: Sequence[Chunk]) -> Given:
+def _without(given: Given, excluded: Steering, chunks: Sequence[OutputChunk]) -> Given:
     """Return given neighbors without the excluded ones.
 
     A chunk that would be left with none retrieves its own again.
     """
     gone = set(excluded.exclude_chunks)
     for chunk in chunks:
-        for neighbor in chunk["neighbors"]:
-            if neighbor["document"] in excluded.exclude_documents:
-                gone.add(neighbor["chunk_id"])
+        for neighbor in chunk.neighbors:
+            if neighbor.document in excluded.exclude_documents and neighbor.chunk_id is not None:
+                gone.add(neighbor.chunk_id)
     kept: Given = {}
     for index, neighbors in given.items():
         rest = tuple(one for one in neighbors if one.chunk_id is None or one.chunk_id not in gone)
@@ -268,11 +275,11 @@ def _without(given: Given, excluded: Steering, chunks: Sequence[Chunk]) -> Given
     return kept
 
 
-def _num_written(chunks: Sequence[Chunk]) -> int:
-    return sum(len(chunk["token_ids"]) for chunk in chunks if not chunk["is_prompt"])
+def _num_written(chunks: Sequence[OutputChunk]) -> int:
+    return sum(len(chunk.token_ids) for chunk in chunks if not chunk.is_prompt)
 
 
-def _length_left(parent: GenerationRow, chunks: Sequence[Chunk], chunk_index: int) -> int:
+def _length_left(parent: GenerationRow, chunks: Sequence[OutputChunk], chunk_index: int) -> int:
     """Return the tokens between a chunk and the length that the parent was meant to have."""
     asked = int(parent.settings.get("max_new_tokens", SamplingConfig().max_new_tokens))
     begun_with = _num_written(chunks[: parent.branch_index or 0])
@@ -281,8 +288,8 @@ def _length_left(parent: GenerationRow, chunks: Sequence[Chunk], chunk_index: in
     return left if left > 0 else asked
 
 
-def _first_open(chunks: Sequence[Chunk], chunk_size: int) -> int:
+def _first_open(chunks: Sequence[OutputChunk], chunk_size: int) -> int:
     """Return the index of the first chunk that is not complete."""
     last = chunks[-1]
-    is_open = not last["is_prompt"] and len(last["token_ids"]) < chunk_size
+    is_open = not last.is_prompt and len(last.token_ids) < chunk_size
     return len(chunks) - 1 if is_open else len(chunks)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.services.curves import CurveService
-from jobs.store.rows import JobRow, RunRow
+from app.services.views.curves import ComparedRun, ComparedSetting, Comparison
+from jobs.store.rows import JobRow, MetricPoint, RunRow
 from jobs.store.store import Store
 
 GROUPS = ("training", "model")
@@ -16,9 +17,9 @@ class ComparisonService:
     def __init__(self, store: Store, curves: CurveService) -> None:
         self._store = store
         self._curves = curves
-        self._newest: tuple[list[RunRow], list[dict[str, Any]]] = ([], [])
+        self._newest: tuple[list[RunRow], list[ComparedRun]] = ([], [])
 
-    def compare(self, run_ids: Sequence[str]) -> dict[str, Any]:
+    def compare(self, run_ids: Sequence[str]) -> Comparison:
         """Return results and settings of some runs.
 
         Args:
@@ -28,13 +29,13 @@ class ComparisonService:
             ConfigError: There are none or too many.
             MissingError: There is no such run.
         """
-        return {
-            "runs": self.results(run_ids),
-            "settings": self.settings(run_ids),
-            "metrics": self._curves.measured(run_ids),
-        }
+        return Comparison(
+            runs=self.results(run_ids),
+            settings=self.settings(run_ids),
+            metrics=self._curves.measured(run_ids),
+        )
 
-    def results(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    def results(self, run_ids: Sequence[str]) -> list[ComparedRun]:
         """Return what came of each run; see ``compare``."""
         rows = self._curves.rows(run_ids)
         known, found = self._newest
@@ -44,11 +45,11 @@ class ComparisonService:
             self._newest = (rows, found)
         return found
 
-    def settings(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    def settings(self, run_ids: Sequence[str]) -> list[ComparedSetting]:
         """Return one entry per setting with its value in each run; see ``compare``."""
         return _settings(self._curves.rows(run_ids))
 
-    def _results(self, row: RunRow) -> dict[str, Any]:
+    def _results(self, row: RunRow) -> ComparedRun:
         newest = self._store.newest_metrics(
             row.id, ["train_loss", "val_loss_on", "val_loss_off", "tokens_per_second"]
         )
@@ -56,27 +57,19 @@ class ComparisonService:
         validations = self._store.metrics(row.id, "val_loss_on")
         best = min(validations, key=lambda point: point.value, default=None)
         on, off = newest.get("val_loss_on"), newest.get("val_loss_off")
-        return {
-            "id": row.id,
-            "name": row.name,
-            "state": row.state.value,
-            "step": row.step,
-            "total_steps": row.total_steps,
-            "preset": row.settings.get("preset"),
-            "parameters": row.settings.get("parameters"),
-            "corpus_id": row.corpus_id,
-            "corpus_name": row.corpus_name,
-            "corpus_version": row.corpus_version,
-            "tags": list(row.tags),
-            "train_loss": _value(newest.get("train_loss")),
-            "val_loss_on": _value(on),
-            "val_loss_off": _value(off),
-            "val_loss_gap": off.value - on.value if on and off and on.step == off.step else None,
-            "best_val_loss_on": _value(best),
-            "best_step": None if best is None else best.step,
-            "tokens_per_second": _value(newest.get("tokens_per_second")),
-            "seconds": self._seconds(row.id),
-        }
+        return ComparedRun.of(
+            row,
+            preset=row.settings.get("preset"),
+            parameters=row.settings.get("parameters"),
+            train_loss=_value(newest.get("train_loss")),
+            val_loss_on=_value(on),
+            val_loss_off=_value(off),
+            val_loss_gap=off.value - on.value if on and off and on.step == off.step else None,
+            best_val_loss_on=_value(best),
+            best_step=None if best is None else best.step,
+            tokens_per_second=_value(newest.get("tokens_per_second")),
+            seconds=self._seconds(row.id),
+        )
 
     def _seconds(self, run_id: str) -> float | None:
         """Return how long jobs worked on a run, None before the first started."""
@@ -96,26 +89,27 @@ def _end(job: JobRow, now: float) -> float:
     return job.progress_at or job.started_at or now
 
 
-def _value(point: Any) -> float | None:
-    return None if point is None else float(point.value)
+def _value(point: MetricPoint | None) -> float | None:
+    return None if point is None else point.value
 
 
-def _settings(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+def _settings(rows: Sequence[RunRow]) -> list[ComparedSetting]:
     """Return one entry per setting, those that differ first; None where a run lacks it."""
     values: dict[tuple[str, str], list[Any]] = {}
     for index, row in enumerate(rows):
         for group, name, value in _settings_of(row):
             values.setdefault((group, name), [None] * len(rows))[index] = value
     entries = [
-        {
-            "group": group,
-            "name": name,
-            "values": found,
-            "differs": any(value != found[0] for value in found),
-        }
+        ComparedSetting.of(
+            None,
+            group=group,
+            name=name,
+            values=found,
+            differs=any(value != found[0] for value in found),
+        )
         for (group, name), found in values.items()
     ]
-    return sorted(entries, key=lambda entry: not entry["differs"])
+    return sorted(entries, key=lambda entry: not entry.differs)
 
 
 def _settings_of(row: RunRow) -> list[tuple[str, str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import ChangeRefusedError
 from app.services.changes import unfinished_runs
-from app.services.corpus_documents import CorpusDocuments
+from app.services.corpus_documents import NO_CHANGES, CorpusDocuments
 from app.services.filling import fill_from_corpus, fill_from_sample
 from app.services.jobs import JobService
 from app.services.versions import (
@@ -16,6 +16,7 @@ from app.services.versions import (
     current_version,
     describe_versions,
 )
+from app.services.views.corpora import Corpus, CorpusParts, CorpusVersion, ListedCorpus
 from app.services.views.jobs import Job
 from jobs.corpus_files import CorpusFiles, hold_corpus
 from jobs.errors import NotFoundError
@@ -51,7 +52,7 @@ class CorpusService(CorpusDocuments):
 
     def create(
         self, name: str, *, sample: str | None = None, settings: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> Corpus:
         """Make a corpus, empty or filled with a built-in sample.
 
         Args:
@@ -104,9 +105,7 @@ class CorpusService(CorpusDocuments):
             raise ConfigError(f"tokenizer_run_id must be the id of a run, got {shown(run_id)}.")
         return run_tokenizer(self._home, self._store, run_id)
 
-    def copy(
-        self, corpus_id: str, *, name: str | None = None, run_id: str | None = None
-    ) -> dict[str, Any]:
+    def copy(self, corpus_id: str, *, name: str | None = None, run_id: str | None = None) -> Corpus:
         """Make a corpus of the same documents and submit its build.
 
         Args:
@@ -144,16 +143,15 @@ class CorpusService(CorpusDocuments):
             with staged_folder(new / TOKENIZER_NAME) as staging:
                 shutil.copytree(old / TOKENIZER_NAME, staging, dirs_exist_ok=True)
 
-    def list_corpora(self) -> list[dict[str, Any]]:
+    def list_corpora(self) -> list[ListedCorpus]:
         """Return all corpora, the newest first."""
-        return [self._to_dict(row) for row in self._store.list_corpora()]
+        return [ListedCorpus.of(row, **self._facts(row)) for row in self._store.list_corpora()]
 
-    def get(self, corpus_id: str) -> dict[str, Any]:
+    def get(self, corpus_id: str) -> Corpus:
         """Return one corpus with its counts and settings, and the runs that need it as it is."""
         row = self._store.get_corpus(corpus_id)
         runs = unfinished_runs(self._store, corpus_id)
-        named = [{"id": run.id, "name": run.name} for run in runs]
-        return {**self._to_dict(row), "unfinished_runs": named}
+        return Corpus.of(row, **self._facts(row), unfinished_runs=runs)
 
     def exists(self, corpus_id: str) -> bool:
         """Return whether a corpus is still there."""
@@ -163,17 +161,17 @@ class CorpusService(CorpusDocuments):
             return False
         return True
 
-    def sizes(self, corpus_id: str) -> dict[str, int]:
+    def sizes(self, corpus_id: str) -> CorpusParts:
         """Return the bytes a corpus takes on disk by part: its documents and what was built."""
         return corpus_bytes(self._home.corpus_dir(corpus_id), self.num_bytes(corpus_id))
 
-    def versions(self, corpus_id: str) -> list[dict[str, Any]]:
+    def versions(self, corpus_id: str) -> list[CorpusVersion]:
         """Return what the corpus was after each build that made something new, newest first."""
         return describe_versions(self._home, self._store, self._store.get_corpus(corpus_id))
 
     def change(
         self, corpus_id: str, *, name: str | None = None, settings: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> Corpus:
         """Rename a corpus, or change the settings of its next build; None leaves a thing as it is.
 
         Args:
@@ -276,27 +274,19 @@ class CorpusService(CorpusDocuments):
             self._num_bytes[corpus_id] = known
         return known[1]
 
-    def _to_dict(self, row: CorpusRow) -> dict[str, Any]:
-        summary = row.summary or {}
+    def _facts(self, row: CorpusRow) -> dict[str, object]:
+        """Return what a view of a corpus has beside its row."""
         version = current_version(self._store, row)
         changes = self.changes(row)
         used = row.settings if version is None else version.settings
         return {
-            "id": row.id,
-            "name": row.name,
-            "state": row.state.value,
-            "settings": row.settings,
-            "summary": row.summary,
             "num_documents": self._store.count_documents(row.id),
-            "num_chunks": summary.get("num_chunks"),
+            "num_chunks": (row.summary or {}).get("num_chunks"),
             "version": None if version is None else version.number,
             "built_at": None if version is None else version.built_at,
-            "has_changes": any(changes.values()),
+            "has_changes": changes != NO_CHANGES,
             "changes": changes,
             "changed_settings": changed_settings(used, row.settings),
-            "build_job_id": row.build_job_id,
-            "created_at": row.created_at,
-            "updated_at": row.updated_at,
         }
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from app.errors import MissingError
 from app.services.corpus_reading import CorpusReader
+from app.services.views.corpora import DocumentChanges
+from app.services.views.documents import Document, DocumentChunk, DocumentPage, DocumentText
 from jobs.corpus_files import hold_corpus
 from jobs.errors import NotFoundError
 from jobs.home import Home
@@ -25,7 +26,7 @@ from retro.errors import ArtifactError
 
 CHUNKS_PER_PAGE = 40
 CHARACTERS_PER_PAGE = 12_000
-NO_CHANGES = {"added": 0, "replaced": 0, "removed": 0}
+NO_CHANGES = DocumentChanges(added=0, replaced=0, removed=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ class CorpusDocuments(CorpusReader):
     def __init__(self, home: Home, store: Store) -> None:
         super().__init__(home, store)
         self._built: dict[str, BuiltDocuments] = {}
-        self._changes: dict[str, tuple[tuple[float, str], dict[str, int]]] = {}
+        self._changes: dict[str, tuple[tuple[float, str], DocumentChanges]] = {}
         self._built_lock = threading.Lock()
 
     def documents(
         self, corpus_id: str, limit: int = 100, offset: int = 0, contains: str = ""
-    ) -> dict[str, Any]:
+    ) -> DocumentPage:
         """Return a page of a corpus's documents and how many there are.
 
         Args:
@@ -64,10 +65,10 @@ class CorpusDocuments(CorpusReader):
         self._store.get_corpus(corpus_id)
         rows = self._store.list_documents(corpus_id, limit, offset, contains)
         built = self.built(corpus_id)
-        return {
-            "documents": [_describe(row, built) for row in rows],
-            "total": self._store.count_documents(corpus_id, contains),
-        }
+        return DocumentPage(
+            documents=[_describe(row, built) for row in rows],
+            total=self._store.count_documents(corpus_id, contains),
+        )
 
     def built(self, corpus_id: str) -> BuiltDocuments | None:
         """Return the documents of the last build, None if there is none that can be read."""
@@ -82,7 +83,7 @@ class CorpusDocuments(CorpusReader):
                 found = self._built[corpus_id] = BuiltDocuments(corpus, ids)
             return found
 
-    def changes(self, row: CorpusRow) -> dict[str, int]:
+    def changes(self, row: CorpusRow) -> DocumentChanges:
         """Return how many documents were added, replaced and removed since the last build."""
         if row.state is not CorpusState.READY:
             return NO_CHANGES
@@ -92,18 +93,18 @@ class CorpusDocuments(CorpusReader):
             known = self._changes[row.id] = (key, self._count_changes(row.id))
         return known[1]
 
-    def _count_changes(self, corpus_id: str) -> dict[str, int]:
+    def _count_changes(self, corpus_id: str) -> DocumentChanges:
         built = self.built(corpus_id)
         if built is None:
             return NO_CHANGES
         present = self._store.document_sums(corpus_id)
         before = {record.path: record.sha256 for record in built.corpus.database.documents}
         both = present.keys() & before.keys()
-        return {
-            "added": len(present.keys() - before.keys()),
-            "replaced": sum(present[path] != before[path] for path in both),
-            "removed": len(before.keys() - present.keys()),
-        }
+        return DocumentChanges(
+            added=len(present.keys() - before.keys()),
+            replaced=sum(present[path] != before[path] for path in both),
+            removed=len(before.keys() - present.keys()),
+        )
 
     def document(
         self,
@@ -113,7 +114,7 @@ class CorpusDocuments(CorpusReader):
         page: int | None = None,
         chunk_id: int | None = None,
         start: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> DocumentText:
         """Return a page of a document's text, with its chunks where it was built.
 
         Args:
@@ -135,21 +136,22 @@ class CorpusDocuments(CorpusReader):
             self._store.get_document(corpus_id, path)
         is_changed = record is not None and (row is None or row.sha256 != record.sha256)
         shows_build = not is_changed or row is None or chunk_id is not None or start is not None
-        facts = {
+        facts: dict[str, object] = {
             "path": path,
             "bytes": row.bytes if row else record.bytes if record else 0,
             "encoding": row.encoding if row else None,
             "note": row.note if row else None,
             "is_stored": row is not None,
             "is_changed": is_changed,
-            "split": None if record is None else record.split.value,
+            "split": None if record is None else record.split,
             "num_chunks": None if record is None else record.num_chunks,
         }
         if built is not None and record is not None and record.num_chunks and shows_build:
-            return {**facts, **_chunk_page(built, record, path, page, chunk_id, start)}
+            shown = _chunk_page(built, record, path, page, chunk_id, start)
+            return DocumentText.of(None, **facts, **shown)
         if chunk_id is not None:
             raise MissingError(f"Chunk {chunk_id} is not of {path!r}. Choose one of its chunks.")
-        return {**facts, **self._text_page(corpus_id, path, page, start)}
+        return DocumentText.of(None, **facts, **self._text_page(corpus_id, path, page, start))
 
     def _find_row(self, corpus_id: str, path: str) -> DocumentRow | None:
         self._store.get_corpus(corpus_id)
@@ -160,7 +162,7 @@ class CorpusDocuments(CorpusReader):
 
     def _text_page(
         self, corpus_id: str, path: str, page: int | None, start: int | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         text = self._read(corpus_id, path)
         wanted = (start or 0) // CHARACTERS_PER_PAGE + 1 if page is None else page
         number, last = _check_page(wanted, len(text), CHARACTERS_PER_PAGE, path)
@@ -202,14 +204,14 @@ class CorpusDocuments(CorpusReader):
         self._changes.pop(corpus_id, None)
 
 
-def _describe(row: DocumentRow, built: BuiltDocuments | None) -> dict[str, Any]:
+def _describe(row: DocumentRow, built: BuiltDocuments | None) -> Document:
     record = None if built is None else built.find(row.path)
-    return {
-        **document_to_dict(row),
-        "num_chunks": None if record is None else record.num_chunks,
-        "is_held_out": record is not None and record.split is not Split.TRAIN,
-        "is_changed": record is not None and record.sha256 != row.sha256,
-    }
+    return Document.of(
+        row,
+        num_chunks=None if record is None else record.num_chunks,
+        is_held_out=record is not None and record.split is not Split.TRAIN,
+        is_changed=record is not None and record.sha256 != row.sha256,
+    )
 
 
 def _chunk_page(
@@ -219,7 +221,7 @@ def _chunk_page(
     page: int | None,
     chunk_id: int | None,
     start: int | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     database, retriever = built.corpus.database, built.corpus.retriever()
     both = database.document_chunks(built.ids[path])
     ids = range(both[0].start, both[1].stop)
@@ -237,23 +239,23 @@ def _chunk_page(
     spans = database.spans_C2[chosen.start : chosen.stop].tolist()
     tokens = (database.chunks_CM[chosen.start : chosen.stop] != database.pad_id).sum(axis=1)
     chunks = [
-        {
-            "chunk_id": id,
-            "chunk_index": id - ids.start,
-            "start": first,
-            "end": end,
-            "num_tokens": int(num_tokens),
-            "is_held_out": id >= database.num_retrievable,
-            "text": retriever.chunk_text(id),
-        }
+        DocumentChunk(
+            chunk_id=id,
+            chunk_index=id - ids.start,
+            start=first,
+            end=end,
+            num_tokens=int(num_tokens),
+            is_held_out=id >= database.num_retrievable,
+            text=retriever.chunk_text(id),
+        )
         for id, (first, end), num_tokens in zip(chosen, spans, tokens, strict=True)
     ]
     return {
         "num_characters": record.characters,
         "page": number,
         "num_pages": last,
-        "start": chunks[0]["start"],
-        "text": "".join(str(chunk["text"]) for chunk in chunks),
+        "start": chunks[0].start,
+        "text": "".join(chunk.text for chunk in chunks),
         "chunks": chunks,
     }
 
@@ -263,8 +265,3 @@ def _check_page(page: int, total: int, size: int, path: str) -> tuple[int, int]:
     if not 1 <= page <= last:
         raise MissingError(f"page must be between 1 and {last} for {path!r}, got {page}.")
     return page, last
-
-
-def document_to_dict(row: DocumentRow) -> dict[str, Any]:
-    """Return a document as the REST routes answer it."""
-    return {"path": row.path, "bytes": row.bytes, "encoding": row.encoding, "note": row.note}

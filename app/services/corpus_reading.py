@@ -1,11 +1,12 @@
 """Looking into corpora that were built: chunks, search, passages of documents."""
 
 import threading
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from app.errors import MissingError
+from app.services.views import documents as views
 from jobs.home import Home
 from jobs.store.store import Store
 from retro.config.checks import MOST_NEIGHBORS
@@ -50,7 +51,7 @@ class CorpusReader:
         with self._open_lock:
             self._open.pop(corpus_id, None)
 
-    def chunk(self, corpus_id: str, chunk_id: int) -> dict[str, Any]:
+    def chunk(self, corpus_id: str, chunk_id: int) -> views.CorpusChunk:
         """Return one chunk of a corpus with its place and its neighbors."""
         corpus = self.open(corpus_id)
         _check_chunk(corpus, chunk_id)
@@ -58,18 +59,15 @@ class CorpusReader:
         neighbors = corpus.retriever().describe(
             corpus.neighbors_CK[chunk_id], corpus.distances_CK[chunk_id]
         )
-        own = neighbor_to_dict(place)
-        del own["rank"], own["distance"]
-        return {
-            **own,
-            "num_tokens": int(
-                (corpus.database.chunks_CM[chunk_id] != corpus.database.pad_id).sum()
-            ),
-            "is_retrievable": chunk_id < corpus.database.num_retrievable,
-            "neighbors": [neighbor_to_dict(neighbor) for neighbor in neighbors],
-        }
+        tokens = corpus.database.chunks_CM[chunk_id]
+        return views.CorpusChunk.of(
+            place,
+            num_tokens=int((tokens != corpus.database.pad_id).sum()),
+            is_retrievable=chunk_id < corpus.database.num_retrievable,
+            neighbors=_views(neighbors),
+        )
 
-    def search_like(self, corpus_id: str, chunk_id: int, k: int = 5) -> list[dict[str, Any]]:
+    def search_like(self, corpus_id: str, chunk_id: int, k: int = 5) -> list[views.Neighbor]:
         """Return the chunks nearest to a chunk; it finds itself, unless it is held out.
 
         Raises:
@@ -82,9 +80,9 @@ class CorpusReader:
         retriever = corpus.retriever()
         chunk = corpus.database.chunks_CM[chunk_id : chunk_id + 1]
         ids, distances = retriever.search_chunks(chunk, k)
-        return [neighbor_to_dict(item) for item in retriever.describe(ids[0], distances[0])]
+        return _views(retriever.describe(ids[0], distances[0]))
 
-    def search(self, corpus_id: str, text: str, k: int = 5) -> list[dict[str, Any]]:
+    def search(self, corpus_id: str, text: str, k: int = 5) -> list[views.Neighbor]:
         """Return the chunks nearest to a text.
 
         Raises:
@@ -100,8 +98,7 @@ class CorpusReader:
             )
         _check_k(k)
         corpus = self.open(corpus_id)
-        neighbors = corpus.retriever().search_text(text, k)
-        return [neighbor_to_dict(neighbor) for neighbor in neighbors]
+        return _views(corpus.retriever().search_text(text, k))
 
     def suggest_prompt(self, corpus_id: str) -> str:
         """Return the beginning of a held-out document, which is a fair thing to continue."""
@@ -138,17 +135,5 @@ def beginning(text: str, num_characters: int) -> str:
     return cut[:last].rstrip() if last > num_characters // 2 else cut
 
 
-def neighbor_to_dict(neighbor: Neighbor) -> dict[str, Any]:
-    """Return a neighbor as the REST routes answer it."""
-    return {
-        "rank": neighbor.rank,
-        "chunk_id": neighbor.chunk_id,
-        "document": neighbor.document,
-        "start": neighbor.start,
-        "end": neighbor.end,
-        "distance": neighbor.score,
-        "text": neighbor.text,
-        "continuation": neighbor.continuation,
-        "chunk_index": neighbor.chunk_index,
-        "num_chunks": neighbor.num_chunks,
-    }
+def _views(neighbors: Sequence[Neighbor]) -> list[views.Neighbor]:
+    return [views.Neighbor.of(one, distance=one.score) for one in neighbors]

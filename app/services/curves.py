@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from app.errors import MissingError
+from app.services.views.curves import Curve, RunCurves
+from app.services.views.runs import Point
 from jobs.errors import NotFoundError
 from jobs.store.metrics import thinned
 from jobs.store.rows import RunRow
@@ -35,7 +36,7 @@ class CurveService:
         name: str | None = None,
         since_step: int = 0,
         max_points: int = 1500,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Point]:
         """Return measured values, thinned to at most ``max_points`` per name.
 
         Raises:
@@ -50,7 +51,7 @@ class CurveService:
         points = self._store.metrics(
             run_id, name=name, since_step=since_step, max_points=max_points
         )
-        return [{"name": item.name, "step": item.step, "value": item.value} for item in points]
+        return [Point.of(item) for item in points]
 
     def newest_values(self, run_id: str, names: Sequence[str]) -> dict[str, tuple[int, float]]:
         """Return step and value of what was measured last, for the names that were measured."""
@@ -82,7 +83,7 @@ class CurveService:
         names: Sequence[str] | None = None,
         since_step: int = 0,
         max_points: int = MOST_POINTS,
-    ) -> list[dict[str, Any]]:
+    ) -> list[RunCurves]:
         """Return the curves of some runs.
 
         Args:
@@ -101,27 +102,10 @@ class CurveService:
             raise ConfigError(
                 f"max_points must be between 2 and {MOST_POINTS:,}, got {max_points}."
             )
-        found = []
-        for row in self.rows(run_ids):
-            drawn = self._curves(row.id, names, since_step, max_points)
-            found.append(
-                {
-                    "id": row.id,
-                    "name": row.name,
-                    "state": row.state.value,
-                    "step": row.step,
-                    "total_steps": row.total_steps,
-                    "job_id": row.job_id,
-                    "curves": {
-                        name: {
-                            "steps": [step for step, _ in points],
-                            "values": [value for _, value in points],
-                        }
-                        for name, points in drawn.items()
-                    },
-                }
-            )
-        return found
+        return [
+            RunCurves.of(row, curves=self._curves(row.id, names, since_step, max_points))
+            for row in self.rows(run_ids)
+        ]
 
     def measured(self, run_ids: Sequence[str]) -> list[str]:
         """Return the names of what any of some runs measured."""
@@ -147,7 +131,7 @@ class CurveService:
 
     def _curves(
         self, run_id: str, names: Sequence[str] | None, since_step: int, max_points: int
-    ) -> dict[str, list[tuple[int, float]]]:
+    ) -> dict[str, Curve]:
         found: dict[str, list[tuple[int, float]]] = {}
         asked: list[str | None] = [None]
         if names is not None:
@@ -159,7 +143,10 @@ class CurveService:
             gap = self._gap(run_id, since_step)
             if gap:
                 found[GAP] = list(thinned(gap, max_points))
-        return found
+        return {
+            name: Curve(steps=[step for step, _ in points], values=[value for _, value in points])
+            for name, points in found.items()
+        }
 
     def _gap(self, run_id: str, since_step: int) -> list[tuple[int, float]]:
         """Return off minus on at every step that has both, before anything is thinned."""

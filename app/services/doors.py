@@ -1,10 +1,10 @@
 """One-click workflows of the Start page."""
 
-from typing import Any
-
 from app.services.corpora import CorpusService
 from app.services.generations import GenerationService
 from app.services.runs import RunService
+from app.services.views.generations import Generation
+from app.services.views.runs import Run
 
 SAMPLE = "python-docs"
 SAMPLE_NAME = "Python documentation (sample)"
@@ -20,33 +20,33 @@ class Doors:
         self._runs = runs
         self._generations = generations
 
-    def try_sample(self) -> dict[str, Any]:
+    def try_sample(self) -> Run:
         """Make the sample corpus, build it, and train a small model on it.
 
         Returns:
             The run; its training waits for the build.
         """
         corpus = self._corpora.create(SAMPLE_NAME, sample=SAMPLE)
-        self._corpora.build(corpus["id"])
-        return self._runs.create("First model", corpus["id"])
+        self._corpora.build(corpus.id)
+        return self._runs.create("First model", corpus.id)
 
-    def build_and_train(self, corpus_id: str) -> dict[str, Any]:
+    def build_and_train(self, corpus_id: str) -> Run:
         """Build a corpus if needed, and train a model with defaults for its size.
 
         Returns:
             The run; its training waits for the build.
         """
         corpus = self._corpora.get(corpus_id)
-        if corpus["state"] not in ("ready", "building"):
+        if corpus.state not in ("ready", "building"):
             self._corpora.build(corpus_id)
-        return self._runs.create(f"{corpus['name']}, first model"[:200], corpus_id)
+        return self._runs.create(f"{corpus.name}, first model"[:200], corpus_id)
 
-    def write(self, run_id: str) -> dict[str, Any]:
+    def write(self, run_id: str) -> Generation:
         """Start a generation from the newest checkpoint, with a prompt from held-out text.
 
         Returns:
             The generation.
         """
-        corpus_id = self._runs.get(run_id)["corpus_id"]
+        corpus_id = self._runs.get(run_id).corpus_id
         prompt = self._corpora.suggest_prompt(corpus_id)
         return self._generations.start(run_id=run_id, prompt=prompt, retrieval="on")

@@ -19,7 +19,8 @@ from app.services.live import RETRIEVAL_MODES, LiveGeneration, variants_of
 from app.services.orders import Order, check_retrieval, check_version, make_order
 from app.services.runs import RunService
 from app.services.seats import Seats
-from app.services.texts import generation_to_dict, summary_to_dict
+from app.services.texts import generation_of
+from app.services.views.generations import Generation, GenerationSummary
 from app.services.writing import Writer
 from jobs.errors import JobError, NotFoundError
 from jobs.home import Home
@@ -29,6 +30,7 @@ from jobs.store.store import Store
 from retro.config.checks import config_from_dict
 from retro.config.sampling import SamplingConfig
 from retro.errors import RetroError
+from retro.generation.events import OutputChunk
 from retro.generation.steering import steering_from_dict
 
 MOST_WAITING = 100
@@ -76,7 +78,7 @@ class GenerationService:
         retrieval: str = "on",
         sampling: Mapping[str, Any] | None = None,
         steering: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Generation:
         """Begin to write a text; the work goes on in the background.
 
         Args:
@@ -103,15 +105,15 @@ class GenerationService:
         config = config_from_dict(SamplingConfig, sampling or {})
         steer = steering_from_dict(steering or {})
         run = self._runs.get(run_id)
-        step = choose_step(self._home, run_id, run["name"], checkpoint_step)
-        model = read_model(self._home, run_id, run["name"])
+        step = choose_step(self._home, run_id, run.name, checkpoint_step)
+        model = read_model(self._home, run_id, run.name)
         check_length(prompt, model)
         order = make_order(
             self._home,
             self._corpora,
             model=model,
             step=step,
-            corpus_id=corpus_id or str(run["corpus_id"]),
+            corpus_id=corpus_id or run.corpus_id,
             prompt=prompt,
             retrieval=retrieval,
             config=config,
@@ -131,7 +133,7 @@ class GenerationService:
         exclude_documents: Sequence[str] = (),
         neighbors: Sequence[Mapping[str, Any]] | None = None,
         **sampling: Any,
-    ) -> dict[str, Any]:
+    ) -> Generation:
         """Begin a text that takes over the chunks of another one up to a chunk.
 
         Args:
@@ -170,7 +172,7 @@ class GenerationService:
 
     def continue_text(
         self, generation_id: str, *, max_new_tokens: int | None = None, variant: str | None = None
-    ) -> dict[str, Any]:
+    ) -> Generation:
         """Begin a text that goes on after the last token of another one, with the same seed.
 
         Args:
@@ -201,7 +203,7 @@ class GenerationService:
             ) from None
         return read_model(self._home, parent.run_id, parent.run_name)
 
-    def _go_on(self, parent: GenerationRow, model: ModelFacts, plan: Plan) -> dict[str, Any]:
+    def _go_on(self, parent: GenerationRow, model: ModelFacts, plan: Plan) -> Generation:
         step = choose_step(
             self._home, model.run_id, model.run_name, parent.settings.get("checkpoint_step")
         )
@@ -227,7 +229,7 @@ class GenerationService:
 
     def _begin(
         self, order: Order, parent: GenerationRow | None = None, plan: Plan | None = None
-    ) -> dict[str, Any]:
+    ) -> Generation:
         settings = order.settings()
         variants = variants_of(settings)
         inherited = plan.inherited if plan else []
@@ -257,21 +259,23 @@ class GenerationService:
         )
         return self.get(row.id)
 
-    def get(self, generation_id: str) -> dict[str, Any]:
+    def get(self, generation_id: str) -> Generation:
         """Return a generation as it stands."""
-        return generation_to_dict(self._store.get_generation(generation_id))
+        return generation_of(self._store.get_generation(generation_id))
 
-    def summary(self, generation_id: str) -> dict[str, Any]:
+    def summary(self, generation_id: str) -> GenerationSummary:
         """Return a generation without its chunks, which may be many."""
-        return summary_to_dict(self._store.get_generation(generation_id, with_chunks=False))
+        return GenerationSummary.of(self._store.get_generation(generation_id, with_chunks=False))
 
-    def list_generations(self, limit: int = 30, run_id: str | None = None) -> list[dict[str, Any]]:
+    def list_generations(
+        self, limit: int = 30, run_id: str | None = None
+    ) -> list[GenerationSummary]:
         """Return the newest generations, without their chunks."""
         rows = self._store.list_generations(limit=limit, run_id=run_id)
-        return [summary_to_dict(row) for row in rows]
+        return [GenerationSummary.of(row) for row in rows]
 
-    def partial(self, generation_id: str) -> dict[str, dict[str, Any]]:
-        """Return index, segments, neighbors, is_prompt of the chunks in the making, by variant."""
+    def partial(self, generation_id: str) -> dict[str, OutputChunk]:
+        """Return the chunks in the making, by variant; see ``PartialChunk.shown``."""
         live = self._writer.find(generation_id)
         if live is None:
             return {}
@@ -289,7 +293,7 @@ class GenerationService:
         """
         return self._following.reader()
 
-    def stop(self, generation_id: str) -> dict[str, Any]:
+    def stop(self, generation_id: str) -> Generation:
         """Stop writing; what is written stays."""
         self._store.request_stop(generation_id)
         self._writer.stop(generation_id)
@@ -304,7 +308,7 @@ class GenerationService:
         """
         self._store.delete_generation(generation_id)
 
-    async def write(self, start: Callable[[], dict[str, Any]]) -> str:
+    async def write(self, start: Callable[[], Generation]) -> str:
         """Begin a text, wait until it has ended, and return its id; see ``result``.
 
         Args:
@@ -315,12 +319,12 @@ class GenerationService:
             RetroError: It could not begin.
         """
         with self._waiting.take():
-            generation_id = str((await run_in_threadpool(start))["id"])
+            generation_id = (await run_in_threadpool(start)).id
             if (live := self._writer.find(generation_id)) is not None:
                 await live.wait()
         return generation_id
 
-    def result(self, generation_id: str) -> dict[str, Any]:
+    def result(self, generation_id: str) -> Generation:
         """Return an ended generation, or raise what ended it.
 
         Raises:
@@ -330,6 +334,6 @@ class GenerationService:
         if isinstance(error, RetroError | JobError):
             raise error
         generation = self.get(generation_id)
-        if generation["state"] == GenerationState.FAILED:
+        if generation.state == GenerationState.FAILED:
             raise RuntimeError(f"generation {generation_id} failed") from error
         return generation

@@ -6,12 +6,13 @@ generation takes does not grow with its length.
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.services.bell import Bell
+from app.services.views.base import Json
 from retro.config.sampling import SamplingConfig
-from retro.generation.events import ChunkStart, OutputChunk, ShownNeighbor, TokenEvent
+from retro.generation.events import ChunkStart, OutputChunk, Segments, ShownNeighbor, TokenEvent
 from retro.generation.overlap import RunTracker
 from retro.generation.steering import Steering
 
@@ -47,15 +48,15 @@ class PartialChunk:
     index: int
     is_prompt: bool
     neighbors: list[ShownNeighbor]
-    neighbors_json: list[dict[str, Any]]
+    neighbors_json: list[Json]
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float | None] = field(default_factory=list)
-    segments: list[list[Any]] = field(default_factory=list)
+    segments: Segments = field(default_factory=list)
     """Text and run of each token; appended to last, so the other lists are at least as long."""
 
     @classmethod
-    def begin(cls, event: ChunkStart, head: Mapping[str, Any] | None) -> "PartialChunk":
-        """Begin a chunk; ``head`` is what an earlier generation wrote of it, as stored."""
+    def begin(cls, event: ChunkStart, head: OutputChunk | None) -> "PartialChunk":
+        """Begin a chunk; ``head`` is what an earlier generation wrote of it."""
         chunk = cls(
             index=event.index,
             is_prompt=event.is_prompt,
@@ -63,41 +64,37 @@ class PartialChunk:
             neighbors_json=[neighbor.to_dict() for neighbor in event.neighbors],
         )
         if head is not None:
-            chunk.token_ids += head["token_ids"]
-            chunk.logprobs += head.get("logprobs") or [None] * len(head["token_ids"])
-            chunk.segments += [list(piece) for piece in head["segments"]]
+            chunk.token_ids += head.token_ids
+            chunk.logprobs += head.logprobs or [None] * len(head.token_ids)
+            chunk.segments += head.segments
         return chunk
 
     def add(self, event: TokenEvent) -> None:
         """Append a token."""
         self.token_ids.append(event.token_id)
         self.logprobs.append(event.logprob)
-        self.segments.append([event.text, event.run])
+        self.segments.append((event.text, event.run))
 
-    def shown(self) -> dict[str, Any]:
-        """Return what a page shows of it."""
-        return {
-            "index": self.index,
-            "segments": list(self.segments),
-            "neighbors": self.neighbors_json,
-            "is_prompt": self.is_prompt,
-        }
+    def shown(self) -> OutputChunk:
+        """Return what a page shows of it: its text so far, without marks of its tokens."""
+        segments = list(self.segments)
+        return OutputChunk(
+            index=self.index,
+            token_ids=self.token_ids[: len(segments)],
+            segments=segments,
+            is_prompt=self.is_prompt,
+            logprobs=[],
+            other_logprobs=None,
+            runs=[],
+            neighbors=self.neighbors,
+        )
 
-    def to_chunk(self) -> dict[str, Any]:
+    def ended(self) -> OutputChunk:
         """Return it as a chunk to be stored, for a text that ends here against its will."""
         tracker = RunTracker([neighbor.value_ids for neighbor in self.neighbors])
         for token in self.token_ids:
             tracker.add(token)
-        return OutputChunk(
-            index=self.index,
-            token_ids=self.token_ids,
-            segments=[(text, run) for text, run in self.segments],
-            is_prompt=self.is_prompt,
-            logprobs=self.logprobs,
-            other_logprobs=None,
-            runs=tracker.runs(),
-            neighbors=self.neighbors,
-        ).to_dict()
+        return replace(self.shown(), logprobs=self.logprobs, runs=tracker.runs())
 
 
 @dataclass(kw_only=True, slots=True)

@@ -106,7 +106,7 @@ def _check_corpus(
     """Return name and version of a corpus that the model can read."""
     if corpus_id is None:
         raise ConfigError("Retrieval needs a corpus, got none. Choose one or switch it off.")
-    name = corpora.get(corpus_id)["name"]
+    name = corpora.get(corpus_id).name
     if not home.corpus_dir(corpus_id).exists():
         raise MissingError(
             f"The files of corpus {name!r} are gone. Choose another corpus, or switch retrieval "

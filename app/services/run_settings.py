@@ -1,12 +1,12 @@
 """What a run is trained with: a preset, what replaces its fields, and facts of the corpus."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from app.services.corpora import CorpusService
 from app.services.views.system import Preset
 from jobs.store.rows import CorpusRow
 from jobs.store.store import Store
-from retro.config.checks import config_to_dict
 from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
 from retro.data.tokenizer import choose_vocab_size
@@ -28,6 +28,19 @@ def list_presets() -> list[Preset]:
     return [Preset.of(item) for item in PRESETS.values()]
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would be trained with."""
+
+    model: ModelConfig
+    training: TrainingConfig
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model."""
+        return parameter_count(self.model)
+
+
 class RunSettings:
     """Works out what a run would be trained with."""
 
@@ -41,14 +54,9 @@ class RunSettings:
         preset: str,
         training: dict[str, Any] | None = None,
         model: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Preview:
         """Return what a preset amounts to on a corpus, without making a run."""
-        resolved, training_config = self.resolve(corpus_id, preset, model, training)
-        return {
-            "parameters": parameter_count(resolved),
-            "model": config_to_dict(resolved),
-            "training": config_to_dict(training_config),
-        }
+        return Preview(*self.resolve(corpus_id, preset, model, training))
 
     def resolve(
         self,

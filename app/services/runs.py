@@ -11,10 +11,11 @@ from app.services.corpora import MOST_NAME_CHARACTERS, CorpusService, check_name
 from app.services.recipes import Recipe, as_command, as_python
 from app.services.run_settings import DEFAULT_PRESET, RunSettings, asked_for
 from app.services.run_words import check_notes, check_tags
+from app.services.views import runs as views
 from jobs.errors import NotFoundError
 from jobs.home import Home, remove_folder
 from jobs.store.queue import check_priority
-from jobs.store.rows import CheckpointRow, CorpusRow, RunRow
+from jobs.store.rows import CorpusRow, RunRow
 from jobs.store.states import CorpusState, RunState
 from jobs.store.store import Store
 from jobs.version_files import corpus_to_train_on
@@ -58,7 +59,7 @@ class RunService:
         after: str | None = None,
         priority: int = 0,
         parent_id: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> views.Run:
         """Make a run and submit its training; it waits for a build that is under way.
 
         Args:
@@ -118,28 +119,21 @@ class RunService:
             )
         return row.job_id
 
-    def list_runs(self, tag: str | None = None) -> list[dict[str, Any]]:
+    def list_runs(self, tag: str | None = None) -> list[views.RunSummary]:
         """Return runs, the newest first, without their checkpoints and notes.
 
         Args:
             tag: Only runs with this tag; None is all.
         """
-        return [run_to_dict(row) for row in self._store.list_runs(tag)]
+        return [views.RunSummary.of(row) for row in self._store.list_runs(tag)]
 
-    def get(self, run_id: str) -> dict[str, Any]:
+    def get(self, run_id: str) -> views.Run:
         """Return one run with its checkpoints."""
-        row = self._store.get_run(run_id)
-        checkpoints = [checkpoint_to_dict(item) for item in self._store.list_checkpoints(run_id)]
-        alerts = [
-            {"kind": item.kind, "step": item.step, "message": item.message, "at": item.at}
-            for item in self._store.list_alerts(run_id)
-        ]
-        return {
-            **run_to_dict(row),
-            "notes": row.notes,
-            "checkpoints": checkpoints,
-            "alerts": alerts,
-        }
+        return views.Run.of(
+            self._store.get_run(run_id),
+            checkpoints=self._store.list_checkpoints(run_id),
+            alerts=self._store.list_alerts(run_id),
+        )
 
     def name_of(self, run_id: str) -> str | None:
         """Return the name of a run, None if it is gone."""
@@ -148,32 +142,30 @@ class RunService:
         except NotFoundError:
             return None
 
-    def list_writable(self) -> list[dict[str, Any]]:
+    def list_writable(self) -> list[views.WritableRun]:
         """Return the runs that can write, the newest first, with their checkpoints by step."""
         rows = self._store.list_runs()
         found = self._store.checkpoints_of([row.id for row in rows])
         return [
-            {**run_to_dict(row), "checkpoints": [checkpoint_to_dict(one) for one in found[row.id]]}
-            for row in rows
-            if row.id in found
+            views.WritableRun.of(row, checkpoints=found[row.id]) for row in rows if row.id in found
         ]
 
-    def pause(self, run_id: str) -> dict[str, Any]:
+    def pause(self, run_id: str) -> views.Run:
         """Write a checkpoint and free the device; the run can be resumed."""
         self._store.pause_run(run_id)
         return self.get(run_id)
 
-    def stop(self, run_id: str) -> dict[str, Any]:
+    def stop(self, run_id: str) -> views.Run:
         """Write a checkpoint and end the run."""
         self._store.stop_run(run_id)
         return self.get(run_id)
 
-    def resume(self, run_id: str) -> dict[str, Any]:
+    def resume(self, run_id: str) -> views.Run:
         """Go on from the newest checkpoint."""
         self._store.resume_run(run_id)
         return self.get(run_id)
 
-    def extend(self, run_id: str, max_steps: int) -> dict[str, Any]:
+    def extend(self, run_id: str, max_steps: int) -> views.Run:
         """Go on from the newest checkpoint to a later last step.
 
         The learning rate follows its schedule to the new end, so it rises again at first.
@@ -211,7 +203,7 @@ class RunService:
         name: str | None = None,
         model: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> views.Run:
         """Start a new run with the settings of another one.
 
         Args:
@@ -241,7 +233,7 @@ class RunService:
             if made not in taken
         )
 
-    def pin(self, run_id: str, step: int, *, pinned: bool) -> dict[str, Any]:
+    def pin(self, run_id: str, step: int, *, pinned: bool) -> views.Run:
         """Keep a checkpoint when newer ones come, or let it go as others do.
 
         Raises:
@@ -263,7 +255,7 @@ class RunService:
         name: str | None = None,
         tags: Sequence[str] | None = None,
         notes: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> views.Run:
         """Change what a person says about a run; None leaves a thing as it is.
 
         Raises:
@@ -278,7 +270,7 @@ class RunService:
         )
         return self.get(run_id)
 
-    def recipe(self, run_id: str) -> dict[str, str]:
+    def recipe(self, run_id: str) -> views.Recipe:
         """Return the command and the Python script that train the same run without the app.
 
         Raises:
@@ -294,7 +286,7 @@ class RunService:
             model=row.settings.get("model") or {},
             training={**(row.settings.get("training") or {}), "max_steps": row.total_steps},
         )
-        return {"command": as_command(recipe), "python": as_python(recipe)}
+        return views.Recipe(command=as_command(recipe), python=as_python(recipe))
 
     def delete(self, run_id: str) -> None:
         """Delete a run and free its disk; texts it wrote are kept.
@@ -312,37 +304,3 @@ def _object(name: str, value: dict[str, Any] | None) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{name} must be an object, got {shown(value)}.")
     return value or {}
-
-
-def run_to_dict(row: RunRow) -> dict[str, Any]:
-    """Return a run as the REST routes answer it, without its checkpoints."""
-    return {
-        "id": row.id,
-        "name": row.name,
-        "corpus_id": row.corpus_id,
-        "corpus_name": row.corpus_name,
-        "settings": row.settings,
-        "state": row.state.value,
-        "step": row.step,
-        "total_steps": row.total_steps,
-        "job_id": row.job_id,
-        "parent_id": row.parent_id,
-        "tags": list(row.tags),
-        "corpus_version": row.corpus_version,
-        "message": row.message,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
-
-
-def checkpoint_to_dict(row: CheckpointRow) -> dict[str, Any]:
-    """Return a checkpoint as the REST routes answer it."""
-    return {
-        "step": row.step,
-        "val_loss_on": row.val_loss_on,
-        "val_loss_off": row.val_loss_off,
-        "bytes": row.bytes,
-        "is_best": row.is_best,
-        "is_pinned": row.is_pinned,
-        "created_at": row.created_at,
-    }

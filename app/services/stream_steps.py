@@ -211,7 +211,7 @@ class _Walk:
             self.events.append(("neighbors", {**where, "neighbors": neighbors}))
 
     def _new_tokens(
-        self, variant: str, index: int, tokens: list[tuple[int, list[Any], float | None]]
+        self, variant: str, index: int, tokens: list[tuple[int, tuple[str, int], float | None]]
     ) -> None:
         sent = self._tokens[variant] or 0
         for token_id, (text, run), logprob in tokens[sent:]:

@@ -6,36 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.services.live import RETRIEVAL_MODES, split_variant, variants_of
+from app.services.views.base import Json, plain
+from app.services.views.generations import Generation, GenerationSummary
 from jobs.store.rows import GenerationRow
 
 
-def summary_to_dict(row: GenerationRow) -> dict[str, Any]:
-    """Return a generation without its chunks."""
-    return {
-        "id": row.id,
-        "run_id": row.run_id,
-        "run_name": row.run_name,
-        "corpus_id": row.corpus_id,
-        "state": row.state.value,
-        "message": row.message,
-        "prompt": row.prompt,
-        "settings": row.settings,
-        "result": row.result,
-        "created_at": row.created_at,
-        "finished_at": row.finished_at,
-        "parent_id": row.parent_id,
-        "branch_index": row.branch_index,
-    }
+def generation_of(row: GenerationRow) -> Generation:
+    """Return a generation with its chunks.
 
-
-def generation_to_dict(row: GenerationRow) -> dict[str, Any]:
-    """Return a generation as the REST routes answer it.
-
-    One object with its chunks, and all its samples under ``samples`` where there are
-    several; with retrieval "both", one object under ``on`` and one under ``off``.
+    Its samples are under ``samples`` where there are several; with retrieval "both", one text
+    is under ``on`` and one under ``off``.
     """
-    whole: dict[str, Any] = _filled(outline(row), row.chunks)
-    return whole
+    return Generation.model_validate(_filled(outline(row), row.chunks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +34,9 @@ class ChunksOf:
     variant: str
 
 
-def outline(row: GenerationRow) -> dict[str, Any]:
-    """Return what ``generation_to_dict`` does, with ``TextOf`` and ``ChunksOf`` in their places."""
-    summary = summary_to_dict(row)
+def outline(row: GenerationRow) -> Json:
+    """Return a generation as JSON, with ``TextOf`` and ``ChunksOf`` where texts and chunks go."""
+    summary = plain(GenerationSummary.of(row))
     modes = RETRIEVAL_MODES[row.settings["retrieval"]]
     if len(modes) > 1:
         texts = {mode: _outline_text(row, mode) for mode in modes}
@@ -68,7 +50,7 @@ def outline(row: GenerationRow) -> dict[str, Any]:
     return whole
 
 
-def _outline_text(row: GenerationRow, variant: str) -> dict[str, Any]:
+def _outline_text(row: GenerationRow, variant: str) -> Json:
     return {
         "text": TextOf(variant),
         "prompt": row.prompt,
@@ -77,7 +59,7 @@ def _outline_text(row: GenerationRow, variant: str) -> dict[str, Any]:
     }
 
 
-def _filled(value: Any, chunks: Mapping[str, list[dict[str, Any]]]) -> Any:
+def _filled(value: Any, chunks: Mapping[str, list[Json]]) -> Any:
     match value:
         case TextOf(variant):
             return "".join(chunk["text"] for chunk in chunks.get(variant, []))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.services.sizes import tree_bytes
+from app.services.views.corpora import CorpusParts, CorpusVersion
 from jobs.home import Home
 from jobs.store.rows import CorpusRow, CorpusVersionRow
 from jobs.store.store import Store
@@ -31,7 +32,7 @@ def current_version(store: Store, row: CorpusRow) -> CorpusVersionRow | None:
     return next((item for item in found if item.fingerprint == fingerprint), None)
 
 
-def describe_versions(home: Home, store: Store, row: CorpusRow) -> list[dict[str, Any]]:
+def describe_versions(home: Home, store: Store, row: CorpusRow) -> list[CorpusVersion]:
     """Return all versions of a corpus, the newest first.
 
     Each is ``current``, or ``kept`` because runs were trained on it, or ``replaced``.
@@ -43,25 +44,16 @@ def describe_versions(home: Home, store: Store, row: CorpusRow) -> list[dict[str
     runs = [run for run in store.list_runs() if run.corpus_id == row.id]
     earlier = [*versions, None][1:]
     return [
-        {
-            "number": item.number,
-            "state": (
-                "current" if item == current else "kept" if item.number in kept else "replaced"
-            ),
-            "built_at": item.built_at,
-            "fingerprint": item.fingerprint,
+        CorpusVersion.of(
+            item,
             **{name: item.summary.get(name) for name in SHOWN_FACTS},
-            "settings": item.settings,
-            "changed_settings": (
+            state="current" if item == current else "kept" if item.number in kept else "replaced",
+            changed_settings=(
                 [] if before is None else changed_settings(before.settings, item.settings)
             ),
-            "bytes": _version_bytes(folder, item, is_current=item == current, kept=kept),
-            "runs": [
-                {"id": run.id, "name": run.name, "state": run.state.value}
-                for run in runs
-                if run.corpus_version == item.number
-            ],
-        }
+            bytes=_version_bytes(folder, item, is_current=item == current, kept=kept),
+            runs=[run for run in runs if run.corpus_version == item.number],
+        )
         for item, before in zip(versions, earlier, strict=True)
     ]
 
@@ -87,11 +79,11 @@ def disk_parts(folder: Path, names: tuple[str, ...] = SIZE_PARTS) -> dict[str, i
     return {name: tree_bytes(folder / name, seen) for name in names}
 
 
-def corpus_bytes(folder: Path, num_bytes: int) -> dict[str, int]:
+def corpus_bytes(folder: Path, num_bytes: int) -> CorpusParts:
     """Return what a corpus takes on the disk, by part.
 
     Args:
         folder: The corpus.
         num_bytes: Its text.
     """
-    return {DOCUMENTS_NAME: num_bytes, **disk_parts(folder)}
+    return CorpusParts(**{DOCUMENTS_NAME: num_bytes, **disk_parts(folder)})

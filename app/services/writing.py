@@ -20,7 +20,7 @@ from jobs.store.rows import GenerationRow
 from jobs.store.states import GenerationState
 from jobs.store.store import Store
 from retro.errors import RetroError
-from retro.generation.events import ChunkEvent, ChunkStart, Event, TokenEvent
+from retro.generation.events import ChunkEvent, ChunkStart, Event, OutputChunk, TokenEvent
 from retro.memory import is_out_of_memory
 from retro.run import CONFIG_NAME
 
@@ -157,7 +157,7 @@ class Writer:
         """Store chunks that an error has cut off."""
         for variant, chunk in live.progress()[1].items():
             if chunk.token_ids:
-                self._store.append_chunk(live.id, chunk.to_chunk(), variant, chunk.index)
+                self._store.append_chunk(live.id, chunk.ended().to_dict(), variant, chunk.index)
                 live.finish_chunk(variant, chunk.index)
 
     def _write_texts(self, live: LiveGeneration, result: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ class Writer:
             variant = variant_name(mode, event.sample)
             if isinstance(event, ChunkStart):
                 taken_over = row.chunks.get(variant, [])[event.index :]
-                head = taken_over[0] if taken_over else None
+                head = OutputChunk.from_dict(taken_over[0]) if taken_over else None
                 live.begin_chunk(variant, PartialChunk.begin(event, head))
             elif isinstance(event, TokenEvent):
                 live.add_token(variant, event)

@@ -1,6 +1,7 @@
 """Events of a generation while it writes, and what it leaves behind for every chunk."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from retro.generation.overlap import SharedRun, copied_fraction
@@ -11,6 +12,15 @@ NeighborSource = Literal["retrieved", "chosen", "edited", "written"]
 """Found by the retriever; a chunk chosen by hand; one with a changed text; written by hand."""
 Segments = list[tuple[str, int]]
 """Pieces of a text, one per token, each with the length of the run that ends there."""
+NOT_KEPT: Mapping[str, Any] = {
+    "source": "retrieved",
+    "document_id": None,
+    "token_ids": [],
+    "continuation_token_ids": [],
+    "text_segments": [],
+    "continuation_segments": [],
+}
+"""Fields of neighbors that earlier versions did not keep, and what stands for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +63,33 @@ class ShownNeighbor:
         """Token ids of the retrieved value, without padding."""
         return self.token_ids + self.continuation_token_ids
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether its tokens are known; earlier versions did not keep them."""
+        return bool(self.token_ids) or not self.text
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Shares of attention of its own text and of its continuation; 0 where not known."""
+        after = self.continuation_share or 0.0
+        return (self.attention_share or 0.0) - after, after
+
+    def unread(self) -> "ShownNeighbor":
+        """Return it as it was before a chunk was written from it."""
+        return replace(
+            self,
+            text_segments=uncolored([text for text, _ in self.text_segments]),
+            continuation_segments=uncolored([text for text, _ in self.continuation_segments]),
+            attention_share=None,
+            continuation_share=None,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ShownNeighbor":
+        """Undo ``to_dict``; pairs may have become lists in JSON."""
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        return cls(**{**NOT_KEPT, **known})
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = asdict(self)
@@ -73,13 +110,15 @@ class OutputChunk:
     is_prompt: bool
     logprobs: list[float | None]
     """Log-probability of each token in nats, before temperature and filters; None for the first
-    token of the text."""
+    token of the text. Empty where an earlier version did not keep them."""
     other_logprobs: list[float | None] | None
     """The same with retrieval switched the other way; None where that was not asked for."""
     runs: list[SharedRun]
     """Runs of tokens that occur in the neighbors, and where."""
     neighbors: list[ShownNeighbor]
     """Those that conditioned this chunk: retrieved with the chunk before. The first has none."""
+    stored_nll: float | None = None
+    """What ``mean_nll`` was where the log-probabilities were not kept."""
 
     @property
     def text(self) -> str:
@@ -90,7 +129,7 @@ class OutputChunk:
     def mean_nll(self) -> float | None:
         """Mean negative log-probability of the tokens in nats."""
         known = [value for value in self.logprobs if value is not None]
-        return -sum(known) / len(known) if known else None
+        return -sum(known) / len(known) if known else self.stored_nll
 
     @property
     def copied_fraction(self) -> float:
@@ -112,6 +151,26 @@ class OutputChunk:
             "runs": [run.to_dict() for run in self.runs],
             "neighbors": [neighbor.to_dict() for neighbor in self.neighbors],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "OutputChunk":
+        """Undo ``to_dict``; pairs may have become lists in JSON."""
+        return cls(
+            index=values["index"],
+            token_ids=values["token_ids"],
+            segments=values["segments"],
+            is_prompt=values["is_prompt"],
+            logprobs=values.get("logprobs") or [],
+            other_logprobs=values.get("other_logprobs"),
+            runs=[SharedRun.from_dict(run) for run in values.get("runs") or ()],
+            neighbors=[ShownNeighbor.from_dict(one) for one in values["neighbors"]],
+            stored_nll=values.get("mean_nll"),
+        )
+
+
+def uncolored(parts: Sequence[str]) -> Segments:
+    """Return pieces of text that were compared with nothing yet."""
+    return [(part, 0) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

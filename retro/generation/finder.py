@@ -3,9 +3,8 @@
 Shape suffixes: L chunks, M tokens per chunk, K neighbors, R tokens per retrieved value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.errors import InputError, shown
-from retro.generation.events import NeighborSource, Segments, ShownNeighbor
+from retro.generation.events import NeighborSource, ShownNeighbor, uncolored
 from retro.generation.reader import NO_TOKEN
 from retro.generation.steering import GivenNeighbor, Steering
 from retro.generation.text import pieces
@@ -219,29 +218,3 @@ def _neighbor(
         text_segments=uncolored(parts[: len(own)]),
         continuation_segments=uncolored(parts[len(own) :]),
     )
-
-
-def uncolored(parts: Sequence[str]) -> Segments:
-    """Return pieces of text that were compared with nothing yet."""
-    return [(part, 0) for part in parts]
-
-
-def stored_neighbors(items: Sequence[Mapping[str, Any]]) -> list[ShownNeighbor]:
-    """Return the neighbors of a stored chunk, as they were before it was compared with them.
-
-    Raises:
-        InputError: They were stored by a version that did not keep their tokens.
-    """
-    names = [name for name in ShownNeighbor.__slots__ if "share" not in name]
-    made = []
-    for item in items:
-        if "token_ids" not in item:
-            raise InputError(
-                "A branch needs the tokens of the neighbors that were read, and this text was "
-                "written before they were kept. Generate it again."
-            )
-        values = {name: item[name] for name in names}
-        for name in ("text_segments", "continuation_segments"):
-            values[name] = uncolored([piece for piece, _ in item[name]])
-        made.append(ShownNeighbor(**values))
-    return made

@@ -3,7 +3,7 @@
 Source: Borgeaud et al., arXiv:2112.04426, section 4.4 and the sample tables of its appendix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,12 @@ class SharedRun:
         """Return plain values for JSON; sources are given by rank, from 1."""
         places = [{"rank": place.source + 1, "start": place.start} for place in self.places]
         return {"start": self.start, "end": self.end, "places": places}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SharedRun":
+        """Undo ``to_dict``."""
+        places = (Place(place["rank"] - 1, place["start"]) for place in values["places"])
+        return cls(values["start"], values["end"], tuple(places))
 
 
 class RunTracker:

@@ -5,29 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from retro.errors import InputError
-from retro.generation.events import ShownNeighbor
-from retro.generation.finder import stored_neighbors
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrefixChunk:
-    """One chunk of it."""
-
-    token_ids: list[int]
-    is_prompt: bool
-    logprobs: list[float | None]
-    other_logprobs: list[float | None] | None
-    neighbors: list[ShownNeighbor]
-    """Those it was written from."""
-    shares: list[tuple[float, float]]
-    """Share of its attention that each neighbor's text and continuation got."""
+from retro.generation.events import OutputChunk
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """The chunks of a text, from the first one on."""
 
-    chunks: tuple[PrefixChunk, ...]
+    chunks: tuple[OutputChunk, ...]
 
     @classmethod
     def from_chunks(cls, chunks: Sequence[Mapping[str, Any]], stop: int | None = None) -> "Prefix":
@@ -40,14 +25,19 @@ class Prefix:
         Raises:
             InputError: There is no chunk to keep, or the chunks lack what is needed.
         """
-        kept = chunks[:stop]
-        indices = [chunk["index"] for chunk in kept]
+        kept = tuple(OutputChunk.from_dict(chunk) for chunk in chunks[:stop])
+        indices = [chunk.index for chunk in kept]
         if not kept or indices != list(range(len(kept))):
             raise InputError(
                 f"A text goes on after at least one chunk, counted from 0 without a gap, got "
                 f"{indices}. Generate it again."
             )
-        return cls(tuple(_chunk(chunk) for chunk in kept))
+        if not all(neighbor.has_tokens for chunk in kept for neighbor in chunk.neighbors):
+            raise InputError(
+                "A branch needs the tokens of the neighbors that were read, and this text was "
+                "written before they were kept. Generate it again."
+            )
+        return cls(kept)
 
     @property
     def token_ids(self) -> list[int]:
@@ -59,25 +49,7 @@ class Prefix:
         """Whether it was written with retrieval."""
         return any(chunk.neighbors for chunk in self.chunks)
 
-    def unfinished(self, chunk_size: int) -> PrefixChunk | None:
+    def unfinished(self, chunk_size: int) -> OutputChunk | None:
         """Return the last chunk if it is not complete."""
         last = self.chunks[-1]
         return last if len(self.chunks) > 1 and len(last.token_ids) < chunk_size else None
-
-
-def _chunk(chunk: Mapping[str, Any]) -> PrefixChunk:
-    neighbors = stored_neighbors(chunk["neighbors"])
-    tokens: list[int] = list(chunk["token_ids"])
-    return PrefixChunk(
-        token_ids=tokens,
-        is_prompt=chunk["is_prompt"],
-        logprobs=list(chunk.get("logprobs") or [None] * len(tokens)),
-        other_logprobs=chunk.get("other_logprobs"),
-        neighbors=neighbors,
-        shares=[_share(item) for item in chunk["neighbors"]],
-    )
-
-
-def _share(neighbor: Mapping[str, Any]) -> tuple[float, float]:
-    whole, continuation = neighbor.get("attention_share"), neighbor.get("continuation_share")
-    return (whole or 0.0) - (continuation or 0.0), continuation or 0.0

@@ -122,7 +122,10 @@ class Session:
         if prefix is None or not prefix.has_neighbors:
             return self._finder.find(chunks_LM, range(1, count + 1)) if count else []
         # The chunks were written from these; only what comes after the last is new.
-        known = [make_found(chunk.neighbors, self._size) for chunk in prefix.chunks[1:]][:count]
+        known = [
+            make_found([neighbor.unread() for neighbor in chunk.neighbors], self._size)
+            for chunk in prefix.chunks[1 : count + 1]
+        ]
         if len(known) < count:
             known += self._finder.find(chunks_LM[len(known) :], range(len(known) + 1, count + 1))
         return known
@@ -191,12 +194,16 @@ class Session:
             return
         draft = ChunkDraft(index, sample.found.neighbors)
         # Without neighbors so far, its tokens have read none, even where the next ones will.
-        share_K2 = np.array(chunk.shares, dtype=np.float32) if chunk.shares else None
+        shares = [neighbor.shares for neighbor in chunk.neighbors]
+        share_K2 = np.array(shares, dtype=np.float32) if shares else None
         texts = sample.writer.texts[-len(chunk.token_ids) :]
-        for token, text, value in zip(chunk.token_ids, texts, chunk.logprobs, strict=True):
+        unknown: list[float | None] = [None] * len(chunk.token_ids)
+        for token, text, value in zip(
+            chunk.token_ids, texts, chunk.logprobs or unknown, strict=True
+        ):
             draft.add(token, text, value, share_K2)
         if self._score_other:
-            draft.other_logprobs = chunk.other_logprobs or [None] * len(chunk.token_ids)
+            draft.other_logprobs = chunk.other_logprobs or unknown
         sample.writer.begin(draft)
 
     def _write(

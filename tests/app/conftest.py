@@ -47,11 +47,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         words = [vocabulary[(number * 7 + i * i) % len(vocabulary)] for i in range(300)]
         text = f"<b>{number}</b> " + " ".join(words)
         files.append(UploadedFile(path=f"folder/{number}.txt", content=io.BytesIO(text.encode())))
-    services.uploads.add(corpus["id"], files)
-    services.corpora.build(corpus["id"])
-    run = services.runs.create("first", corpus["id"], model=MODEL, training=TRAINING)
+    services.uploads.add(corpus.id, files)
+    services.corpora.build(corpus.id)
+    run = services.runs.create("first", corpus.id, model=MODEL, training=TRAINING)
     run_waiting_jobs(services)
     app = make_app(services, token=None)
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
-        yield Trained(services, client, corpus["id"], run["id"])
+        yield Trained(services, client, corpus.id, run.id)
     services.store.close()

@@ -266,7 +266,7 @@ def test_search_and_chunks_tell_where_text_comes_from(trained: Trained) -> None:
     assert chunk["text"] == first["text"]
     assert chunk["document"] == first["document"]
     document = trained.services.corpora.document(trained.corpus_id, first["document"])
-    text = document["text"][first["start"] : first["end"]]
+    text = document.text[first["start"] : first["end"]]
     assert text == first["text"]
     beyond = api(trained.client, "GET", f"/corpora/{trained.corpus_id}/chunks/999999")
     assert beyond.status_code == 404

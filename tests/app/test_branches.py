@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import ChangeRefusedError
+from app.services.views.base import plain
 from retro.errors import ConfigError, InputError
 from tests.app.real_app import Trained
 from tests.app.texts import wait
@@ -23,12 +24,12 @@ def write(trained: Trained, **changes: Any) -> Json:
     started = trained.services.generations.start(
         run_id=trained.run_id, prompt=PROMPT, sampling=sampling, **changes
     )
-    return wait(trained, started["id"])
+    return wait(trained, started.id)
 
 
 def branch(trained: Trained, parent: Json, **changes: Any) -> Json:
     started = trained.services.generations.branch(parent["id"], **changes)
-    return wait(trained, started["id"])
+    return wait(trained, started.id)
 
 
 def num_prompt(generation: Json) -> int:
@@ -155,7 +156,7 @@ def test_a_branch_stays_whole_when_its_parent_is_deleted(trained: Trained) -> No
 
     assert answer.status_code == 204
     assert trained.client.get(f"/api/v1/generations/{parent['id']}").status_code == 404
-    assert trained.services.generations.get(child["id"]) == child
+    assert plain(trained.services.generations.get(child["id"])) == child
     assert (child["settings"]["temperature"], child["seed"]) == (0.5, parent["seed"])
     assert branch(trained, child, chunk_index=num_prompt(child))["state"] == "succeeded"
 
@@ -195,7 +196,7 @@ def test_continuing_writes_what_a_longer_text_would_have(trained: Trained, paren
 
     longer = wait(
         trained,
-        trained.services.generations.continue_text(short["id"], max_new_tokens=35)["id"],
+        trained.services.generations.continue_text(short["id"], max_new_tokens=35).id,
     )
 
     assert len(short["chunks"][last]["token_ids"]) == 21 - CHUNK
@@ -295,13 +296,13 @@ def test_a_branch_of_a_text_without_chunks_waits_for_them(trained: Trained) -> N
     second = generations.start(run_id=trained.run_id, prompt=PROMPT, sampling=long)
 
     with pytest.raises(ChangeRefusedError, match="none yet"):
-        generations.branch(second["id"], chunk_index=3)
+        generations.branch(second.id, chunk_index=3)
     with pytest.raises(ChangeRefusedError, match="being written"):
-        generations.continue_text(first["id"])
+        generations.continue_text(first.id)
 
     for generation in (second, first):
-        generations.stop(generation["id"])
-    wait(trained, first["id"])
+        generations.stop(generation.id)
+    wait(trained, first.id)
 
 
 def test_the_stream_of_a_branch_begins_with_what_it_took_over(

@@ -37,7 +37,7 @@ def add(services: Services, corpus_id: str, texts: dict[str, str]) -> dict[str, 
 
 
 def make_rivers(services: Services, **settings: Any) -> str:
-    corpus_id = str(services.corpora.create("rivers", settings=settings)["id"])
+    corpus_id = str(services.corpora.create("rivers", settings=settings).id)
     add(services, corpus_id, RIVERS)
     return corpus_id
 
@@ -58,11 +58,11 @@ def sources(answer: Any) -> set[str]:
 @pytest.fixture
 def own(trained: Trained) -> Iterator[Trained]:
     """Give the trained app, and remove the corpora that a test adds to it."""
-    before = {item["id"] for item in trained.services.corpora.list_corpora()}
+    before = {item.id for item in trained.services.corpora.list_corpora()}
     yield trained
     for item in trained.services.corpora.list_corpora():
-        if item["id"] not in before:
-            trained.services.corpora.delete(item["id"])
+        if item.id not in before:
+            trained.services.corpora.delete(item.id)
 
 
 @pytest.mark.slow
@@ -84,9 +84,9 @@ def test_a_copy_for_a_model_is_what_the_model_writes_from(own: Trained) -> None:
     assert copy["num_documents"] == len(RIVERS)
     run_waiting_jobs(services)
     built = services.corpora.get(copy["id"])
-    assert built["state"] == "ready"
-    assert built["settings"]["num_neighbors"] == 3
-    summary = built["summary"]
+    assert built.state == "ready"
+    assert built.settings["num_neighbors"] == 3
+    summary = built.summary
     assert (summary["chunk_size"], summary["tokenizer_origin"]) == (16, "taken")
     assert summary["tokenizer_source"] == "run 'first'"
     job = services.jobs.get(copy["build_job_id"])
@@ -105,28 +105,28 @@ def test_documents_added_to_a_copy_are_retrieved_without_training(own: Trained) 
     services = own.services
     copy = post(own.client, f"/corpora/{own.corpus_id}/copy", {"name": "grown"}).json()
     run_waiting_jobs(services)
-    assert services.corpora.get(copy["id"])["summary"]["tokenizer_origin"] == "trained"
-    assert not services.corpora.get(copy["id"])["has_changes"]
+    assert services.corpora.get(copy["id"]).summary["tokenizer_origin"] == "trained"
+    assert not services.corpora.get(copy["id"]).has_changes
     prompt = "quick jackdaws vex a fjord bank while zephyrs blow past quartz"
     assert "new.txt" not in sources(write(own, copy["id"], prompt))
 
     assert add(services, copy["id"], {"new.txt": f"{prompt} " * 6})["accepted"]
 
-    assert services.corpora.get(copy["id"])["has_changes"]
+    assert services.corpora.get(copy["id"]).has_changes
     shown = corpora.render_top(services, {"corpus": copy["id"]})
     assert "Build to retrieve from them" in shown
     assert "goes on with the version" not in shown
-    assert services.corpora.list_corpora()[0]["has_changes"]
+    assert services.corpora.list_corpora()[0].has_changes
     assert post(own.client, f"/corpora/{copy['id']}/build").status_code == 202
     run_waiting_jobs(services)
     built = services.corpora.get(copy["id"])
-    assert (built["has_changes"], built["summary"]["tokenizer_origin"]) == (False, "kept")
+    assert (built.has_changes, built.summary["tokenizer_origin"]) == (False, "kept")
     assert "Rebuild to retrieve" not in corpora.render_top(services, {"corpus": copy["id"]})
     assert "new.txt" in sources(write(own, copy["id"], prompt))
     # The corpus it was copied from is as it was.
     listed = services.corpora.documents(own.corpus_id)
-    assert "new.txt" not in [item["path"] for item in listed["documents"]]
-    assert not services.corpora.get(own.corpus_id)["has_changes"]
+    assert "new.txt" not in [item.path for item in listed.documents]
+    assert not services.corpora.get(own.corpus_id).has_changes
 
 
 @pytest.mark.slow
@@ -156,17 +156,17 @@ def test_a_corpus_may_take_a_tokenizer_when_it_is_made_or_built(own: Trained) ->
 
     for corpus_id in (corpus["id"], changed):
         built = services.corpora.get(corpus_id)
-        assert built["summary"]["tokenizer_source"] == "run 'first'"
-        assert "tokenizer_run_id" not in built["settings"]
+        assert built.summary["tokenizer_source"] == "run 'first'"
+        assert "tokenizer_run_id" not in built.settings
         assert sources(write(own, corpus_id)) <= set(RIVERS)
-    assert services.corpora.get(changed)["summary"]["num_neighbors"] == 4
+    assert services.corpora.get(changed).summary["num_neighbors"] == 4
     # The wish was for one build: the next one keeps what there is, or trains as it is told.
     services.corpora.build(changed, {"new_tokenizer": True})
     run_waiting_jobs(services)
-    assert services.corpora.get(changed)["summary"]["tokenizer_origin"] == "trained"
+    assert services.corpora.get(changed).summary["tokenizer_origin"] == "trained"
     services.corpora.build(changed)
     run_waiting_jobs(services)
-    assert services.corpora.get(changed)["summary"]["tokenizer_origin"] == "trained"
+    assert services.corpora.get(changed).summary["tokenizer_origin"] == "trained"
 
 
 @pytest.mark.slow
@@ -192,11 +192,11 @@ def test_settings_that_contradict_a_model_are_refused_with_both_values(
         assert answer.status_code == 422
         assert words in answer.json()["detail"]
     assert len(own.services.corpora.list_corpora()) == num_corpora
-    assert own.services.corpora.get(own.corpus_id)["state"] == "ready"
+    assert own.services.corpora.get(own.corpus_id).state == "ready"
 
 
 def test_copies_that_cannot_be_made_leave_nothing(client: TestClient, services: Services) -> None:
-    empty = str(services.corpora.create("empty")["id"])
+    empty = str(services.corpora.create("empty").id)
     filled = make_rivers(services)
     services.corpora.build(filled)
     run = services.runs.create("waiting", filled, model=MODEL, training=TRAINING)
@@ -210,7 +210,7 @@ def test_copies_that_cannot_be_made_leave_nothing(client: TestClient, services: 
         "no corpus nothing": post(client, "/corpora/nothing/copy"),
         "no run nothing": post(client, f"/corpora/{filled}/copy", {"run_id": "nothing"}),
         "Run 'waiting' must have started": post(
-            client, f"/corpora/{filled}/copy", {"run_id": run["id"]}
+            client, f"/corpora/{filled}/copy", {"run_id": run.id}
         ),
         "no document 'rivers/3.txt' on the disk": post(client, f"/corpora/{lost}/copy"),
         "1 to 200 printable": post(client, f"/corpora/{filled}/copy", {"name": " "}),
@@ -243,19 +243,17 @@ def test_a_copy_shares_files_where_it_can_and_never_changes_the_original(
 
         monkeypatch.setattr(Path, "hardlink_to", refuse)
     copy = services.corpora.copy(corpus_id)
-    assert copy["name"] == "rivers, copy"
-    old, new = (
-        services.home.corpus_dir(i) / "documents" / "rivers" for i in (corpus_id, copy["id"])
-    )
+    assert copy.name == "rivers, copy"
+    old, new = (services.home.corpus_dir(i) / "documents" / "rivers" for i in (corpus_id, copy.id))
     assert (old / "1.txt").samefile(new / "1.txt") is can_link
-    assert services.corpora.documents(copy["id"]) == services.corpora.documents(corpus_id)
-    services.jobs.cancel(copy["build_job_id"])
+    assert services.corpora.documents(copy.id) == services.corpora.documents(corpus_id)
+    services.jobs.cancel(copy.build_job_id)
 
-    add(services, copy["id"], {"rivers/1.txt": "written over"})
+    add(services, copy.id, {"rivers/1.txt": "written over"})
 
     assert (new / "1.txt").read_text() == "written over"
     assert (old / "1.txt").read_text() == RIVERS["rivers/1.txt"]
-    services.corpora.delete(copy["id"])
+    services.corpora.delete(copy.id)
     assert (old / "2.txt").read_text() == RIVERS["rivers/2.txt"]
 
 
@@ -274,38 +272,38 @@ def test_unfinished_training_is_named_and_goes_on_after_a_change(
     job = services.store.claim("test")
     assert job is not None
     assert job.lease_token is not None
-    services.runs.pause(paused["id"])
+    services.runs.pause(paused.id)
     run_job(services.store, services.home, job.id, job.lease_token)
-    assert services.runs.get(paused["id"])["state"] == "paused"
+    assert services.runs.get(paused.id).state == "paused"
     shown = corpora.render_top(services, {"corpus": corpus_id})
     assert "goes on with the version" not in shown
 
     files = [("files", ("new.txt", b"a new text about new things " * 30))]
     client.post(f"/api/v1/corpora/{corpus_id}/files", files=files)
 
-    assert [run["name"] for run in services.corpora.get(corpus_id)["unfinished_runs"]] == [names[0]]
+    assert [run.name for run in services.corpora.get(corpus_id).unfinished_runs] == [names[0]]
     shown = corpora.render_top(services, {"corpus": corpus_id})
     assert "the version it began with: &#x27;paused &lt;b&gt;&#x27;." in shown
     assert "changed since version 1: 1 added" in shown
     assert "<b>&#x27;" not in shown
-    services.runs.stop(waiting["id"])
+    services.runs.stop(waiting.id)
     services.corpora.build(corpus_id)
     run_waiting_jobs(services)
-    states = [item["state"] for item in services.corpora.versions(corpus_id)]
+    states = [item.state for item in services.corpora.versions(corpus_id)]
     assert states == ["current", "kept"]
-    step = services.runs.get(paused["id"])["step"]
-    services.runs.resume(paused["id"])
+    step = services.runs.get(paused.id).step
+    services.runs.resume(paused.id)
     job = services.store.claim("test")
     assert job is not None
     assert job.lease_token is not None
-    services.runs.pause(paused["id"])
+    services.runs.pause(paused.id)
     run_job(services.store, services.home, job.id, job.lease_token)
-    resumed = services.runs.get(paused["id"])
-    assert resumed["state"] == "paused"
-    assert resumed["step"] >= step
-    assert resumed["corpus_version"] == 1
+    resumed = services.runs.get(paused.id)
+    assert resumed.state == "paused"
+    assert resumed.step >= step
+    assert resumed.corpus_version == 1
     kept_dir = version_dir(services.home.corpus_dir(corpus_id), 1)
-    assert f"train {kept_dir} " in services.runs.recipe(paused["id"])["command"]
+    assert f"train {kept_dir} " in services.runs.recipe(paused.id).command
     first = services.store.list_versions(corpus_id)[-1]
     assert built_fingerprint(kept_dir) == first.fingerprint
 
@@ -324,15 +322,15 @@ def test_the_page_offers_copies_for_models_of_other_corpora(own: Trained) -> Non
     assert f'data-body="{body}"' in page
     assert '<td>first</td><td>letters</td><td class="num">16 tokens</td>' in page
     empty = services.corpora.create("empty")
-    assert "Copy for" not in corpora.render_top(services, {"corpus": empty["id"]})
+    assert "Copy for" not in corpora.render_top(services, {"corpus": empty.id})
 
 
 @pytest.mark.slow
 def test_a_copied_tokenizer_is_the_original_with_its_origin(own: Trained) -> None:
     copy = own.services.corpora.copy(own.corpus_id)
-    folders = [own.services.home.corpus_dir(item) for item in (own.corpus_id, copy["id"])]
+    folders = [own.services.home.corpus_dir(item) for item in (own.corpus_id, copy.id)]
 
     old, new = (read_manifest(folder / "tokenizer", "tokenizer") for folder in folders)
 
     assert old == new
-    own.services.jobs.cancel(copy["build_job_id"])
+    own.services.jobs.cancel(copy.build_job_id)

@@ -48,7 +48,7 @@ def document(path: str, text: str) -> Any:
 
 @pytest.fixture
 def corpus_id(services: Services) -> str:
-    made = str(services.corpora.create("notes")["id"])
+    made = str(services.corpora.create("notes").id)
     services.uploads.add(made, [file("a.txt", "first text")])
     return made
 
@@ -131,7 +131,7 @@ def test_other_changes_wait_for_an_upload_and_say_so(
 
     assert sorted(stored(services, corpus_id)) == ["a.txt", "b.txt"]
     assert agree(services, corpus_id)
-    assert [item["id"] for item in services.corpora.list_corpora()] == [corpus_id]
+    assert [item.id for item in services.corpora.list_corpora()] == [corpus_id]
     change()
 
 
@@ -256,7 +256,7 @@ def test_a_corpus_that_cannot_be_filled_is_not_made(
     with pytest.raises(DiskFullError):
         make() if sample else services.corpora.copy(corpus_id)
 
-    assert [item["id"] for item in services.corpora.list_corpora()] == [corpus_id]
+    assert [item.id for item in services.corpora.list_corpora()] == [corpus_id]
     assert [path.name for path in services.home.corpora_dir.iterdir()] == [corpus_id]
     assert services.store.unfinished_corpora() == {}
 
@@ -273,9 +273,9 @@ def test_a_text_that_has_not_taken_its_place_yet_is_read(
     monkeypatch.undo()
 
     for path, text in (("a.txt", "new text"), ("b.txt", "more")):
-        assert services.corpora.document(corpus_id, path)["text"] == text
+        assert services.corpora.document(corpus_id, path).text == text
     assert stored(services, corpus_id) == {"a.txt": "first text"}
     services.store.take_corpus(corpus_id, CorpusUse.ADD)
     for staged in (services.home.corpus_dir(corpus_id) / "incoming").iterdir():
         staged.unlink()  # as if it took its place at this moment
-    assert services.corpora.document(corpus_id, "a.txt")["text"] == "first text"
+    assert services.corpora.document(corpus_id, "a.txt").text == "first text"

@@ -11,6 +11,7 @@ from app.errors import MissingError
 from app.pages import corpora, corpus_documents, corpus_settings, corpus_versions
 from app.services.corpus_documents import CHARACTERS_PER_PAGE, CHUNKS_PER_PAGE
 from app.services.services import Services
+from app.services.views.base import plain
 from jobs.errors import InvalidChangeError, NotFoundError
 from jobs.store.rows import DocumentEntry
 from retro.config.checks import config_to_dict
@@ -39,7 +40,7 @@ class Letters:
     def __init__(self, services: Services) -> None:
         self.services = services
         made = services.corpora.create(f"letters {HOSTILE}", settings=config_to_dict(CONFIG))
-        self.id: str = made["id"]
+        self.id: str = made.id
         self.folder = services.home.corpus_dir(self.id)
 
     def add(self, texts: dict[str, str]) -> None:
@@ -58,10 +59,12 @@ class Letters:
         self.services.store.set_corpus_summary(self.id, summary)
 
     def get(self) -> dict[str, Any]:
-        return self.services.corpora.get(self.id)
+        found: dict[str, Any] = plain(self.services.corpora.get(self.id))
+        return found
 
     def document(self, path: str, **places: Any) -> dict[str, Any]:
-        return self.services.corpora.document(self.id, path, **places)
+        found: dict[str, Any] = plain(self.services.corpora.document(self.id, path, **places))
+        return found
 
 
 def text_of(number: int, words: int = 120) -> str:
@@ -82,15 +85,15 @@ def test_documents_tell_their_chunks_and_what_is_held_out(letters: Letters) -> N
     corpus = Corpus.open(letters.folder)
 
     records = {record.path: record for record in corpus.database.documents}
-    assert found["total"] == 10
-    for item in found["documents"]:
-        record = records[item["path"]]
-        assert item["num_chunks"] == record.num_chunks
-        assert item["is_held_out"] == (record.split != "train")
-        assert not item["is_changed"]
-    assert any(item["is_held_out"] for item in found["documents"])
+    assert found.total == 10
+    for item in found.documents:
+        record = records[item.path]
+        assert item.num_chunks == record.num_chunks
+        assert item.is_held_out == (record.split != "train")
+        assert not item.is_changed
+    assert any(item.is_held_out for item in found.documents)
     part = letters.services.corpora.documents(letters.id, contains="A/3")
-    assert ([item["path"] for item in part["documents"]], part["total"]) == (["a/3.txt"], 1)
+    assert ([item.path for item in part.documents], part.total) == (["a/3.txt"], 1)
 
 
 def test_the_chunks_of_all_pages_are_the_text(letters: Letters) -> None:
@@ -107,9 +110,9 @@ def test_the_chunks_of_all_pages_are_the_text(letters: Letters) -> None:
     for chunk in chunks:
         assert text[chunk["start"] : chunk["end"]] == chunk["text"]
         stored = letters.services.corpora.chunk(letters.id, chunk["chunk_id"])
-        assert (stored["text"], stored["document"]) == (chunk["text"], path)
-        assert stored["num_tokens"] == chunk["num_tokens"]
-        assert stored["is_retrievable"] != chunk["is_held_out"]
+        assert (stored.text, stored.document) == (chunk["text"], path)
+        assert stored.num_tokens == chunk["num_tokens"]
+        assert stored.is_retrievable != chunk["is_held_out"]
 
 
 def test_a_place_or_a_chunk_chooses_its_page(letters: Letters) -> None:
@@ -258,7 +261,7 @@ def test_pages_show_text_as_text(letters: Letters) -> None:
 
 def test_an_empty_corpus_and_a_missing_one_have_pages(services: Services) -> None:
     made = services.corpora.create("empty")
-    for query in ({"corpus": made["id"]}, {"corpus": "nothing"}, {}):
+    for query in ({"corpus": made.id}, {"corpus": "nothing"}, {}):
         for render in (
             corpus_documents.render_documents,
             corpus_settings.render_settings,
@@ -267,5 +270,5 @@ def test_an_empty_corpus_and_a_missing_one_have_pages(services: Services) -> Non
             corpora.render_uploads,
         ):
             assert "<img" not in render(services, query)
-    assert services.corpora.versions(made["id"]) == []
-    assert "Add files" in corpora.render_uploads(services, {"corpus": made["id"]})
+    assert services.corpora.versions(made.id) == []
+    assert "Add files" in corpora.render_uploads(services, {"corpus": made.id})

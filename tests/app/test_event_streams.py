@@ -61,11 +61,11 @@ def text(services: Services, trained: Trained) -> Iterator[str]:
 
 def begin(services: Services, trained: Trained) -> str:
     given = {"run_id": trained.run_id, "prompt": body(trained)["prompt"], "sampling": LONG}
-    return str(services.generations.start(**given)["id"])
+    return str(services.generations.start(**given).id)
 
 
 def texts(services: Services) -> list[str]:
-    return [generation["id"] for generation in services.generations.list_generations(500)]
+    return [generation.id for generation in services.generations.list_generations(500)]
 
 
 def test_pages_answer_while_many_read_a_text(url: str, text: str) -> None:
@@ -221,7 +221,7 @@ def test_a_text_has_so_many_readers_and_no_more(
     for client in (*clients, refused, other, again):
         client.go_away()
     until(lambda: services.generations.num_readers == 0)
-    assert services.generations.get(waiting)["state"] == "running"
+    assert services.generations.get(waiting).state == "running"
     services.generations.stop(waiting)
 
 
@@ -276,6 +276,6 @@ def test_those_who_wait_for_a_text_are_counted(
         client.go_away()
     # The text before theirs is still being written.
     until(lambda: services.generations.num_waiting == 0)
-    assert services.generations.get(text)["state"] == "running"
+    assert services.generations.get(text).state == "running"
     for begun in set(texts(services)) - set(before):
         services.generations.stop(begun)

@@ -60,7 +60,7 @@ class Page(HTMLParser):
 def test_json_is_the_generation() -> None:
     generation = hostile()
 
-    export = export_generation(generation, "json")
+    export = export_generation(written.view(generation), "json")
 
     assert json.loads(export.content) == generation
     assert export.media_type == "application/json"
@@ -68,14 +68,14 @@ def test_json_is_the_generation() -> None:
 
 @pytest.mark.parametrize("format", ["json", "markdown", "html"])
 def test_the_file_name_is_harmless(format: str) -> None:
-    name = export_generation(hostile(), format).file_name
+    name = export_generation(written.view(hostile()), format).file_name
 
     assert re.fullmatch(r"text-[A-Za-z0-9_-]+\.(json|md|html)", name)
 
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"format must be one of .*, got 'pdf'"):
-        export_generation(written.generation(), "pdf")
+        export_generation(written.view(written.generation()), "pdf")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_unknown_format_is_refused() -> None:
 def test_reports_hold_all_text_and_where_it_comes_from(
     generation: dict[str, Any], format: str
 ) -> None:
-    content = export_generation(generation, format).content.decode()
+    content = export_generation(written.view(generation), format).content.decode()
     shown = Page(content).text if format == "html" else content
 
     for side in [generation.get(name, generation) for name in ("on", "off")]:
@@ -101,7 +101,9 @@ def test_reports_hold_all_text_and_where_it_comes_from(
 
 
 def test_markdown_shows_text_that_looks_like_markdown_as_it_is() -> None:
-    outside = outside_of_fences(export_generation(hostile(), "markdown").content.decode())
+    outside = outside_of_fences(
+        export_generation(written.view(hostile()), "markdown").content.decode()
+    )
 
     assert "# not a heading" not in re.findall(r"^#.*", outside, re.MULTILINE)
     without_code = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", outside)
@@ -134,7 +136,7 @@ def test_code_in_a_line_is_not_ended_by_its_text(text: str) -> None:
 
 
 def test_html_runs_nothing_and_asks_nobody() -> None:
-    content = export_generation(hostile(), "html").content.decode()
+    content = export_generation(written.view(hostile()), "html").content.decode()
     page = Page(content)
 
     assert not {"script", "img", "link", "iframe", "object", "a", "form"} & set(page.tags)
@@ -148,7 +150,7 @@ def test_html_runs_nothing_and_asks_nobody() -> None:
 
 
 def test_html_is_colored() -> None:
-    content = export_generation(written.generation(), "html").content.decode()
+    content = export_generation(written.view(written.generation()), "html").content.decode()
 
     assert re.search(r'class="run lcp5">[^<]*landlocked', content)
     assert content.count('class="run') > 8
@@ -163,6 +165,6 @@ def test_every_sample_is_in_the_report() -> None:
     ]
 
     for format in ("markdown", "html"):
-        content = export_generation(generation, format).content.decode()
+        content = export_generation(written.view(generation), format).content.decode()
         assert "Text 2, retrieval on, seed 4" in content
         assert "quite another text" in content

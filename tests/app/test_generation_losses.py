@@ -84,8 +84,8 @@ def test_a_text_whose_corpus_is_gone_goes_on_without_retrieval(trained: Trained)
     services = trained.services
     corpus = services.corpora.copy(trained.corpus_id, run_id=trained.run_id)
     run_waiting_jobs(services)
-    parent = post(trained, corpus_id=corpus["id"]).json()
-    services.corpora.delete(corpus["id"])
+    parent = post(trained, corpus_id=corpus.id).json()
+    services.corpora.delete(corpus.id)
 
     for path, wanted in (("continue", {}), ("branch", {"chunk_index": len(parent["chunks"])})):
         refused = trained.client.post(f"/api/v1/generations/{parent['id']}/{path}", json=wanted)
@@ -94,7 +94,7 @@ def test_a_text_whose_corpus_is_gone_goes_on_without_retrieval(trained: Trained)
     child = services.generations.branch(
         parent["id"], chunk_index=len(parent["chunks"]), retrieval="off"
     )
-    assert wait(trained, child["id"])["state"] == "succeeded"
+    assert wait(trained, child.id)["state"] == "succeeded"
 
 
 def test_a_run_deleted_while_its_text_waits_is_named(trained: Trained) -> None:
@@ -152,7 +152,7 @@ def test_tokens_of_a_chunk_that_an_error_cuts_off_are_kept(
     assert [len(chunk["token_ids"]) for chunk in written] == [16, 7]
     assert written[1]["neighbors"]
     longer = trained.services.generations.continue_text(failed["id"], max_new_tokens=9)
-    whole = wait(trained, longer["id"])
+    whole = wait(trained, longer.id)
     expected = post(trained, seed=0, max_new_tokens=32).json()
     assert whole["text"] == expected["text"]
 
@@ -173,7 +173,7 @@ def test_a_chunk_cut_off_is_stored_as_the_engine_would_have_told_it(trained: Tra
             chunk.add(event)
         # The last one may end with a character that was never finished.
         elif isinstance(event, ChunkEvent) and chunk is not None and len(chunk.token_ids) == 16:
-            told, kept = event.chunk.to_dict(), chunk.to_chunk()
+            told, kept = event.chunk.to_dict(), chunk.ended().to_dict()
             # Only the finished chunk was compared from the neighbors' side.
             compared += bool(told["neighbors"])
             assert {**kept, "neighbors": None} == {**told, "neighbors": None}
@@ -191,23 +191,23 @@ def test_a_text_that_was_cut_off_by_a_restart_says_so(trained: Trained) -> None:
     trained.services.generations.recover()
 
     generation = trained.services.generations.get(row.id)
-    assert generation["state"] == "interrupted"
-    assert "restarted" in generation["message"]
+    assert generation.state == "interrupted"
+    assert "restarted" in generation.message
 
 
 def test_what_is_written_when_the_app_stops_says_so(trained: Trained, fresh: Services) -> None:
     long = {"max_new_tokens": 100_000}
     started = fresh.generations.start(run_id=trained.run_id, prompt="the cat", sampling=long)
     waiting = fresh.generations.start(run_id=trained.run_id, prompt="the cat", sampling=long)
-    while not fresh.generations.get(started["id"])["chunks"]:
+    while not fresh.generations.get(started.id).chunks:
         time.sleep(0.01)
 
     fresh.generations.close()
 
-    found = [fresh.generations.get(item["id"]) for item in (started, waiting)]
-    assert [item["state"] for item in found] == ["interrupted", "interrupted"]
-    assert all("The app was stopped" in item["message"] for item in found)
-    assert [bool(item["chunks"]) for item in found] == [True, False]
+    found = [fresh.generations.get(item.id) for item in (started, waiting)]
+    assert [item.state for item in found] == ["interrupted", "interrupted"]
+    assert all("The app was stopped" in item.message for item in found)
+    assert [bool(item.chunks) for item in found] == [True, False]
 
 
 def test_retrieval_off_never_touches_the_corpus(trained: Trained, fresh: Services) -> None:
@@ -219,7 +219,7 @@ def test_retrieval_off_never_touches_the_corpus(trained: Trained, fresh: Service
             retrieval="off",
             sampling={"max_new_tokens": 40, "seed": 3},
         )
-        found = wait_in(fresh, answer["id"])
+        found = wait_in(fresh, answer.id)
         with pytest.raises(MissingError, match="'letters' are gone"):
             fresh.generations.start(run_id=trained.run_id, prompt="the cat")
 

@@ -79,19 +79,19 @@ def test_the_chunk_being_written_shows_its_neighbors_and_runs(trained: Trained) 
     seen = None
     while seen is None:
         partial = generations.partial(started["id"]).get("on")
-        if partial and len(partial["segments"]) > 2:
+        if partial and len(partial.segments) > 2:
             seen = partial
     generations.stop(started["id"])
-    chunk = wait(trained, started["id"])["chunks"][seen["index"]]
+    chunk = wait(trained, started["id"])["chunks"][seen.index]
 
-    shown = seen["segments"]
+    shown = [list(piece) for piece in seen.segments]
     if not shown[-1][0]:
         # Half a character, which the stop may have made the end of the text.
         shown = shown[:-1]
     assert chunk["segments"][: len(shown)] == shown
-    assert seen["is_prompt"] is False
+    assert seen.is_prompt is False
     ids = [neighbor["chunk_id"] for neighbor in chunk["neighbors"]]
-    assert [neighbor["chunk_id"] for neighbor in seen["neighbors"]] == ids
+    assert [neighbor.chunk_id for neighbor in seen.neighbors] == ids
     assert generations.partial(started["id"]) == {}
 
 
@@ -105,19 +105,19 @@ def test_both_sides_grow_together_and_tell_each_others_tokens(trained: Trained) 
     )
 
     seen = []
-    while (now := generations.get(started["id"]))["state"] == "running":
-        seen.append((len(now["on"]["chunks"]), len(now["off"]["chunks"])))
+    while (now := generations.get(started.id)).state == "running":
+        seen.append((len(now.on.chunks), len(now.off.chunks)))
         time.sleep(0.002)
 
     # One side may come to its end before the other.
-    shorter = min(len(now["on"]["chunks"]), len(now["off"]["chunks"]))
+    shorter = min(len(now.on.chunks), len(now.off.chunks))
     steps = [abs(min(on, shorter) - min(off, shorter)) for on, off in seen]
     assert len({pair for pair in seen if 3 < min(pair) < shorter}) > 3
     assert max(steps) <= 1
-    for side in ("on", "off"):
-        for chunk in now[side]["chunks"]:
+    for side in (now.on, now.off):
+        for chunk in side.chunks:
             assert len(chunk["other_logprobs"]) == len(chunk["token_ids"])
-    result = now["result"]
+    result = now.result
     assert result["on"]["seconds"] + result["off"]["seconds"] <= result["seconds"]
 
 
@@ -128,19 +128,19 @@ def test_texts_wait_for_each_other_and_can_be_stopped(trained: Trained) -> None:
     first = generations.start(run_id=trained.run_id, prompt=prompt, sampling=long)
     second = generations.start(run_id=trained.run_id, prompt=prompt, sampling=long)
 
-    waiting = [generations.waiting_for(second["id"])]
-    stopped_at_once = generations.stop(second["id"])
-    while not generations.get(first["id"])["chunks"]:
+    waiting = [generations.waiting_for(second.id)]
+    stopped_at_once = generations.stop(second.id)
+    while not generations.get(first.id).chunks:
         time.sleep(0.02)
-    trained.client.post(f"/api/v1/generations/{first['id']}/stop")
+    trained.client.post(f"/api/v1/generations/{first.id}/stop")
 
     assert waiting == [1]
-    assert (stopped_at_once["state"], stopped_at_once["message"]) == ("canceled", "Stopped.")
-    stopped = wait(trained, first["id"])
+    assert (stopped_at_once.state, stopped_at_once.message) == ("canceled", "Stopped.")
+    stopped = wait(trained, first.id)
     assert stopped["state"] == "canceled"
     assert stopped["chunks"]
-    assert wait(trained, second["id"])["state"] == "canceled"
-    assert generations.partial(first["id"]) == {}
+    assert wait(trained, second.id)["state"] == "canceled"
+    assert generations.partial(first.id) == {}
 
 
 def test_a_text_is_downloaded_as_a_file(trained: Trained) -> None:

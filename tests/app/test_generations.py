@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.errors import MissingError
-from app.pages.result import render_result
 from app.services.uploads import UploadedFile
 from retro.errors import ArtifactMissingError, ConfigError, InputError
+from tests.app import written
 from tests.app.real_app import Trained, run_waiting_jobs
 from tests.app.texts import (
     post,
@@ -100,16 +100,16 @@ def test_a_run_without_a_checkpoint_cannot_write(trained: Trained) -> None:
     run = trained.services.runs.create("waiting", trained.corpus_id)
 
     with pytest.raises(ArtifactMissingError, match="'waiting' has no checkpoint yet"):
-        trained.services.generations.start(run_id=run["id"], prompt="a")
+        trained.services.generations.start(run_id=run.id, prompt="a")
 
-    trained.services.runs.stop(run["id"])
-    trained.services.runs.delete(run["id"])
+    trained.services.runs.stop(run.id)
+    trained.services.runs.delete(run.id)
 
 
 def test_text_of_documents_is_shown_as_text(trained: Trained) -> None:
     generation = post(trained, prompt="<img src=x onerror=alert(1)> ${7*7} {{x}} <b>0</b>").json()
 
-    shown = render_result(generation, {}, 0)
+    shown = written.shown(generation)
 
     assert "<img" not in shown
     assert "<b>0</b>" not in shown
@@ -119,8 +119,8 @@ def test_text_of_documents_is_shown_as_text(trained: Trained) -> None:
 def test_the_door_writes_from_a_held_out_document(trained: Trained) -> None:
     generation = trained.services.doors.write(trained.run_id)
 
-    assert generation["prompt"]
-    assert wait(trained, generation["id"])["state"] == "succeeded"
+    assert generation.prompt
+    assert wait(trained, generation.id)["state"] == "succeeded"
 
 
 @pytest.mark.parametrize("prompt", ["\U000107c3", "\ufffd", "\u202e\n"])
@@ -170,22 +170,22 @@ def test_a_corpus_the_model_cannot_read_is_refused_with_the_reason(
     services = trained.services
     corpus = services.corpora.create("other", settings=settings)
     source = services.home.corpus_dir(trained.corpus_id)
-    for document in services.corpora.documents(trained.corpus_id)["documents"]:
-        path = source / "documents" / document["path"]
+    for document in services.corpora.documents(trained.corpus_id).documents:
+        path = source / "documents" / document.path
         with path.open("rb") as file:
-            services.uploads.add(corpus["id"], [UploadedFile(path=document["path"], content=file)])
-    services.corpora.build(corpus["id"])
+            services.uploads.add(corpus.id, [UploadedFile(path=document.path, content=file)])
+    services.corpora.build(corpus.id)
     run_waiting_jobs(services)
     before = len(services.generations.list_generations(500))
 
-    answer = post(trained, corpus_id=corpus["id"])
+    answer = post(trained, corpus_id=corpus.id)
 
     assert answer.status_code == 409
     assert re.search(words, answer.json()["detail"])
     assert "Copy for another model" in answer.json()["detail"]
     assert len(services.generations.list_generations(500)) == before
-    assert post(trained, corpus_id=corpus["id"], retrieval="off").status_code == 200
-    services.corpora.delete(corpus["id"])
+    assert post(trained, corpus_id=corpus.id, retrieval="off").status_code == 200
+    services.corpora.delete(corpus.id)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,20 @@ def test_a_body_of_the_wrong_form_is_refused(
 
 def test_another_corpus_for_the_model_is_what_is_read(trained: Trained) -> None:
     services = trained.services
-    paths = [item["path"] for item in services.corpora.documents(trained.corpus_id)["documents"]]
+    paths = [item.path for item in services.corpora.documents(trained.corpus_id).documents]
     copy = services.corpora.copy(trained.corpus_id, run_id=trained.run_id)
     words = " ".join(f"rivers and hills far {number}" for number in range(80))
     extra = UploadedFile(path="extra.txt", content=io.BytesIO(words.encode()))
     run_waiting_jobs(services)
-    services.uploads.add(copy["id"], [extra])
-    services.corpora.build(copy["id"])
+    services.uploads.add(copy.id, [extra])
+    services.corpora.build(copy.id)
     run_waiting_jobs(services)
     steering = {"exclude_documents": paths}
     assert post(trained, steering=steering).json()["chunks"][1]["neighbors"] == []
 
-    generation = post(trained, corpus_id=copy["id"], steering=steering).json()
+    generation = post(trained, corpus_id=copy.id, steering=steering).json()
 
     found = [item["document"] for chunk in generation["chunks"] for item in chunk["neighbors"]]
     assert set(found) == {"extra.txt"}
     assert post(trained).json()["chunks"][1]["neighbors"][0]["document"] in paths
-    services.corpora.delete(copy["id"])
+    services.corpora.delete(copy.id)

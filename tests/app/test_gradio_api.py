@@ -95,7 +95,7 @@ def test_a_stream_grows_to_the_whole_text(client: Client, trained: Trained) -> N
     assert len(texts) > 2
     assert len(texts[0]) < len(texts[-1])
     newest = trained.services.generations.list_generations(1)[0]
-    assert texts[-1] == trained.services.generations.get(newest["id"])["text"]
+    assert texts[-1] == trained.services.generations.get(newest.id).text
 
 
 def test_a_corpus_can_be_searched(client: Client, trained: Trained) -> None:
@@ -161,10 +161,10 @@ def test_a_reader_that_goes_away_is_not_counted_while_nothing_is_written(
     until(lambda: services.generations.num_readers == 0)
 
     second = services.generations.list_generations(1)[0]
-    assert services.generations.waiting_for(second["id"]) == 1
+    assert services.generations.waiting_for(second.id) == 1
     for one in (second, first):
-        services.generations.stop(one["id"])
-        wait_in(services, one["id"])
+        services.generations.stop(one.id)
+        wait_in(services, one.id)
 
 
 def test_a_model_is_made_step_by_step(client: Client, services: Services) -> None:
@@ -216,10 +216,10 @@ def test_a_client_that_goes_away_does_not_stop_the_text(
         lines = answer.iter_lines()
         while not next(lines).startswith("event: token"):
             pass
-    generation_id = services.generations.list_generations(1)[0]["id"]
-    before = len(services.generations.get(generation_id)["chunks"])
+    generation_id = services.generations.list_generations(1)[0].id
+    before = len(services.generations.get(generation_id).chunks)
 
-    until(lambda: len(services.generations.get(generation_id)["chunks"]) > before + 2)
+    until(lambda: len(services.generations.get(generation_id).chunks) > before + 2)
     again = f"{url}/api/v1/generations/{generation_id}/events"
     told = []
     with httpx.stream("GET", again, headers=HEADERS) as answer:
@@ -233,4 +233,4 @@ def test_a_client_that_goes_away_does_not_stop_the_text(
 
     assert told[:2] == ["start", "chunk_start"]
     assert {"token", "chunk_end", "done"} <= set(told)
-    assert services.generations.get(generation_id)["state"] == "canceled"
+    assert services.generations.get(generation_id).state == "canceled"

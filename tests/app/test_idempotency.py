@@ -174,7 +174,7 @@ def test_a_process_that_was_killed_does_not_block_the_key(
 def test_an_upload_is_known_again_whatever_its_boundary(
     services: Services, client: TestClient
 ) -> None:
-    corpus_id = services.corpora.create("notes")["id"]
+    corpus_id = services.corpora.create("notes").id
     path = f"/corpora/{corpus_id}/files"
     files = [("files", ("a.txt", b"one")), ("files", ("b.txt", b"two"))]
 
@@ -193,7 +193,7 @@ def test_an_upload_is_known_again_whatever_its_boundary(
 def test_an_upload_that_is_refused_at_once_is_tried_again(
     services: Services, client: TestClient
 ) -> None:
-    corpus_id = services.corpora.create("notes")["id"]
+    corpus_id = services.corpora.create("notes").id
     path, files = f"/corpora/{corpus_id}/files", [("files", ("a.txt", b"one"))]
     job = services.store.submit("build", corpus_id=corpus_id, settings={})
 
@@ -266,8 +266,8 @@ def own(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Iterator[
 def ids(own: Trained) -> dict[str, str]:
     """Ids for the routes."""
     services = own.services
-    corpus = str(services.corpora.copy(own.corpus_id, name="keys")["id"])
-    job = services.corpora.get(corpus)["build_job_id"]
+    corpus = str(services.corpora.copy(own.corpus_id, name="keys").id)
+    job = services.corpora.get(corpus).build_job_id
     services.jobs.cancel(job)
     text = post(
         own.client,

@@ -49,7 +49,7 @@ HOSTILE_LINES: dict[bytes, str] = {
 
 @pytest.fixture
 def corpus_id(services: Services) -> str:
-    return str(services.corpora.create("notes")["id"])
+    return str(services.corpora.create("notes").id)
 
 
 def file(path: str, content: bytes | str) -> UploadedFile:

@@ -23,7 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def jobs(services: Services) -> list[str]:
     corpora = [services.corpora.create(name, sample="python-docs") for name in ("a", "b")]
-    return [services.corpora.build(corpus["id"]).id for corpus in corpora]
+    return [services.corpora.build(corpus.id).id for corpus in corpora]
 
 
 def test_a_look_serves_all_who_wait(

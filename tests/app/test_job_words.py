@@ -19,8 +19,8 @@ REASON = "A corpus must have at least 3 chunks"
 def corpus_of(services: Services, text: str, name: str = "notes") -> str:
     corpus = services.corpora.create(name)
     file = UploadedFile(path="one.txt", content=io.BytesIO(text.encode()))
-    services.uploads.add(corpus["id"], [file])
-    return str(corpus["id"])
+    services.uploads.add(corpus.id, [file])
+    return str(corpus.id)
 
 
 @pytest.mark.slow
@@ -29,13 +29,13 @@ def test_a_failed_build_says_why_on_every_page(services: Services) -> None:
     run = services.doors.build_and_train(corpus_id)
     run_waiting_jobs(services)
 
-    job_id = services.corpora.get(corpus_id)["build_job_id"]
+    job_id = services.corpora.get(corpus_id).build_job_id
     shown = {
         "corpus": corpora.render_top(services, {"corpus": corpus_id}),
         "start": start.render_steps(services, {}),
         "job": job_detail.render_job(services, services.jobs.get(job_id)),
         "jobs": jobs.render_jobs(services, {}),
-        "run": runs.render_runs(services, {"run": run["id"]}),
+        "run": runs.render_runs(services, {"run": run.id}),
     }
 
     assert [name for name, html in shown.items() if REASON not in html] == []
@@ -48,9 +48,9 @@ def test_a_queued_job_says_what_it_waits_for(services: Services) -> None:
     second = services.doors.build_and_train(corpus_of(services, "words " * 50, "other"))
     services.store.claim("test")
 
-    waits = runs.render_runs(services, {"run": first["id"]})
+    waits = runs.render_runs(services, {"run": first.id})
     listed = jobs.render_jobs(services, {})
-    other = corpora.render_top(services, {"corpus": second["corpus_id"]})
+    other = corpora.render_top(services, {"corpus": second.corpus_id})
 
     assert "waiting for the build of its corpus" in waits
     assert "waiting for the build of its corpus" in start.render_steps(services, {})
@@ -139,4 +139,4 @@ def ready_run(services: Services) -> str:
     held = build.lease_token
     services.store.transition(build.id, held, JobState.STARTING, JobState.RUNNING)
     services.store.transition(build.id, held, JobState.RUNNING, JobState.SUCCEEDED)
-    return str(services.runs.create("first", corpus_id)["id"])
+    return str(services.runs.create("first", corpus_id).id)

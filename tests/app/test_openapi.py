@@ -286,7 +286,7 @@ def test_answers_about_work_under_way_are_as_described(
         "training": config_to_dict(TrainingConfig()),
     }
     asked = {"preset": "tiny", "model": {"heads": 4}, "training": {}, "parameters": 9}
-    run = store.create_run("first", corpus["id"], {**asked, "resolved": resolved}, 10)
+    run = store.create_run("first", corpus.id, {**asked, "resolved": resolved}, 10)
     store.submit("train", run_id=run.id, settings={})
     store.heartbeat("a-host", ["cpu"], store.now())
     job = store.claim("a-host", "cpu")
@@ -298,7 +298,7 @@ def test_answers_about_work_under_way_are_as_described(
         name: client.get(f"/api/v1{address}").json()
         for name, address in {
             "System": "/system",
-            "Corpus": f"/corpora/{corpus['id']}",
+            "Corpus": f"/corpora/{corpus.id}",
             "Job": f"/jobs/{job.id}",
             "Run": f"/runs/{run.id}",
         }.items()

@@ -9,6 +9,8 @@ from app.format import ago, duration, escape, parameters, size
 from app.pages import corpora, corpus_documents, generate, jobs, output, runs, start
 from app.pages.neighbors import render_neighbor, render_segments
 from app.services.services import Services
+from app.services.views.documents import Document
+from retro.generation.events import ShownNeighbor
 from tests.app.real_app import Trained
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'`${7*7}{{x}}\u202e</script>"
@@ -61,9 +63,9 @@ def test_hostile_names_are_text_on_every_page(services: Services) -> None:
 
     shown = (
         corpora.render_top(services, {})
-        + corpora.render_top(services, {"corpus": corpus["id"]})
+        + corpora.render_top(services, {"corpus": corpus.id})
         + start.render_steps(services, {})
-        + corpus_documents._row(services.corpora.get(corpus["id"]), entry)
+        + corpus_documents._row(services.corpora.get(corpus.id), Document.model_validate(entry))
     )
 
     assert shown.count("&lt;img") >= 4
@@ -86,7 +88,7 @@ def test_a_neighbor_says_where_it_comes_from() -> None:
         "num_chunks": 38,
     }  # fmt: skip
 
-    shown = render_neighbor(neighbor, "abc")
+    shown = render_neighbor(ShownNeighbor.from_dict(neighbor), "abc")
 
     assert "a/&lt;b&gt;.txt" in shown
     assert "chunk 3 of 38" in shown
@@ -128,7 +130,7 @@ def test_a_wrong_place_in_a_document_is_refused(services: Services, place: str) 
     corpus = services.corpora.create("notes")
 
     shown = corpora.render_top(
-        services, {"corpus": corpus["id"], "document": "../../x", "start": place}
+        services, {"corpus": corpus.id, "document": "../../x", "start": place}
     )
 
     assert "empty" in shown

@@ -21,9 +21,9 @@ from jobs.work.version import program_version
 def corpus_id(services: Services) -> str:
     corpus = services.corpora.create("letters")
     file = UploadedFile(path="one.txt", content=io.BytesIO(b"letters and words " * 200))
-    services.uploads.add(corpus["id"], [file])
-    services.corpora.build(corpus["id"])
-    return str(corpus["id"])
+    services.uploads.add(corpus.id, [file])
+    services.corpora.build(corpus.id)
+    return str(corpus.id)
 
 
 def start_run(client: TestClient, corpus_id: str, **body: Any) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from app.pages.generate_form import (
     show_stops,
 )
 from app.pages.output import Output, render_controls
-from app.pages.result import MOST_CARDS, render_result
+from app.pages.result import MOST_CARDS
 from retro.config.checks import config_from_dict
 from retro.config.sampling import SamplingConfig
 from retro.errors import ConfigError
+from retro.generation.events import OutputChunk, ShownNeighbor
 from tests.app import written
 from tests.app.real_app import Trained
 
@@ -54,7 +55,7 @@ def spans(shown: str) -> list[tuple[str, list[int]]]:
 
 
 def test_each_card_tells_its_place_and_what_conditioned_it() -> None:
-    shown = render_result(written.generation(), {}, 0)
+    shown = written.shown(written.generation(), {}, 0)
 
     first, second = plain(card(shown, 0)), plain(card(shown, 1))
     assert "Chunk 1 tokens 1-10" in first
@@ -72,7 +73,7 @@ def test_each_card_tells_its_place_and_what_conditioned_it() -> None:
 
 def test_the_text_of_a_card_is_whole_and_every_token_has_its_log_probability() -> None:
     generation = written.generation()
-    shown = card(render_result(generation, {}, 0), 1)
+    shown = card(written.shown(generation, {}, 0), 1)
 
     body = re.search(r'<div class="text">(.*?)</div>', shown, re.DOTALL)
     assert body is not None
@@ -83,7 +84,7 @@ def test_the_text_of_a_card_is_whole_and_every_token_has_its_log_probability() -
 
 def test_colors_follow_the_runs() -> None:
     chunk = written.generation()["chunks"][1]
-    shown = card(render_result(written.generation(), {}, 0), 1)
+    shown = card(written.shown(written.generation(), {}, 0), 1)
 
     colors = re.findall(r'<span class="t(?: lcp(\d))?"', shown.split('<div class="acts">')[0])
     assert [int(color or 0) for color in colors] == [min(run, 5) for _, run in chunk["segments"]]
@@ -93,11 +94,13 @@ def test_colors_follow_the_runs() -> None:
 def test_a_run_is_the_same_tokens_on_both_sides() -> None:
     chunk = written.generation()["chunks"][1]
     ids = chunk["token_ids"]
-    here = runs_in_chunk(chunk)
+    here = runs_in_chunk(OutputChunk.from_dict(chunk))
     met = 0
     for neighbor in chunk["neighbors"]:
         value = neighbor["token_ids"] + neighbor["continuation_token_ids"]
-        own, after = runs_in_neighbor(chunk, neighbor)
+        own, after = runs_in_neighbor(
+            OutputChunk.from_dict(chunk), ShownNeighbor.from_dict(neighbor)
+        )
         there = own + after
         expected: list[set[int]] = [set() for _ in value]
         for number, run in enumerate(chunk["runs"]):
@@ -115,7 +118,7 @@ def test_a_run_is_the_same_tokens_on_both_sides() -> None:
 
 
 def test_marks_of_card_and_neighbor_name_the_same_runs() -> None:
-    shown = render_result(written.generation(), {}, 0)
+    shown = written.shown(written.generation(), {}, 0)
     own = card(shown, 1).split('<details class="under"')[0]
 
     runs = {run for _, numbers in spans(own) for run in numbers}
@@ -131,11 +134,11 @@ def test_the_longest_run_of_a_token_comes_first() -> None:
         {"start": 0, "end": 3, "places": [{"rank": 1, "start": 4}]},
     ]
 
-    assert runs_in_chunk(chunk) == [[1], [1, 0], [1], []]
+    assert runs_in_chunk(OutputChunk.from_dict(chunk)) == [[1], [1, 0], [1], []]
 
 
 def test_neighbors_tell_their_share_and_what_is_remarkable() -> None:
-    shown = side(render_result(written.generation(), {}, 0), 1)
+    shown = side(written.shown(written.generation(), {}, 0), 1)
 
     assert "64 % of cross-attention, 40 % on its continuation" in shown
     assert "copied run, 6 tokens" in shown
@@ -157,7 +160,7 @@ def test_badges(text: str, changes: dict[str, Any], tag: str) -> None:
     first = written.neighbor(1, written.SWITZERLAND)
     second = written.neighbor(2, text, **changes)
     chunk = written.chunk(1, written.FIRST, [first, second])
-    boxes = side(render_result(written.generation(chunks=[chunk]), {}, 0), 0).split(
+    boxes = side(written.shown(written.generation(chunks=[chunk]), {}, 0), 0).split(
         'class="neighbor"'
     )
 
@@ -171,7 +174,7 @@ def test_a_neighbor_written_by_hand_has_no_place() -> None:
         ["chunk_id", "document_id", "start", "end", "chunk_index", "num_chunks", "distance"]
     )
     by_hand = written.neighbor(1, "my own", source="written", document="", **nowhere)
-    shown = render_result(
+    shown = written.shown(
         written.generation(chunks=[written.chunk(1, written.FIRST, [by_hand])]), {}, 0
     )
 
@@ -181,7 +184,7 @@ def test_a_neighbor_written_by_hand_has_no_place() -> None:
 
 
 def test_buttons_branch_from_written_chunks_only() -> None:
-    shown = render_result(written.generation(), {}, 0)
+    shown = written.shown(written.generation(), {}, 0)
 
     assert bodies(card(shown, 0)) == []
     assert "Regenerate" not in card(shown, 0)
@@ -204,7 +207,7 @@ def test_the_chunk_being_written_is_colored_and_shows_its_neighbors() -> None:
     live["segments"] = live["segments"][:3]
     generation = written.generation(chunks=chunks[:2], state="running", result=None)
 
-    shown = render_result(generation, {"on": live}, 0)
+    shown = written.shown(generation, {"on": live}, 0)
 
     now = card(shown, 2)
     assert "being written" in now
@@ -221,7 +224,7 @@ def test_a_chunk_that_was_stored_a_moment_ago_is_shown_once() -> None:
     live = {"index": 2, "is_prompt": False, "segments": chunks[2]["segments"][:2], "neighbors": []}
     generation = written.generation(state="running", result=None)
 
-    shown = render_result(generation, {"on": live}, 0)
+    shown = written.shown(generation, {"on": live}, 0)
 
     assert shown.count('id="card-on-2"') == 1
     assert "being written" not in shown
@@ -233,14 +236,14 @@ def test_a_chunk_that_is_written_to_its_end_replaces_its_beginning() -> None:
     live = {"index": 2, "is_prompt": False, "segments": chunks[2]["segments"][:4], "neighbors": []}
     generation = written.generation(chunks=[*chunks[:2], short], state="running", result=None)
 
-    shown = render_result(generation, {"on": live}, 0)
+    shown = written.shown(generation, {"on": live}, 0)
 
     assert shown.count('id="card-on-2"') == 1
     assert "being written" in card(shown, 2)
 
 
 def test_side_by_side_aligns_chunks_and_measures_the_same_tokens_under_both() -> None:
-    shown = render_result(written.both(), {}, 0)
+    shown = written.shown(written.both(), {}, 0)
 
     order = re.findall(r'id="card-(on|off)-(\d)"', shown)
     assert order == [(side, str(index)) for index in range(3) for side in ("on", "off")]
@@ -259,7 +262,7 @@ def test_side_by_side_aligns_chunks_and_measures_the_same_tokens_under_both() ->
 def test_a_side_that_ended_by_itself_says_why_it_is_not_continued() -> None:
     generation = written.both()
     generation["result"]["off"]["reason"] = "stop"
-    shown = render_result(generation, {}, 0)
+    shown = written.shown(generation, {}, 0)
 
     on, off = re.findall(r"<button[^>]*data-continue[^>]*>", shown)
     assert "disabled" not in on
@@ -277,9 +280,9 @@ def test_several_texts_are_one_link_each() -> None:
         {"text": "", "seed": 5, "chunks": []},
     ]
 
-    shown = render_result(generation, {}, 0, {"text": "2"})
+    shown = written.shown(generation, {}, 0, {"text": "2"})
 
-    assert [text.variant for text in texts_of(generation)] == ["on", "on:1", "on:2"]
+    assert [text.variant for text in texts_of(written.view(generation))] == ["on", "on:1", "on:2"]
     assert re.findall(r"&amp;text=(\d)", shown) == ["1", "2", "3"]
     assert "aria-current=true>Text 2</a>" in shown
     assert 'id="card-on-1-1"' in shown
@@ -289,7 +292,7 @@ def test_several_texts_are_one_link_each() -> None:
 
 @pytest.mark.parametrize("text", ["0", "99", "-1", "x", "\u0663", "9" * 40])
 def test_an_address_with_a_strange_text_shows_one_that_is_there(text: str) -> None:
-    assert 'id="card-on-0"' in render_result(written.generation(), {}, 0, {"text": text})
+    assert 'id="card-on-0"' in written.shown(written.generation(), {}, 0, {"text": text})
 
 
 def test_a_branch_tells_where_it_comes_from_and_what_was_left_out() -> None:
@@ -298,7 +301,7 @@ def test_a_branch_tells_where_it_comes_from_and_what_was_left_out() -> None:
         id="gen2", parent_id="gen1", branch_index=2, settings={"steering": steering}
     )
 
-    shown = render_result(child, {}, 0, parent=written.generation(), names={99: "far.txt chunk 8"})
+    shown = written.shown(child, {}, 0, parent=written.generation(), names={99: "far.txt chunk 8"})
 
     words = plain(shown)
     assert "Branch of Austria Geography" in words
@@ -309,20 +312,20 @@ def test_a_branch_tells_where_it_comes_from_and_what_was_left_out() -> None:
     assert "taken over" in card(shown, 1)
     assert "inherited" not in card(shown, 2)
     assert 'data-focus="2"' in shown
-    assert "a text that was deleted" in render_result(child, {}, 0)
+    assert "a text that was deleted" in written.shown(child, {}, 0)
 
 
 def test_a_continuation_is_told_from_a_branch() -> None:
     parent = written.generation(chunks=written.chunks()[:2])
     child = written.generation(id="gen2", parent_id="gen1", branch_index=2)
 
-    assert "Continues <a" in render_result(child, {}, 0, parent=parent)
+    assert "Continues <a" in written.shown(child, {}, 0, parent=parent)
     again = {**child, "branch_index": 1}
-    assert "Branch of <a" in render_result(again, {}, 0, parent=written.generation())
+    assert "Branch of <a" in written.shown(again, {}, 0, parent=written.generation())
 
 
 def test_settings_that_do_nothing_are_left_out() -> None:
-    words = plain(render_result(written.generation(settings={"stop": ["\n\n"]}), {}, 0))
+    words = plain(written.shown(written.generation(settings={"stop": ["\n\n"]}), {}, 0))
 
     assert "seed 3" in words
     assert "temperature 0.8" in words
@@ -333,11 +336,11 @@ def test_settings_that_do_nothing_are_left_out() -> None:
 
 def test_a_text_that_outgrew_the_window_says_so() -> None:
     generation = written.generation()
-    assert "outgrew the window" not in render_result(generation, {}, 0)
+    assert "outgrew the window" not in written.shown(generation, {}, 0)
 
     generation["result"]["on"]["slid"] = True
 
-    assert "outgrew the window" in render_result(generation, {}, 0)
+    assert "outgrew the window" in written.shown(generation, {}, 0)
 
 
 def test_a_long_text_has_pages() -> None:
@@ -345,19 +348,19 @@ def test_a_long_text_has_pages() -> None:
     many = [written.chunk(index, "word", is_prompt=index == 0) for index in range(num_chunks)]
     generation = written.generation(chunks=many)
 
-    first = render_result(generation, {}, 0)
-    last = render_result(generation, {}, 0, {"chunk": str(MOST_CARDS + 2)})
+    first = written.shown(generation, {}, 0)
+    last = written.shown(generation, {}, 0, {"chunk": str(MOST_CARDS + 2)})
 
     assert first.count("<article") == MOST_CARDS
     assert last.count("<article") == 3
     assert f"chunks {MOST_CARDS + 1}-{num_chunks} of {num_chunks}" in last
     assert f"&amp;chunk={MOST_CARDS + 1}" in first
     running = {**generation, "state": "running", "result": None}
-    assert f'data-card="{num_chunks}"' in render_result(running, {}, 0)
+    assert f'data-card="{num_chunks}"' in written.shown(running, {}, 0)
 
 
 def test_rows_of_earlier_versions_render() -> None:
-    shown = render_result(written.old(), {}, 0)
+    shown = written.shown(written.old(), {}, 0)
 
     assert "copied 27 %" in shown
     assert "copied run, 6 tokens" in shown
@@ -375,7 +378,7 @@ def test_hostile_text_is_text_everywhere() -> None:
         id='"><img>', settings={"steering": steering, "stop": [HOSTILE]},
     )  # fmt: skip
 
-    shown = render_result(generation, {}, 0, {"text": HOSTILE}, parent={**generation})
+    shown = written.shown(generation, {}, 0, {"text": HOSTILE}, parent={**generation})
 
     assert "<img" not in shown
     assert "</script" not in shown
@@ -465,5 +468,5 @@ def test_buttons_show_what_is_possible(trained: Trained) -> None:
     assert buttons({"gen": "nothing"}) == {"stop": False, "continue": False}
     own_end = ended["result"]["on"]["reason"] == "end"
     assert buttons({"gen": ended["id"]}) == {"stop": False, "continue": not own_end}
-    assert buttons({"gen": running["id"]}) == {"stop": True, "continue": False}
-    trained.services.generations.stop(running["id"])
+    assert buttons({"gen": running.id}) == {"stop": True, "continue": False}
+    trained.services.generations.stop(running.id)

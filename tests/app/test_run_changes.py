@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages import run_view, runs
+from app.services.views.runs import Run
 from jobs.store.states import JobState
 from jobs.work.child import run_job
 from retro import disk
@@ -76,7 +77,9 @@ def test_a_duplicate_takes_over_settings_and_names_where_they_come_from(
     assert second["total_steps"] == 2
     done = trained.client.get(f"/api/v1/runs/{second['id']}").json()
     assert done["settings"]["resolved"]["training"]["seed"] == 7
-    assert f"/runs?run={first['id']}" in run_view.render_details(trained.services, done)
+    assert f"/runs?run={first['id']}" in run_view.render_details(
+        trained.services, Run.model_validate(done)
+    )
 
 
 def test_names_of_duplicates_are_counted_on(trained: Trained) -> None:
@@ -122,7 +125,7 @@ def test_a_plateau_is_told_on_the_page_and_by_rest(trained: Trained) -> None:
 
     assert run["state"] == "succeeded"
     assert [alert["kind"] for alert in run["alerts"]] == ["plateau"]
-    shown = run_view.render_state(trained.services, run)
+    shown = run_view.render_state(trained.services, Run.model_validate(run))
     assert "The validation loss should fall" in shown
 
 
@@ -135,7 +138,9 @@ def test_a_loss_that_is_no_number_is_an_alert_and_ends_the_run(
     assert run["state"] == "failed"
     assert [alert["kind"] for alert in run["alerts"]] == ["nan"]
     assert "must stay a finite number" in run["message"]
-    assert "must stay a finite number" in run_view.render_state(trained.services, run)
+    assert "must stay a finite number" in run_view.render_state(
+        trained.services, Run.model_validate(run)
+    )
 
 
 @pytest.fixture
@@ -174,7 +179,7 @@ def test_a_disk_that_fills_while_a_job_waits_refuses_it_when_it_starts(
     ended = services.store.get_job(job.id)
     assert ended.state is JobState.FAILED
     assert "free on the disk" in (ended.error or "")
-    assert services.runs.get(run["id"])["checkpoints"] == []
+    assert services.runs.get(run.id).checkpoints == []
 
 
 def test_a_lack_of_memory_is_told_and_the_next_text_is_written(

@@ -72,9 +72,9 @@ def test_a_lost_job_does_not_work_while_it_waits(services: Services) -> None:
 
     [waiting] = services.comparison.results([run.id])
 
-    assert before["seconds"] is None
-    assert at_work["seconds"] == pytest.approx(100, abs=5)
-    assert waiting["seconds"] == pytest.approx(10, abs=1)
+    assert before.seconds is None
+    assert at_work.seconds == pytest.approx(100, abs=5)
+    assert waiting.seconds == pytest.approx(10, abs=1)
 
 
 def test_long_curves_are_thinned_and_keep_spikes(client: TestClient, services: Services) -> None:

@@ -57,7 +57,7 @@ def test_without_any_run_the_figure_is_rough_and_said_to_be(
     assert found["basis"]["kind"] == "rough"
     assert "20 GFLOP/s for each CPU thread" in found["basis"]["text"]
     assert found["seconds"] > 0
-    assert services.runs.list_runs()[0]["name"] == "at 1000.0"
+    assert services.runs.list_runs()[0].name == "at 1000.0"
 
 
 def test_a_run_as_before_takes_the_time_that_was_measured(
@@ -143,8 +143,9 @@ def test_the_form_has_every_setting_of_the_training() -> None:
 
 
 def test_only_what_was_changed_is_kept_from_the_form() -> None:
-    defaults = {name: getattr(TrainingConfig(), name) for name in FIELDS}
-    values = {**defaults, "batch_size": 3, "packing": False, "seed": None, "precision": "float32"}
+    defaults = TrainingConfig()
+    before = {name: getattr(defaults, name) for name in FIELDS}
+    values = {**before, "batch_size": 3, "packing": False, "seed": None, "precision": "float32"}
 
     changed = read_training([values[name] for name in FIELDS], defaults)
 

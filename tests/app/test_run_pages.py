@@ -182,7 +182,7 @@ def test_the_shown_command_and_script_train_the_same_run(trained: Trained, tmp_p
 
     assert done.returncode == 0, done.stderr
     made = open_run(tmp_path / "runs" / "first")
-    kept = trained.services.runs.get(trained.run_id)["settings"]["resolved"]
+    kept = trained.services.runs.get(trained.run_id).settings["resolved"]
     assert made.training is not None
     assert made.training.max_steps == TRAINING["max_steps"]
     original = open_run(trained.services.home.run_dir(trained.run_id))

@@ -29,8 +29,8 @@ LONG_AGO = time.time() - UNTOUCHED_S - 60
 def add_corpus(services: Services, name: str) -> str:
     corpus = services.corpora.create(name)
     file = UploadedFile(path="one.txt", content=io.BytesIO(b"letters and words " * 100))
-    services.uploads.add(corpus["id"], [file])
-    return str(corpus["id"])
+    services.uploads.add(corpus.id, [file])
+    return str(corpus.id)
 
 
 def make_old(path: Path) -> None:

@@ -37,7 +37,7 @@ def put(path: Path, text: str = "no record names this") -> Path:
 
 @pytest.fixture
 def corpus_id(services: Services) -> str:
-    made = str(services.corpora.create("notes")["id"])
+    made = str(services.corpora.create("notes").id)
     add(services, made, {"a.txt": "one", "b/c.txt": "two"})
     return made
 
@@ -154,7 +154,7 @@ def test_a_start_finishes_what_a_killed_process_had_recorded(
         add(services, corpus_id, {"a.txt": "new", "d.txt": "more"})
     monkeypatch.undo()
     services.store.remove_document(corpus_id, "b/c.txt")
-    deleted = services.corpora.create("deleted")["id"]
+    deleted = services.corpora.create("deleted").id
     add(services, deleted, {"x.txt": "text"})
     services.store.delete_corpus(deleted)
 
@@ -187,7 +187,7 @@ def test_a_copy_whose_maker_was_killed_goes_and_one_that_is_built_stays(
 
     start(services)
 
-    left = {item["id"] for item in services.corpora.list_corpora()}
+    left = {item.id for item in services.corpora.list_corpora()}
     assert left == {corpus_id, whole, busy, living}
     assert not services.home.corpus_dir(half).exists()
     assert set(store.unfinished_corpora()) == {busy}
@@ -206,7 +206,7 @@ def test_another_database_by_mistake_takes_nobody_a_document(
     other = Services(services.home, Store(f"sqlite:///{tmp_path / 'other.db'}"), limits=LIMITS)
     start(other)
     assert "belong to another database than the one in use" in caplog.text
-    own = str(other.corpora.create("their own")["id"])
+    own = other.corpora.create("their own").id
     add(other, own, {"x.txt": "text"})
     start(other)
     assert other.storage.leftovers.find(KIND).paths == ()
@@ -222,7 +222,7 @@ def test_corpora_that_an_older_copy_did_not_know_come_back_with_the_newer_one(
 ) -> None:
     start(services)
     services.store.backup(services.home.path / "older.db")
-    later = str(services.corpora.create("later")["id"])
+    later = str(services.corpora.create("later").id)
     add(services, later, {"x.txt": "text"})
     put(services.home.corpus_dir(later) / "index" / "manifest.json")
     older = Services(services.home, Store(f"sqlite:///{services.home.path / 'older.db'}"))

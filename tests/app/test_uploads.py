@@ -43,7 +43,7 @@ MANY = httpx.Limits(max_connections=100)
 
 @pytest.fixture
 def corpus_id(services: Services) -> str:
-    return str(services.corpora.create("notes")["id"])
+    return str(services.corpora.create("notes").id)
 
 
 def file(path: str, content: bytes | str = "some text") -> UploadedFile:
@@ -78,7 +78,7 @@ def test_relative_paths_are_kept_and_recorded(services: Services, corpus_id: str
         {"path": "b/same.txt", "bytes": 12, "encoding": "utf-8", "change": "added"},
     ]
     listed = services.corpora.documents(corpus_id)
-    assert [item["path"] for item in listed["documents"]] == ["a/same.txt", "b/same.txt"]
+    assert [item.path for item in listed.documents] == ["a/same.txt", "b/same.txt"]
     folder = services.home.corpus_dir(corpus_id) / "documents"
     assert (folder / "b" / "same.txt").read_text() == "two and more"
 

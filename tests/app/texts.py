@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.services.services import Services
+from app.services.views.base import plain
 from tests.app.real_app import Trained
 
 PATIENCE_S = 60.0
@@ -31,8 +32,9 @@ def wait(trained: Trained, generation_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         generation = trained.services.generations.get(generation_id)
-        if generation["state"] != "running":
-            return generation
+        if generation.state != "running":
+            found: dict[str, Any] = plain(generation)
+            return found
         time.sleep(0.02)
     raise AssertionError("the generation did not end")
 
@@ -58,12 +60,14 @@ def moved_away(folder: Path) -> Iterator[None]:
 
 def start_long(trained: Trained, **changes: Any) -> dict[str, Any]:
     given = {"run_id": trained.run_id, "prompt": body(trained)["prompt"], **changes}
-    return trained.services.generations.start(**given, sampling={"max_new_tokens": 100_000})
+    started = trained.services.generations.start(**given, sampling={"max_new_tokens": 100_000})
+    made: dict[str, Any] = plain(started)
+    return made
 
 
 def until_chunks(trained: Trained, generation_id: str, num_chunks: int = 4) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while len(trained.services.generations.get(generation_id)["chunks"]) < num_chunks:
+    while len(trained.services.generations.get(generation_id).chunks) < num_chunks:
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -71,7 +75,8 @@ def until_chunks(trained: Trained, generation_id: str, num_chunks: int = 4) -> N
 def wait_in(services: Services, generation_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if (found := services.generations.get(generation_id))["state"] != "running":
-            return found
+        if (found := services.generations.get(generation_id)).state != "running":
+            made: dict[str, Any] = plain(found)
+            return made
         time.sleep(0.01)
     raise AssertionError("the generation did not end")

@@ -1,10 +1,15 @@
 """Generations written by hand, in the JSON that the services return."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from app.pages.result import render_result
+from app.services.views.generations import Generation
+from retro.generation.events import OutputChunk
 from retro.generation.overlap import RunTracker, copied_fraction
 
+Json = dict[str, Any]
 VOCABULARY: dict[str, int] = {}
 AUSTRIA = "Austria\nGeography\nTotal area: 83,850 km2; land area: 82,730 km2"
 FIRST = (
@@ -168,8 +173,27 @@ def old() -> dict[str, Any]:
             for one in part["neighbors"]
         ]
     made = generation(chunks=parts)
-    for name in ("parent_id", "branch_index"):
-        del made[name]
     kept = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "num_neighbors", "retrieval")
     made["settings"] = {name: made["settings"][name] for name in kept}
     return made
+
+
+def view(generation: Json) -> Generation:
+    return Generation.model_validate(generation)
+
+
+def shown(
+    generation: Json, partial: Mapping[str, Json] | None = None, *rest: Any,
+    parent: Json | None = None, **options: Any,
+) -> str:  # fmt: skip
+    """Return a generation as its page shows it."""
+    return render_result(
+        view(generation),
+        {
+            variant: OutputChunk.from_dict({"token_ids": [], **part})
+            for variant, part in (partial or {}).items()
+        },
+        *(rest or (0,)),
+        parent=None if parent is None else view(parent),
+        **options,
+    )

@@ -31,11 +31,11 @@ def make_trained_home(home: Path) -> dict[str, str]:
         text = f"{HOSTILE} {OVERRIDE}{number} " + " ".join(words)
         name = f"folder/{HOSTILE} {number}.txt"
         files.append(UploadedFile(path=name, content=io.BytesIO(text.encode())))
-    services.uploads.add(corpus["id"], files)
-    services.corpora.build(corpus["id"])
-    run = services.runs.create(HOSTILE, corpus["id"], model=MODEL, training=TRAINING)
+    services.uploads.add(corpus.id, files)
+    services.corpora.build(corpus.id)
+    run = services.runs.create(HOSTILE, corpus.id, model=MODEL, training=TRAINING)
     run_waiting_jobs(services)
-    job_id = str(services.runs.get(run["id"])["job_id"])
+    job_id = str(services.runs.get(run.id).job_id)
     services.home.job_log(job_id).write_text(f"{HOSTILE}{OVERRIDE}\n" * 300 + "x" * LINE)
     services.store.close()
-    return {"corpus": str(corpus["id"]), "run": str(run["id"]), "job": job_id}
+    return {"corpus": str(corpus.id), "run": str(run.id), "job": job_id}

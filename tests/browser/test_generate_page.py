@@ -52,9 +52,9 @@ def trained_home(tmp_path: Path) -> None:
         text = f"{HOSTILE} {number} " + " ".join(words)
         name = f"folder/{HOSTILE if number else 'plain'} {number}.txt"
         files.append(UploadedFile(path=name, content=io.BytesIO(text.encode())))
-    services.uploads.add(corpus["id"], files)
-    services.corpora.build(corpus["id"])
-    services.runs.create("first", corpus["id"], model=MODEL, training=LEARNED)
+    services.uploads.add(corpus.id, files)
+    services.corpora.build(corpus.id)
+    services.runs.create("first", corpus.id, model=MODEL, training=LEARNED)
     run_waiting_jobs(services)
     services.store.close()
 

@@ -1,8 +1,10 @@
 """What all answers have in common, and the answer of every error."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema, core_schema
 
 from app.services.views.docstrings import DocstringSchemas
 
@@ -15,9 +17,17 @@ class View(BaseModel):
     model_config = ConfigDict(extra="allow", defer_build=True)
 
     @classmethod
-    def of(cls, row: object) -> Self:
-        """Return the view of a row, which has the fields of the view as attributes."""
-        return cls.model_validate(row, from_attributes=True)
+    def of(cls, row: object, **others: object) -> Self:
+        """Return the view of a row, which has fields of the view as attributes.
+
+        Args:
+            row: What is stored.
+            others: Fields that the row lacks, or that are to be different.
+        """
+        if not others:
+            return cls.model_validate(row, from_attributes=True)
+        own = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+        return cls.model_validate({**own, **others}, from_attributes=True)
 
 
 class Problem(View):
@@ -48,6 +58,28 @@ def left_out() -> Any:
         del schema["default"]
 
     return Field(default=None, json_schema_extra=without_default)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Describes a stored object, which is answered as it is: an earlier version made it.
+
+    Used as ``Annotated[Json, Stored(kind)]``.
+    """
+
+    kind: type
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return what takes every object and is described as one of its class."""
+        # With metadata, a schema keeps its name even where it is used once.
+        described: Any = {**handler.generate_schema(self.kind), "metadata": {"kept": True}}
+        # The serializer is there to make its parts known where schemas are collected.
+        return core_schema.dict_schema(
+            metadata={"pydantic_js_annotation_functions": [lambda _, handler: handler(described)]},
+            serialization=core_schema.wrap_serializer_function_ser_schema(
+                lambda value, _: value, schema=described
+            ),
+        )
 
 
 def with_fields_of(kind: type) -> ConfigDict:

@@ -1,10 +1,10 @@
 """What the routes of corpora answer, but for documents and chunks."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict
 
-from app.services.views.base import View, with_fields_of
+from app.services.views.base import Json, Stored, View, with_fields_of
 from app.services.views.examples import CORPUS, CORPUS_SIZES, CORPUS_VERSION, LISTED_CORPUS
 from jobs.store.states import CorpusState, RunState
 from retro.config.corpus import CorpusConfig
@@ -15,6 +15,9 @@ class CorpusSummary(View):
     """Facts of a finished build; those of a build by an earlier version may be fewer."""
 
     model_config = with_fields_of(corpus_summary.CorpusSummary)
+
+
+CorpusSettings = Annotated[Json, Stored(CorpusConfig)]
 
 
 class DocumentChanges(View):
@@ -40,9 +43,9 @@ class ListedCorpus(View):
     state: CorpusState
     """``uploaded``: it has documents and was not built, or its newest build was canceled;
     ``ready`` and ``failed`` are about the newest build."""
-    settings: CorpusConfig
+    settings: CorpusSettings
     """Settings of its next build."""
-    summary: CorpusSummary | None
+    summary: Annotated[Json, Stored(CorpusSummary)] | None
     """Facts of its last finished build; null before that."""
     num_documents: int
     """Documents it has now."""
@@ -125,7 +128,7 @@ class CorpusVersion(View):
     """Chunks whose keys were there before; null where an earlier version built it."""
     vocab_size: int | None
     """Tokens of the tokenizer."""
-    settings: CorpusConfig
+    settings: CorpusSettings
     """Settings of its build."""
     changed_settings: list[str]
     """Names of settings that are not those of the version before."""

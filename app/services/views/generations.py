@@ -1,10 +1,10 @@
 """What the routes of generations answer."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict
 
-from app.services.views.base import View, left_out, with_fields_of
+from app.services.views.base import Json, Stored, View, left_out, with_fields_of
 from app.services.views.chunks import Chunk
 from app.services.views.generation_examples import (
     GENERATION,
@@ -15,6 +15,9 @@ from app.services.views.generation_examples import (
 from jobs.store.states import GenerationState
 from retro.config.sampling import SamplingConfig
 from retro.generation.events import FinishReason
+
+StoredChunks = list[Annotated[Json, Stored(Chunk)]]
+"""As the writer stored them; ``OutputChunk.from_dict`` reads them."""
 
 
 class GivenNeighbor(View):
@@ -101,9 +104,9 @@ class GenerationSummary(View):
     """Why it has failed or was stopped, for people; otherwise empty."""
     prompt: str
     """What it continues."""
-    settings: GenerationSettings
+    settings: Annotated[Json, Stored(GenerationSettings)]
     """How it is written."""
-    result: GenerationResult | None
+    result: Annotated[Json, Stored(GenerationResult)] | None
     """How it ended; null until then, and where the app ended first."""
     created_at: float
     """When it was asked for, UTC seconds."""
@@ -123,7 +126,7 @@ class Sample(View):
     """What is finished of the text, prompt included."""
     seed: int
     """Seed that it is written with."""
-    chunks: list[Chunk]
+    chunks: StoredChunks
     """Its finished chunks."""
 
 
@@ -147,7 +150,7 @@ class Generation(GenerationSummary):
     """What is finished of the text, prompt included; not with retrieval "both"."""
     seed: int = left_out()
     """Seed that it is written with; not with retrieval "both"."""
-    chunks: list[Chunk] = left_out()
+    chunks: StoredChunks = left_out()
     """Its finished chunks; not with retrieval "both"."""
     samples: list[Sample] = left_out()
     """All texts, if ``num_samples`` is above 1; the first of them is also above."""

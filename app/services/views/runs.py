@@ -1,10 +1,10 @@
 """What the routes of one training run answer."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict
 
-from app.services.views.base import Json, View, left_out
+from app.services.views.base import Json, Stored, View, left_out
 from app.services.views.run_examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
 from app.services.views.system import Device
 from jobs.store.states import RunState
@@ -50,7 +50,7 @@ class RunSummary(View):
     """Corpus that it learns and retrieves from."""
     corpus_name: str
     """Name of that corpus."""
-    settings: RunSettings
+    settings: Annotated[Json, Stored(RunSettings)]
     """What it is trained with."""
     state: RunState
     """Where it stands, as its newest job does; ``paused`` and ``interrupted`` can be resumed."""
@@ -109,15 +109,20 @@ class Alert(View):
     """When it was noticed, UTC seconds."""
 
 
-class Run(RunSummary):
+class WritableRun(RunSummary):
+    """A training run that can write, with its checkpoints."""
+
+    checkpoints: list[Checkpoint]
+    """Its checkpoints, by step."""
+
+
+class Run(WritableRun):
     """A training run with its checkpoints."""
 
     model_config = ConfigDict(json_schema_extra={"example": RUN})
 
     notes: str
     """What a person wrote about it, plain text."""
-    checkpoints: list[Checkpoint]
-    """Its checkpoints, by step."""
     alerts: list[Alert]
     """What a person should know, the oldest first."""
 
