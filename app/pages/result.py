@@ -50,7 +50,7 @@ def render_result(
     """
     query = query or {}
     texts = texts_of(generation)
-    origin = render_origin(generation, parent, names or {})
+    origin = render_origin(generation, texts, parent, names or {})
     notes = f'<div class="notes">{_note(generation, waiting_for)}</div>'
     if generation.state == "failed" and not any(text.chunks for text in texts):
         return notes + origin

@@ -1,6 +1,6 @@
 """What stands above and below a text: its figures, how it was made, and where it comes from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from app.figures import Text, texts_of
 from app.format import count, escape, number, percent
@@ -91,19 +91,23 @@ def _links(generation: Generation) -> str:
 
 
 def render_origin(
-    generation: Generation, parent: Generation | None, names: Mapping[int, str]
+    generation: Generation,
+    texts: Sequence[Text],
+    parent: Generation | None,
+    names: Mapping[int, str],
 ) -> str:
     """Return where a text comes from, and the settings it was written with.
 
     Args:
         generation: The generation.
+        texts: Its texts.
         parent: The one it branched from, where that is still there.
         names: Chunk id to what the chunk is called.
     """
     lines = []
     if generation.parent_id is not None:
-        lines.append(_descent(generation, parent, names))
-    if any(text.finish.get("slid") for text in texts_of(generation)):
+        lines.append(_descent(generation, texts, parent, names))
+    if any(text.finish.get("slid") for text in texts):
         lines.append(
             "The text outgrew the window of the model: the later chunks were written without "
             "the beginning."
@@ -113,13 +117,18 @@ def render_origin(
     return f'<div class="origin">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
 
 
-def _descent(generation: Generation, parent: Generation | None, names: Mapping[int, str]) -> str:
+def _descent(
+    generation: Generation,
+    texts: Sequence[Text],
+    parent: Generation | None,
+    names: Mapping[int, str],
+) -> str:
     link = "a text that was deleted"
     if parent is not None:
         prompt = " ".join(parent.prompt[:60].split())
         link = f'<a href="/generate?gen={escape(parent.id)}">{escape(prompt) or "a text"}</a>'
     start = (generation.branch_index or 0) + 1
-    if is_continuation(generation, parent):
+    if _is_continuation(generation, texts, parent):
         return f"Continues {link}."
     known = {**_names(parent), **names}
     without = [f"<b>{escape(one)}</b>" for one in exclusion_words(generation, known)]
@@ -131,14 +140,16 @@ def _descent(generation: Generation, parent: Generation | None, names: Mapping[i
     return f"{words}."
 
 
-def is_continuation(generation: Generation, parent: Generation | None) -> bool:
+def _is_continuation(
+    generation: Generation, texts: Sequence[Text], parent: Generation | None
+) -> bool:
     """Return whether a text goes on behind the end of another, and changes nothing before it."""
     if parent is None or has_given_neighbors(generation):
         return False
     if _excluded(generation) != _excluded(parent):
         return False
     start = generation.branch_index or 0
-    return any(_goes_on(generation, text, start) for text in texts_of(parent))
+    return any(_goes_on(texts, text, start) for text in texts_of(parent))
 
 
 def _excluded(generation: GenerationSummary) -> tuple[list[int], list[str]]:
@@ -146,14 +157,14 @@ def _excluded(generation: GenerationSummary) -> tuple[list[int], list[str]]:
     return steering.get("exclude_chunks") or [], steering.get("exclude_documents") or []
 
 
-def _goes_on(generation: Generation, text: Text, start: int) -> bool:
+def _goes_on(texts: Sequence[Text], text: Text, start: int) -> bool:
     if start >= len(text.chunks):
         return True
     if start < len(text.chunks) - 1:
         return False
     # The last chunk of the other text was unfinished and has been filled up.
     before = text.chunks[start].token_ids
-    chunks = [c for one in texts_of(generation) for c in one.chunks if c.index == start]
+    chunks = [c for one in texts for c in one.chunks if c.index == start]
     return any(chunk.token_ids[: len(before)] == before for chunk in chunks)
 
 

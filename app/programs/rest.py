@@ -16,7 +16,7 @@ from app.programs.idempotency import PREFIX, idempotent_route
 from app.programs.operation import Operation
 from app.programs.table import OPERATIONS
 from app.services.services import Services
-from app.services.views.base import plain
+from app.services.views.base import opened
 
 ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -28,7 +28,7 @@ class ViewResponse(JSONResponse):
         """Return the bytes of the answer."""
         # Tens of thousands of plain numbers need no look at each of them.
         text = json.dumps(
-            content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain
+            content, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=opened
         )
         return text.encode()
 

@@ -43,12 +43,24 @@ def plain(value: Any) -> Any:
     Fields of a view that were never set are left out.
     """
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return plain(opened(value))
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
+    # A long text has tens of thousands of numbers in lists: they need no look at each of them.
+    if isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel):
         return [plain(item) for item in value]
     return value
+
+
+def opened(view: BaseModel) -> Json:
+    """Return the fields of a view that were set, by the names they have in JSON."""
+    fields = type(view).model_fields
+    own = {
+        field.alias or name: getattr(view, name)
+        for name, field in fields.items()
+        if name in view.model_fields_set
+    }
+    return own | (view.model_extra or {})
 
 
 def left_out() -> Any:
