@@ -81,8 +81,7 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/python -m coverage report
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m $(CHOSEN) --ignore=tests/jobs \
 		--ignore=tests/browser
-	@# A browser and an app need the machine for themselves.
-	$(BIN)/python -m pytest -m $(CHOSEN) tests/browser
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -m $(CHOSEN) tests/browser
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m gpu

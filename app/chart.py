@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.format import escape
+from app.html import Html, html
 from app.services.curves import GAP
 from app.services.views.curves import ComparedRun
 from app.services.views.runs import RunSummary
@@ -35,7 +35,7 @@ SINGLE = (GAP, "learning_rate", "tokens_per_second", "gradient_norm")
 WAITING = "The curves appear with the first steps."
 
 
-def render_run_plots(run_id: str) -> str:
+def render_run_plots(run_id: str) -> Html:
     """Return the place where the curves of one run are drawn."""
     curves = [{"name": name, "label": label, "color": color} for name, label, color in LOSSES]
     plots: list[dict[str, Any]] = [
@@ -47,7 +47,7 @@ def render_run_plots(run_id: str) -> str:
     return _place([run_id], plots, "one")
 
 
-def render_compared_plots(run_ids: Sequence[str], measured: Sequence[str]) -> str:
+def render_compared_plots(run_ids: Sequence[str], measured: Sequence[str]) -> Html:
     """Return the place where curves of several runs are drawn over each other.
 
     Args:
@@ -71,19 +71,22 @@ def render_compared_plots(run_ids: Sequence[str], measured: Sequence[str]) -> st
     return _place(run_ids, plots, "compare")
 
 
-def _place(run_ids: Sequence[str], plots: Sequence[Mapping[str, Any]], mode: str) -> str:
-    return (
-        f'<div id="loss-chart"><div id="plots" data-mode="{mode}" '
-        f'data-runs="{escape(",".join(run_ids))}" data-plots="{escape(json.dumps(plots))}" '
-        f'data-empty="{WAITING}"><div class="empty">Curves are being read.</div></div></div>'
+def _place(run_ids: Sequence[str], plots: Sequence[Mapping[str, Any]], mode: str) -> Html:
+    return html(
+        '<div id="loss-chart"><div id="plots" data-mode="{}" data-runs="{}" data-plots="{}" '
+        'data-empty="{}"><div class="empty">Curves are being read.</div></div></div>',
+        mode,
+        ",".join(run_ids),
+        json.dumps(plots),
+        WAITING,
     )
 
 
-def render_stamp(runs: Sequence[tuple[str | None, RunSummary | ComparedRun]]) -> str:
+def render_stamp(runs: Sequence[tuple[str | None, RunSummary | ComparedRun]]) -> Html:
     """Return a mark that changes whenever there may be new points.
 
     Args:
         runs: What they belong to, such as a job, and each run.
     """
     words = " ".join(f"{owner}:{run.state}:{run.step}" for owner, run in runs)
-    return f'<span hidden data-stamp="{escape(words)}"></span>'
+    return html('<span hidden data-stamp="{}"></span>', words)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from app.figures import Text, is_inherited, texts_of
-from app.format import escape
-from app.pages.marks import DOT, LEGEND, render_segments
+from app.html import DOT, Html, escape, html, join
+from app.pages.marks import LEGEND, render_segments
 from app.services.views.generations import Generation
 from app.words import (
     chunk_words,
@@ -55,64 +55,78 @@ details { margin-top: 6px; } summary { cursor: pointer; color: var(--dim); font-
 """
 
 
-def render_page(generation: Generation) -> str:
+def render_page(generation: Generation) -> Html:
     """Return a generation as a whole HTML document."""
     title = " ".join(generation.prompt[:80].split()) or "A text"
     lines = [generation.run_name, *setting_words(generation)]
-    texts = "".join(
+    texts = join(
         _text(generation, text, number) for number, text in enumerate(texts_of(generation))
     )
-    notes = "".join(
-        f'<p class="dim">{escape(note)}</p>'
+    notes = join(
+        html('<p class="dim">{}</p>', note)
         for note in (DOT.join(lines), origin_words(generation), generation.message)
         if note
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
-        f'<meta name="referrer" content="no-referrer"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{notes}{LEGEND}"
-        f"{texts}</body></html>\n"
+    return html(
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width,initial-scale=1"><meta '
+        'http-equiv="Content-Security-Policy" content="{}"><meta name="referrer" '
+        'content="no-referrer"><title>{}</title><style>{}</style></head><body><h1>{}</h1>'
+        "{}{}{}</body></html>\n",
+        POLICY,
+        title,
+        STYLE,
+        title,
+        notes,
+        LEGEND,
+        texts,
     )
 
 
-def _text(generation: Generation, text: Text, number: int) -> str:
+def _text(generation: Generation, text: Text, number: int) -> Html:
     title = text_title(generation, text, number)
     words = ", ".join(text_words(text))
-    cards = "".join(_card(generation, text, chunk) for chunk in text.chunks)
-    return f'<h2>{escape(title)}</h2><p class="dim">{escape(words)}</p>{cards}'
+    cards = join(_card(generation, text, chunk) for chunk in text.chunks)
+    return html('<h2>{}</h2><p class="dim">{}</p>{}', title, words, cards)
 
 
-def _card(generation: Generation, text: Text, chunk: OutputChunk) -> str:
+def _card(generation: Generation, text: Text, chunk: OutputChunk) -> Html:
     css = "prompt" if chunk.is_prompt else "written"
     css += " inherited" if is_inherited(generation, chunk) else ""
     words = ", ".join(chunk_words(text, chunk))
-    return (
-        f'<article class="{css}"><h3>Chunk {chunk.index + 1} <small>{escape(words)}</small>'
-        f'</h3><div class="text">{render_segments(chunk.segments)}</div>'
-        f"{''.join(_neighbors(chunk))}</article>"
+    return html(
+        '<article class="{}"><h3>Chunk {} <small>{}</small></h3><div class="text">{}</div>'
+        "{}</article>",
+        css,
+        chunk.index + 1,
+        words,
+        render_segments(chunk.segments),
+        join(_neighbors(chunk)),
     )
 
 
 def _neighbors(chunk: OutputChunk) -> Iterator[str]:
     if chunk.neighbors:
-        yield "<details open><summary>Written from these neighbors</summary>"
+        yield html("<details open><summary>Written from these neighbors</summary>")
         yield from (_neighbor(chunk, neighbor) for neighbor in chunk.neighbors)
-        yield "</details>"
+        yield html("</details>")
 
 
-def _neighbor(chunk: OutputChunk, neighbor: ShownNeighbor) -> str:
+def _neighbor(chunk: OutputChunk, neighbor: ShownNeighbor) -> Html:
     words = ", ".join([*neighbor_words(neighbor), *labels(chunk, neighbor)])
     after = _colored(neighbor.continuation, neighbor.continuation_segments)
     return (
-        f'<div class="neighbor"><h4>{neighbor.rank} '
-        f"{escape(neighbor.document or 'written by hand')} <small>{escape(words)}</small></h4>"
-        f'<div class="text">{_colored(neighbor.text, neighbor.text_segments)}</div>'
-        + (f'<div class="text continuation">{after}</div>' if after else "")
-        + "</div>"
+        html(
+            '<div class="neighbor"><h4>{} {} <small>{}</small></h4><div class="text">{}</div>',
+            neighbor.rank,
+            neighbor.document or "written by hand",
+            words,
+            _colored(neighbor.text, neighbor.text_segments),
+        )
+        + (html('<div class="text continuation">{}</div>', after) if after else "")
+        + html("</div>")
     )
 
 
-def _colored(text: str, segments: Segments) -> str:
+def _colored(text: str, segments: Segments) -> Html:
     return render_segments(segments) if segments else escape(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.html import Html, html, join
 from app.ui import STATIC_DIR
 
 HEAD_END = b"</head>"
@@ -57,15 +58,15 @@ class FirstPaint:
         return wrapped
 
 
-def render_links(styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
+def render_links(styles: tuple[str, ...], scripts: tuple[str, ...]) -> Html:
     """Return the links to style sheets and scripts.
 
     The version in the address makes a browser fetch a changed file at once.
     """
-    sheets = "".join(f'<link rel="stylesheet" href="{_versioned(name)}">' for name in styles)
-    rest = "".join(f'<script src="{_versioned(name)}" defer></script>' for name in scripts)
+    sheets = join(html('<link rel="stylesheet" href="{}">', _versioned(name)) for name in styles)
+    rest = join(html('<script src="{}" defer></script>', _versioned(name)) for name in scripts)
     # Not deferred: light or dark is known before anything is painted.
-    return f'<script src="{_versioned(THEME_SCRIPT)}"></script>{sheets}{rest}'
+    return html('<script src="{}"></script>{}{}', _versioned(THEME_SCRIPT), sheets, rest)
 
 
 def _versioned(name: str) -> str:

@@ -1,22 +1,6 @@
-"""Numbers, times and text as people read them; the one place where text becomes HTML."""
+"""Numbers and times as people read them."""
 
-import html
 import math
-
-
-def escape(value: object) -> str:
-    """Return text that is safe inside HTML, in elements and in quoted attributes.
-
-    Direction overrides are shown as a mark, because they could make a file name or a
-    passage look like another one.
-    """
-    text = str(value)
-    for character in _DIRECTION_MARKS & set(text):
-        text = text.replace(character, "\N{REPLACEMENT CHARACTER}")
-    return html.escape(text, quote=True).replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-_DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 
 from app.errors import shows_errors
+from app.html import NOTHING, Html, html
 from app.services.services import Services
 from app.ui import PRIVATE, Query, render_header
 
@@ -27,7 +28,7 @@ LOOK = "() => [window.retro ? window.retro.look() : '', null]"
 WITH_ADDRESS = "(_address, ...inputs) => [window.retro ? window.retro.address() : '', ...inputs]"
 """Puts the address into the first input of an event, for :func:`read_query`."""
 
-Render = Callable[[Query], str]
+Render = Callable[[Query], Html]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +128,9 @@ def answer(parts: list[Part], look: Look | None, view: View) -> list[Any]:
     view.turn = look.turn
     updates = []
     for part in parts:
-        html = _stamped(part.render(look.query))
-        is_shown = look.stamps.get(part.name, "") == _stamp_of(html)
-        updates.append(gr.skip() if is_shown else html)
+        shown = _stamped(part.render(look.query))
+        is_shown = look.stamps.get(part.name, "") == _stamp_of(shown)
+        updates.append(gr.skip() if is_shown else shown)
     return same if view.turn > look.turn else updates
 
 
@@ -155,17 +156,17 @@ def _texts(values: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in values.items()}
 
 
-STAMP = '<template data-seen="{}"></template>'
+STAMP_START = html('<template data-seen="')
 STAMP_LENGTH = 16
 
 
-def _stamped(html: str) -> str:
+def _stamped(shown: Html) -> Html:
     """Return a part that carries a stamp of its state. It comes first: what grows comes last."""
-    if not html:
-        return ""
-    return STAMP.format(hashlib.sha256(html.encode()).hexdigest()[:STAMP_LENGTH]) + html
+    if not shown:
+        return NOTHING
+    stamp = hashlib.sha256(shown.encode()).hexdigest()[:STAMP_LENGTH]
+    return html('{}{}"></template>{}', STAMP_START, stamp, shown)
 
 
-def _stamp_of(stamped: str) -> str:
-    start = STAMP.index("{")
-    return stamped[start : start + STAMP_LENGTH]
+def _stamp_of(stamped: Html) -> str:
+    return stamped[len(STAMP_START) :][:STAMP_LENGTH]

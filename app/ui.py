@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.format import count, escape, number, percent, size
+from app.format import count, number, percent, size
+from app.html import Html, html, join
 from app.services.jobs import share_done
 from app.services.services import Services
 from app.services.views.jobs import Job
@@ -36,58 +37,73 @@ Query = Mapping[str, str]
 """Parameters of the page's address."""
 
 
-def render_header(services: Services, title: str, path: str) -> str:
+def render_header(services: Services, title: str, path: str) -> Html:
     """Return navigation and status strip."""
-    links = "".join(
-        f'<a href="{address}"{" aria-current=page" if address == path else ""}>{name}</a>'
+    links = join(
+        html(
+            '<a href="{}"{}>{}</a>',
+            address,
+            " aria-current=page" if address == path else "",
+            name,
+        )
         for name, address in PAGES
     )
-    return (
-        f'<a class="skip" href="{path}#page">Skip to the content</a>'
-        f'<header class="topbar" data-title="{escape(title)}">'
-        f'<a class="brand" href="/">RETRO</a><nav aria-label="Pages">{links}</nav>'
-        f'<div class="strip" id="strip" role="group" aria-label="State of the app">'
-        f"{render_strip(services)}</div></header>"
+    return html(
+        '<a class="skip" href="{}#page">Skip to the content</a><header class="topbar" '
+        'data-title="{}"><a class="brand" href="/">RETRO</a><nav aria-label="Pages">{}</nav>'
+        '<div class="strip" id="strip" role="group" aria-label="State of the app">{}</div>'
+        "</header>",
+        path,
+        title,
+        links,
+        render_strip(services),
     )
 
 
-def render_strip(services: Services) -> str:
+def render_strip(services: Services) -> Html:
     """Return device, what is at work, what waits, and free disk."""
-    parts = [f"<span>{escape(services.system.device_label())}</span>"]
+    parts = [html("<span>{}</span>", services.system.device_label())]
     if services.system.lacks_worker():
-        parts.append('<a class="bad-text" href="/jobs#workers">no worker is running, jobs wait</a>')
+        parts.append(
+            html('<a class="bad-text" href="/jobs#workers">no worker is running, jobs wait</a>')
+        )
     at_work = services.jobs.at_work()
     parts += [_at_work(job) for job in at_work[:MOST_IN_STRIP]]
     if len(at_work) > MOST_IN_STRIP:
-        parts.append(f'<a href="/jobs?state=running">{len(at_work) - MOST_IN_STRIP} more</a>')
+        parts.append(
+            html('<a href="/jobs?state=running">{} more</a>', len(at_work) - MOST_IN_STRIP)
+        )
     if waiting := len(services.jobs.queue()):
-        parts.append(f'<a href="/jobs?state=queued">{count(waiting, "job")} waiting</a>')
+        parts.append(html('<a href="/jobs?state=queued">{} waiting</a>', count(waiting, "job")))
     parts.append(_free_disk(services))
-    return "".join(parts)
+    return join(parts)
 
 
-def _at_work(job: Job) -> str:
+def _at_work(job: Job) -> Html:
     share = share_done(job)
-    return (
-        f'<span class="work"><a href="{job_address(job)}">{escape(describe_job(job))}</a>'
-        f'{meter(share)}<span class="num">{percent(share)}</span></span>'
+    return html(
+        '<span class="work"><a href="{}">{}</a>{}<span class="num">{}</span></span>',
+        job_address(job),
+        describe_job(job),
+        meter(share),
+        percent(share),
     )
 
 
-def _free_disk(services: Services) -> str:
+def _free_disk(services: Services) -> Html:
     free, kept = services.system.disk().free, services.installation.kept_free_bytes
     kind = "bad-text" if free < kept else "warn-text" if free < LITTLE_DISK * kept else ""
     words = f"{size(free)} free" if not kind else f"only {size(free)} free"
-    return f'<a class="num {kind}" href="/settings">{words}</a>'
+    return html('<a class="num {}" href="/settings">{}</a>', kind, words)
 
 
 def job_address(job: Job) -> str:
     """Return the page that shows what a job works on."""
     if job.kind == "train" and job.run_id:
-        return f"/runs?run={escape(job.run_id)}"
+        return f"/runs?run={job.run_id}"
     if job.corpus_id:
-        return f"/corpora?corpus={escape(job.corpus_id)}"
-    return f"/jobs?job={escape(job.id)}"
+        return f"/corpora?corpus={job.corpus_id}"
+    return f"/jobs?job={job.id}"
 
 
 KIND_WORDS = {"train": "training", "build": "building"}
@@ -109,17 +125,19 @@ def describe_job(job: Job) -> str:
     return kind if not stage or stage == kind else f"{kind}: {stage}"
 
 
-def meter(share: float) -> str:
+def meter(share: float) -> Html:
     """Return a thin bar that shows a share."""
-    return (
-        f'<span class="meter" role="img" aria-label="{percent(share)} done">'
-        f'<span style="width:{100 * share:.1f}%"></span></span>'
+    return html(
+        '<span class="meter" role="img" aria-label="{} done"><span style="width:{:.1f}%">'
+        "</span></span>",
+        percent(share),
+        100 * share,
     )
 
 
-def badge(state: str, label: str | None = None) -> str:
+def badge(state: str, label: str | None = None) -> Html:
     """Return a state as a small label."""
-    return f'<span class="state {escape(state)}">{escape(label or state)}</span>'
+    return html('<span class="state {}">{}</span>', state, label or state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +165,7 @@ def action(
     body: Mapping[str, Any] | None = None,
     elem_id: str | None = None,
     asks: Question | None = None,
-) -> str:
+) -> Html:
     """Return a button that calls the REST API.
 
     Args:
@@ -170,13 +188,13 @@ def action(
         "data-body": None if body is None else json.dumps(body),
         "data-asks": None if asks is None else json.dumps(asdict(asks)),
     }
-    shown = "".join(
-        f' {name}="{escape(value)}"' for name, value in attributes.items() if value is not None
+    shown = join(
+        html(' {}="{}"', name, value) for name, value in attributes.items() if value is not None
     )
-    return f'<button type="button" class="btn {kind}"{shown}>{escape(label)}</button>'
+    return html('<button type="button" class="btn {}"{}>{}</button>', kind, shown, label)
 
 
-def write_button(run: RunSummary) -> str:
+def write_button(run: RunSummary) -> Html:
     """Return the button that starts a text with the newest checkpoint of a run."""
     return action(
         "Write",
@@ -187,25 +205,25 @@ def write_button(run: RunSummary) -> str:
     )
 
 
-def facts(values: Mapping[str, str]) -> str:
-    """Return names with their values; the values are HTML already."""
-    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{v}</dd></div>" for k, v in values.items())
-    return f'<dl class="facts">{items}</dl>'
+def facts(values: Mapping[str, str]) -> Html:
+    """Return names with their values."""
+    items = join(html("<div><dt>{}</dt><dd>{}</dd></div>", k, v) for k, v in values.items())
+    return html('<dl class="facts">{}</dl>', items)
 
 
-def empty(text: str) -> str:
-    """Return a note for a place that has nothing to show yet; the text is HTML already."""
-    return f'<div class="empty">{text}</div>'
+def empty(text: str) -> Html:
+    """Return a note for a place that has nothing to show yet."""
+    return html('<div class="empty">{}</div>', text)
 
 
-def callout(text: str, *, calm: bool = False) -> str:
+def callout(text: str, *, calm: bool = False) -> Html:
     """Return a message that stays on the page."""
-    return f'<div class="callout{" calm" if calm else ""}" role="status">{escape(text)}</div>'
+    return html('<div class="callout{}" role="status">{}</div>', " calm" if calm else "", text)
 
 
-def missing(error: Exception) -> str:
+def missing(error: Exception) -> Html:
     """Return what to show where an id in the address leads nowhere."""
-    return empty(f"{escape(error)} It may have been deleted.")
+    return empty(f"{error} It may have been deleted.")
 
 
 def loss(value: float | None) -> str:

@@ -1,6 +1,5 @@
 """Answers that are sent without the app: refusals, the login page, redirections."""
 
-import html
 import json
 from collections.abc import Mapping, MutableMapping
 from urllib.parse import quote
@@ -8,6 +7,7 @@ from urllib.parse import quote
 from starlette.types import Scope, Send
 
 from app.edge.page_policy import add_security_headers
+from app.html import Html, html
 
 URL_CHARACTERS = "/:?#[]@!$&'()*+,;=%~"
 
@@ -24,7 +24,7 @@ async def send_refusal(
 
 
 async def send_page(
-    send: Send, status: int, page: str, headers: Mapping[str, str] | None = None
+    send: Send, status: int, page: Html, headers: Mapping[str, str] | None = None
 ) -> None:
     """Answer with a page."""
     values = {"content-type": "text/html; charset=utf-8", **(headers or {})}
@@ -34,7 +34,7 @@ async def send_page(
 async def send_elsewhere(send: Send, target: str, headers: Mapping[str, str] | None = None) -> None:
     """Lead to another address of this host."""
     location = quote(target, safe=URL_CHARACTERS)
-    body = f'<a href="{html.escape(location)}">Continue</a>'
+    body = html('<a href="{}">Continue</a>', location)
     await send_page(send, 303, body, {"location": location, **(headers or {})})
 
 

@@ -12,8 +12,9 @@ from app.figures import (
     mode_of,
     runs_in_chunk,
 )
-from app.format import count, escape, number, percent
-from app.pages.marks import DOT, render_segments, render_tokens
+from app.format import count, number, percent
+from app.html import DOT, NOTHING, Html, html, join
+from app.pages.marks import render_segments, render_tokens
 from app.pages.neighbors import render_neighbor
 from app.services.views.generations import Generation
 from retro.generation.events import OutputChunk, ShownNeighbor
@@ -50,20 +51,23 @@ class Card:
         """Whether a new text can begin at this chunk."""
         return not self.is_unfinished and not self.chunk.is_prompt
 
-    def branch(self, **changes: Any) -> str:
+    def branch(self, **changes: Any) -> Html:
         """Return the attributes of a button that starts a new text at this chunk."""
         body = {"chunk_index": self.index, "variant": self.text.variant, **changes}
         call = f"POST /api/v1/generations/{self.generation.id}/branch"
         disabled = ""
         if self.generation.state == RUNNING:
-            disabled = ' disabled title="Possible when the text has ended"'
-        return (
-            f'type="button" class="link" data-call="{escape(call)}" '
-            f'data-body="{escape(json.dumps(body))}" data-then="/generate?gen={{id}}"{disabled}'
+            disabled = html(' disabled title="Possible when the text has ended"')
+        return html(
+            'type="button" class="link" data-call="{}" data-body="{}" '
+            'data-then="/generate?gen={{id}}"{}',
+            call,
+            json.dumps(body),
+            disabled,
         )
 
 
-def render_card(card: Card) -> str:
+def render_card(card: Card) -> Html:
     """Return the card of a chunk."""
     chunk = card.chunk
     css = ["card"]
@@ -73,11 +77,19 @@ def render_card(card: Card) -> str:
     title = f"Chunk {card.index + 1}, {_kind(card)}"
     body = _tokens(card)
     text_css = "text cursor" if card.is_unfinished else "text"
-    return (
-        f'<article class="{" ".join(css)}" tabindex="0" id="card-{card.key}" '
-        f'data-card="{card.index}" data-variant="{escape(card.text.variant)}" '
-        f'aria-label="{title}">{_head(card)}<div class="{text_css}">{body}</div>'
-        f'<div class="acts">{_actions(card)}</div>{_under(card)}</article>'
+    return html(
+        '<article class="{}" tabindex="0" id="card-{}" data-card="{}" data-variant="{}" '
+        'aria-label="{}">{}<div class="{}">{}</div><div class="acts">{}</div>{}</article>',
+        " ".join(css),
+        card.key,
+        card.index,
+        card.text.variant,
+        title,
+        _head(card),
+        text_css,
+        body,
+        _actions(card),
+        _under(card),
     )
 
 
@@ -89,36 +101,43 @@ def _kind(card: Card) -> str:
     return "taken over" if is_inherited(card.generation, card.chunk) else "written"
 
 
-def _head(card: Card) -> str:
+def _head(card: Card) -> Html:
     chunk = card.chunk
     num_tokens = len(chunk.token_ids)
     first = card.text.first_token(card.index)
     place = f"tokens {first:,}-{first + num_tokens - 1:,}" if num_tokens else ""
-    figures = [f'<span><b>Chunk {card.index + 1}</b> <span class="num">{place}</span></span>']
+    figures = [
+        html('<span><b>Chunk {}</b> <span class="num">{}</span></span>', card.index + 1, place)
+    ]
     if card.neighbors and not card.is_unfinished:
-        figures.append(f'<span class="num">copied {percent(chunk.copied_fraction)}</span>')
+        figures.append(html('<span class="num">copied {}</span>', percent(chunk.copied_fraction)))
     figures.append(_logprob(card))
     kind = "" if _kind(card) == "written" else _kind(card)
     notes = [word for word in (kind, "" if card.neighbors else _without(card)) if word]
     if mode_of(card.generation) == "both":
         side = "retrieval on" if card.text.has_retrieval else "retrieval off"
-        figures.insert(0, f'<span class="which">{side}</span>')
-    return (
-        f'<div class="card-head">{"".join(one for one in figures if one)}'
-        f'<span class="push">{DOT.join(notes)}</span></div>'
+        figures.insert(0, html('<span class="which">{}</span>', side))
+    return html(
+        '<div class="card-head">{}<span class="push">{}</span></div>',
+        join(figures),
+        DOT.join(notes),
     )
 
 
-def _logprob(card: Card) -> str:
+def _logprob(card: Card) -> Html:
     own, other = mean_logprob([card.chunk]), mean_logprob([card.chunk], other=True)
     if own is None:
-        return ""
+        return NOTHING
     if other is None:
-        return f'<span class="num" title="mean per token, in nats">log-prob {number(own)}</span>'
+        return html(
+            '<span class="num" title="mean per token, in nats">log-prob {}</span>', number(own)
+        )
     on, off = (own, other) if card.text.has_retrieval else (other, own)
-    return (
+    return html(
         '<span class="num" title="mean per token, in nats, of the same tokens with retrieval '
-        f'on and off">log-prob on {number(on)}, off {number(off)}</span>'
+        'on and off">log-prob on {}, off {}</span>',
+        number(on),
+        number(off),
     )
 
 
@@ -149,59 +168,64 @@ def token_titles(card: Card) -> list[str]:
     return titles
 
 
-def _actions(card: Card) -> str:
+def _actions(card: Card) -> Html:
     if card.is_unfinished:
-        return ""
+        return NOTHING
     buttons = []
     if card.can_branch:
-        buttons.append(f"<button {card.branch()}>Regenerate from here</button>")
+        buttons.append(html("<button {}>Regenerate from here</button>", card.branch()))
         disabled = " disabled" if card.generation.state == RUNNING else ""
         if card.neighbors:
             buttons.append(_dialog_button("exclude", "Exclude and branch", disabled))
         if card.text.has_retrieval and card.index:
             buttons.append(_dialog_button("edit", "Edit neighbors", disabled))
-    buttons.append('<button type="button" class="link" data-copy-card>Copy</button>')
-    return "".join(buttons)
+    buttons.append(html('<button type="button" class="link" data-copy-card>Copy</button>'))
+    return join(buttons)
 
 
-def _dialog_button(name: str, label: str, disabled: str) -> str:
-    return (
-        f'<button type="button" class="link" data-dialog="{name}" aria-haspopup="dialog"'
-        f"{disabled}>{label}</button>"
+def _dialog_button(name: str, label: str, disabled: str) -> Html:
+    return html(
+        '<button type="button" class="link" data-dialog="{}" aria-haspopup="dialog"{}>{}</button>',
+        name,
+        disabled,
+        label,
     )
 
 
-def render_neighbors(card: Card) -> str:
+def render_neighbors(card: Card) -> Html:
     """Return the neighbors of a card."""
     corpus_id = card.generation.corpus_id
-    return "".join(
+    return join(
         render_neighbor(one, corpus_id, card.chunk, _exclusions(card, one))
         for one in card.neighbors
     )
 
 
-def _exclusions(card: Card, neighbor: ShownNeighbor) -> str:
+def _exclusions(card: Card, neighbor: ShownNeighbor) -> Html:
     if not card.can_branch or neighbor.chunk_id is None:
-        return ""
+        return NOTHING
     one = card.branch(exclude_chunks=[neighbor.chunk_id])
     all_of_it = card.branch(exclude_documents=[neighbor.document])
-    return (
-        f"<button {one}>Exclude this neighbor</button>"
-        f"<button {all_of_it}>Exclude its document</button>"
+    return html(
+        "<button {}>Exclude this neighbor</button><button {}>Exclude its document</button>",
+        one,
+        all_of_it,
     )
 
 
-def _under(card: Card) -> str:
+def _under(card: Card) -> Html:
     if not card.neighbors:
-        return ""
+        return NOTHING
     title = f"{count(len(card.neighbors), 'neighbor')} that conditioned this chunk"
-    return (
-        f'<details class="under" id="under-{card.key}"><summary>{title}</summary>'
-        f"{render_neighbors(card)}</details>"
+    return html(
+        '<details class="under" id="under-{}"><summary>{}</summary>{}</details>',
+        card.key,
+        title,
+        render_neighbors(card),
     )
 
 
-def render_side(card: Card, *, shown: bool) -> str:
+def render_side(card: Card, *, shown: bool) -> Html:
     """Return what stands beside the cards while this one is in focus."""
     if card.neighbors:
         title = (
@@ -214,7 +238,10 @@ def render_side(card: Card, *, shown: bool) -> str:
         title = "The first chunk has no neighbors: nothing had been read before it"
     else:
         title = f"No neighbor was found for chunk {card.index}"
-    return (
-        f'<div data-side="{card.index}"{"" if shown else " hidden"}>'
-        f'<div class="side-title">{title}</div>{render_neighbors(card)}</div>'
+    return html(
+        '<div data-side="{}"{}><div class="side-title">{}</div>{}</div>',
+        card.index,
+        "" if shown else " hidden",
+        title,
+        render_neighbors(card),
     )

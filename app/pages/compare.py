@@ -5,14 +5,15 @@ from typing import Any
 
 from app.chart import render_compared_plots, render_stamp
 from app.errors import MissingError
-from app.format import duration, escape, number, parameters
+from app.format import duration, number, parameters
+from app.html import NOTHING, Html, escape, html, join
 from app.pages.run_view import corpus_link
 from app.services.curves import MOST_RUNS
 from app.services.services import Services
 from app.services.views.curves import ComparedRun, ComparedSetting
 from app.ui import badge, callout, empty, loss
 
-BACK = '<p class="small"><a href="/runs">All runs</a></p>'
+BACK = html('<p class="small"><a href="/runs">All runs</a></p>')
 Cell = Callable[[ComparedRun], str]
 
 
@@ -30,25 +31,27 @@ def chosen_runs(services: Services, text: str) -> tuple[list[str], list[str]]:
     return known[:MOST_RUNS], notes[:MOST_RUNS]
 
 
-def render_results(services: Services, text: str) -> str:
+def render_results(services: Services, text: str) -> Html:
     """Return what came of each run."""
     ids, notes = chosen_runs(services, text)
-    head = f'{BACK}<div class="head"><h1>Compare runs</h1></div>'
-    head += "".join(callout(note) for note in notes)
+    head = html('{}<div class="head"><h1>Compare runs</h1></div>', BACK)
+    head += join(callout(note) for note in notes)
     if len(ids) < 2:
         return head + empty(
-            'Two runs or more are needed. Tick them in <a href="/runs">the list of runs</a>, then '
-            "press Compare."
+            html(
+                'Two runs or more are needed. Tick them in <a href="/runs">the list of runs</a>, '
+                "then press Compare."
+            )
         )
     try:
         runs = services.comparison.results(ids)
     except MissingError as error:
         return head + empty(escape(error))
     stamp = render_stamp([(run.id, run) for run in runs])
-    return f"{head}{stamp}{_results_table(runs)}"
+    return head + stamp + _results_table(runs)
 
 
-def _results_table(runs: Sequence[ComparedRun]) -> str:
+def _results_table(runs: Sequence[ComparedRun]) -> Html:
     lowest = min(
         (run.best_val_loss_on for run in runs if run.best_val_loss_on is not None),
         default=None,
@@ -66,13 +69,13 @@ def _results_table(runs: Sequence[ComparedRun]) -> str:
         "Tokens per second": lambda run: number(run.tokens_per_second, 0),
         "Time taken": lambda run: "-" if run.seconds is None else duration(run.seconds),
     }
-    body = ""
+    body = NOTHING
     for title, cell in rows.items():
-        cells = ""
+        cells = NOTHING
         for run in runs:
             is_best = title.startswith("Best") and run.best_val_loss_on == lowest is not None
-            cells += f'<td class="num{" best" if is_best else ""}">{cell(run)}</td>'
-        body += f'<tr><th scope="row">{title}</th>{cells}</tr>'
+            cells += html('<td class="num{}">{}</td>', " best" if is_best else "", cell(run))
+        body += html('<tr><th scope="row">{}</th>{}</tr>', title, cells)
     return _table("Results", [(run.id, run.name) for run in runs], body)
 
 
@@ -82,68 +85,77 @@ def _best(run: ComparedRun) -> str:
     return f"{loss(run.best_val_loss_on)} at step {run.best_step:,}"
 
 
-def _corpus(run: ComparedRun) -> str:
+def _corpus(run: ComparedRun) -> Html:
     version = run.corpus_version
     return corpus_link(run) + ("" if version is None else f", version {version:,}")
 
 
-def _table(title: str, runs: Sequence[tuple[str, str]], body: str) -> str:
-    heads = "".join(
-        f'<th scope="col" class="c"><span class="swatch c{index}" aria-hidden="true"></span>'
-        f'<a href="/runs?run={escape(run_id)}">{escape(name)}</a></th>'
+def _table(title: str, runs: Sequence[tuple[str, str]], body: str) -> Html:
+    heads = join(
+        html(
+            '<th scope="col" class="c"><span class="swatch c{}" aria-hidden="true"></span><a '
+            'href="/runs?run={}">{}</a></th>',
+            index,
+            run_id,
+            name,
+        )
         for index, (run_id, name) in enumerate(runs)
     )
-    return (
-        f'<section class="panel"><h2>{title}</h2><div class="scroll" tabindex="0"><table '
-        f'class="list compare"><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>'
-        "</table></div></section>"
+    return html(
+        '<section class="panel"><h2>{}</h2><div class="scroll" tabindex="0"><table class="list '
+        'compare"><thead><tr><th></th>{}</tr></thead><tbody>{}</tbody></table></div></section>',
+        title,
+        heads,
+        body,
     )
 
 
-def render_plots(services: Services, text: str) -> str:
+def render_plots(services: Services, text: str) -> Html:
     """Return the place where the curves are drawn over each other."""
     ids, _ = chosen_runs(services, text)
     if len(ids) < 2:
-        return ""
+        return NOTHING
     return render_compared_plots(ids, services.curves.measured(ids))
 
 
-def render_settings(services: Services, text: str) -> str:
+def render_settings(services: Services, text: str) -> Html:
     """Return the settings that differ, and all of them in a fold."""
     ids, _ = chosen_runs(services, text)
     if len(ids) < 2:
-        return ""
+        return NOTHING
     try:
         runs = [(run_id, services.runs.name_of(run_id) or run_id) for run_id in ids]
         settings = services.comparison.settings(ids)
     except MissingError:
-        return ""
+        return NOTHING
     differing = [entry for entry in settings if entry.differs]
     shown = _table("Settings that differ", runs, _setting_rows(differing))
     if not differing:
-        shown = (
-            '<section class="panel"><h2>Settings that differ</h2>'
-            f"{empty('None: these runs have the same settings.')}</section>"
+        shown = html(
+            '<section class="panel"><h2>Settings that differ</h2>{}</section>',
+            empty("None: these runs have the same settings."),
         )
     every = _table("All settings", runs, _setting_rows(settings))
-    return (
-        f'{shown}<details id="every-setting" style="margin-top:16px"><summary>All settings'
-        f"</summary>{every}</details>"
+    return html(
+        '{}<details id="every-setting" style="margin-top:16px"><summary>All settings</summary>'
+        "{}</details>",
+        shown,
+        every,
     )
 
 
-def _setting_rows(settings: Sequence[ComparedSetting]) -> str:
-    return "".join(
-        f'<tr><th scope="row">{escape(entry.name.replace("_", " "))}</th>'
-        + "".join(f"<td>{_setting(value)}</td>" for value in entry.values)
-        + "</tr>"
+def _setting_rows(settings: Sequence[ComparedSetting]) -> Html:
+    return join(
+        html('<tr><th scope="row">{}</th>', entry.name.replace("_", " "))
+        + join(html("<td>{}</td>", _setting(value)) for value in entry.values)
+        + html("</tr>")
         for entry in settings
     )
 
 
-def _setting(value: Any) -> str:
+def _setting(value: Any) -> Html:
     if value is None:
-        return '<span class="dim">-</span>'
+        return html('<span class="dim">-</span>')
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return escape("yes" if value else "no")
     return escape(value)

@@ -6,7 +6,8 @@ from typing import Any
 import gradio as gr
 
 from app.errors import shows_errors
-from app.format import ago, count, escape, percent
+from app.format import ago, count, percent
+from app.html import NOTHING, Html, html, join
 from app.live_page import TICK_S, WITH_ADDRESS, Page, read_query
 from app.pages.corpus_changes import render_changes, render_copy, render_rebuild
 from app.pages.corpus_documents import render_documents
@@ -76,7 +77,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
         return show_search(read_query(query_text))
 
     @shows_errors
-    def search(query_text: str, wanted: str, chunk_id: float | None, number: float | None) -> str:
+    def search(query_text: str, wanted: str, chunk_id: float | None, number: float | None) -> Html:
         corpus_id = read_query(query_text).get("corpus", "")
         return render_search(services, corpus_id, wanted or "", chunk_id, int(number or 4))
 
@@ -94,14 +95,14 @@ def build(services: Services, demo: gr.Blocks) -> None:
         )  # fmt: skip
 
 
-SEARCH_HEAD = """<h2>Search</h2><p class="dim small">The same search that the model uses: the
+SEARCH_HEAD = html("""<h2>Search</h2><p class="dim small">The same search that the model uses: the
 chunks whose meaning is nearest to a text, or to a chunk of the corpus, each with its
-continuation. Squared L2 distance, lower is nearer.</p>"""
+continuation. Squared L2 distance, lower is nearer.</p>""")
 
 
 def render_search(
     services: Services, corpus_id: str, text: str, chunk_id: float | None, k: int
-) -> str:
+) -> Html:
     """Return the neighbors of a text, or of a chunk where no text is given."""
     began = time.perf_counter()
     if chunk_id is not None and not text.strip():
@@ -109,13 +110,14 @@ def render_search(
     else:
         neighbors = services.corpora.search(corpus_id, text, k)
     took = 1000 * (time.perf_counter() - began)
-    return (
-        f'<p class="dim small" id="search-took">{count(len(neighbors), "neighbor")} in '
-        f"{took:,.0f} ms</p>" + "".join(render_found(neighbor, corpus_id) for neighbor in neighbors)
-    )
+    return html(
+        '<p class="dim small" id="search-took">{} in {:,.0f} ms</p>',
+        count(len(neighbors), "neighbor"),
+        took,
+    ) + join(render_found(neighbor, corpus_id) for neighbor in neighbors)
 
 
-def render_top(services: Services, query: Query) -> str:
+def render_top(services: Services, query: Query) -> Html:
     """Return the list of corpora, or the head of the one in the address."""
     corpus_id = query.get("corpus")
     if corpus_id is None:
@@ -129,21 +131,26 @@ def render_top(services: Services, query: Query) -> str:
     return _render_corpus(services, corpus)
 
 
-def _render_list(services: Services) -> str:
+def _render_list(services: Services) -> Html:
     corpora = services.corpora.list_corpora()
     now = time.time()
-    rows = "".join(
-        f'<tr><td><a href="/corpora?corpus={escape(corpus.id)}">'
-        f"{escape(corpus.name)}</a></td>"
-        f"<td>{badge(corpus.state)}</td>"
-        f'<td class="num">{count(corpus.num_documents, "document")}</td>'
-        f'<td class="num">{count(corpus.num_chunks or 0, "chunk")}</td>'
-        f'<td class="dim num">{ago(corpus.updated_at, now)}</td></tr>'
+    rows = join(
+        html(
+            '<tr><td><a href="/corpora?corpus={}">{}</a></td><td>{}</td><td class="num">{}</td><td '
+            'class="num">{}</td><td class="dim num">{}</td></tr>',
+            corpus.id,
+            corpus.name,
+            badge(corpus.state),
+            count(corpus.num_documents, "document"),
+            count(corpus.num_chunks or 0, "chunk"),
+            ago(corpus.updated_at, now),
+        )
         for corpus in corpora
     )
-    table = (
+    table = html(
         '<table class="list stack"><thead><tr><th>Corpus</th><th>State</th><th>Documents</th>'
-        f"<th>Chunks</th><th>Changed</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<th>Chunks</th><th>Changed</th></tr></thead><tbody>{}</tbody></table>",
+        rows,
     )
     body = (
         table if corpora else empty("No corpus yet. Upload a folder below, or add the sample text.")
@@ -154,13 +161,15 @@ def _render_list(services: Services) -> str:
         body={"name": "Python documentation (sample)", "sample": "python-docs"},
         then="/corpora?corpus={id}",
     )
-    return (
-        f'<div class="head"><h1>Corpora</h1><span class="push">{sample}</span></div>'
-        f'<section class="panel">{body}</section>'
+    return html(
+        '<div class="head"><h1>Corpora</h1><span class="push">{}</span></div><section '
+        'class="panel">{}</section>',
+        sample,
+        body,
     )
 
 
-def _render_corpus(services: Services, corpus: Corpus) -> str:
+def _render_corpus(services: Services, corpus: Corpus) -> Html:
     address = f"/api/v1/corpora/{corpus.id}"
     buttons = []
     if corpus.state in ("uploaded", "failed"):
@@ -173,62 +182,69 @@ def _render_corpus(services: Services, corpus: Corpus) -> str:
         )
     if corpus.state == "ready":
         changed = corpus.has_changes
-        train = f'<a class="btn{"" if changed else " primary"}" href="/runs?corpus='
-        buttons.append(f'{train}{escape(corpus.id)}">Train a model</a>')
+        train = html('<a class="btn{}" href="/runs?corpus=', "" if changed else " primary")
+        buttons.append(html('{}{}">Train a model</a>', train, corpus.id))
         buttons.append(render_rebuild(corpus))
     buttons.append(
         action("Delete", f"DELETE {address}", kind="danger", then="/corpora",
                confirm=f"Delete {corpus.name!r} with its documents and its index?")
     )  # fmt: skip
-    return (
-        f'<p class="small"><a href="/corpora">All corpora</a></p>'
-        f'<div class="head"><h1>{escape(corpus.name)}</h1>{badge(corpus.state)}'
-        f'<span class="push row">{"".join(buttons)}</span></div>'
-        f"{_render_build(services, corpus)}{render_changes(corpus)}"
-        f'<section class="panel">{render_facts(services, corpus)}'
-        f"{render_copy(corpus, services.runs.list_runs())}</section>"
+    return html(
+        '<p class="small"><a href="/corpora">All corpora</a></p><div class="head"><h1>{}</h1>'
+        '{}<span class="push row">{}</span></div>{}{}<section class="panel">{}{}</section>',
+        corpus.name,
+        badge(corpus.state),
+        join(buttons),
+        _render_build(services, corpus),
+        render_changes(corpus),
+        render_facts(services, corpus),
+        render_copy(corpus, services.runs.list_runs()),
     )
 
 
-def _render_build(services: Services, corpus: Corpus) -> str:
+def _render_build(services: Services, corpus: Corpus) -> Html:
     if corpus.build_job_id is None:
-        return ""
+        return NOTHING
     job = services.jobs.get(corpus.build_job_id)
     if corpus.state == "failed":
-        link = f'<a href="/jobs?job={escape(job.id)}">Show the log</a>'
-        return f'<div class="callout">{escape(outcome(job))} {link}</div>'
+        link = html('<a href="/jobs?job={}">Show the log</a>', job.id)
+        return html('<div class="callout">{} {}</div>', outcome(job), link)
     if corpus.state != "building":
-        return ""
+        return NOTHING
     cancel = action("Cancel", f"POST /api/v1/jobs/{job.id}/cancel", kind="tiny danger")
     if job.state == "queued":
         text = services.jobs.why_waiting(job).capitalize()
     else:
         text = f"{describe_job(job)}, {percent(share_done(job))}"
-    return (
-        f'<section class="panel" id="build-progress"><div class="row"><b>{escape(text)}</b>'
-        f'<span class="push">{cancel}</span></div>{meter(share_done(job))}</section>'
+    return html(
+        '<section class="panel" id="build-progress"><div class="row"><b>{}</b><span '
+        'class="push">{}</span></div>{}</section>',
+        text,
+        cancel,
+        meter(share_done(job)),
     )
 
 
-def render_uploads(services: Services, query: Query) -> str:
+def render_uploads(services: Services, query: Query) -> Html:
     """Return the upload box and the report of the last upload."""
     corpus_id = query.get("corpus")
     if corpus_id is None:
-        return f'<section class="panel"><h2>New corpus</h2>{render_upload("new")}</section>'
+        return html('<section class="panel"><h2>New corpus</h2>{}</section>', render_upload("new"))
     if "document" in query:
-        return ""
+        return NOTHING
     try:
         corpus = services.corpora.get(corpus_id)
     except NotFoundError:
-        return ""
+        return NOTHING
     if corpus.state == "building":
-        return (
-            '<section class="panel"><h2>Add files</h2><p class="dim small">Files can be added '
-            f"when the build has ended.</p>{render_report(corpus_id)}</section>"
+        return html(
+            '<section class="panel"><h2>Add files</h2><p class="dim small">Files can be added when '
+            "the build has ended.</p>{}</section>",
+            render_report(corpus_id),
         )
     # It stays as it is while files arrive: a part that changes is replaced.
-    return (
-        '<section class="panel"><h2>Add files</h2>'
-        f"{render_upload('add', corpus_id)}"
-        f"{render_report(corpus_id)}</section>"
+    return html(
+        '<section class="panel"><h2>Add files</h2>{}{}</section>',
+        render_upload("add", corpus_id),
+        render_report(corpus_id),
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.format import count, escape
+from app.format import count
+from app.html import NOTHING, Html, html, join
 from app.services.changes import resume_note
 from app.services.views.corpora import Corpus
 from app.services.views.runs import RunSummary
@@ -19,7 +20,7 @@ REBUILD = (
 )
 
 
-def render_rebuild(corpus: Corpus) -> str:
+def render_rebuild(corpus: Corpus) -> Html:
     """Return the button that builds a finished corpus again."""
     changed = corpus.has_changes
     return action(
@@ -30,7 +31,7 @@ def render_rebuild(corpus: Corpus) -> str:
     )
 
 
-def render_changes(corpus: Corpus) -> str:
+def render_changes(corpus: Corpus) -> Html:
     """Return what to do about changes that the index does not hold yet."""
     if corpus.has_changes:
         words = ", ".join(f"{number:,} {word}" for word, number in corpus.changes if number)
@@ -43,14 +44,14 @@ def render_changes(corpus: Corpus) -> str:
         return callout(
             f"Settings were changed since the last build: {names}. Build to use them.", calm=True
         )
-    return ""
+    return NOTHING
 
 
 def _note(corpus: Corpus) -> str:
     return resume_note([run.name for run in corpus.unfinished_runs])
 
 
-def render_copy(corpus: Corpus, runs: Sequence[RunSummary]) -> str:
+def render_copy(corpus: Corpus, runs: Sequence[RunSummary]) -> Html:
     """Return the runs for whose models the corpus can be copied, folded away.
 
     Args:
@@ -59,14 +60,15 @@ def render_copy(corpus: Corpus, runs: Sequence[RunSummary]) -> str:
     """
     fitting = [run for run in runs if _is_other_model(run, corpus)][:MOST_RUNS]
     if not fitting or not corpus.num_documents:
-        return ""
-    rows = "".join(_copy_row(corpus, run) for run in fitting)
-    return (
-        '<details class="plain-details" id="copy-corpus" style="margin-top:14px">'
-        '<summary class="small">Copy for another model</summary>'
-        f'<p class="dim small" style="margin:8px 0">{escape(COPY_TEXT)}</p>'
-        '<table class="list stack"><thead><tr><th>Model</th><th>Trained on</th><th>Chunk size</th>'
-        f"<th></th></tr></thead><tbody>{rows}</tbody></table></details>"
+        return NOTHING
+    rows = join(_copy_row(corpus, run) for run in fitting)
+    return html(
+        '<details class="plain-details" id="copy-corpus" style="margin-top:14px"><summary '
+        'class="small">Copy for another model</summary><p class="dim small" style="margin:8px '
+        '0">{}</p><table class="list stack"><thead><tr><th>Model</th><th>Trained on</th><th>'
+        "Chunk size</th><th></th></tr></thead><tbody>{}</tbody></table></details>",
+        COPY_TEXT,
+        rows,
     )
 
 
@@ -74,7 +76,7 @@ def _is_other_model(run: RunSummary, corpus: Corpus) -> bool:
     return run.corpus_id != corpus.id and bool(run.settings.get("resolved"))
 
 
-def _copy_row(corpus: Corpus, run: RunSummary) -> str:
+def _copy_row(corpus: Corpus, run: RunSummary) -> Html:
     chunk_size = run.settings["resolved"]["model"]["chunk_size"]
     button = action(
         "Copy",
@@ -84,7 +86,10 @@ def _copy_row(corpus: Corpus, run: RunSummary) -> str:
         then="/corpora?corpus={id}",
         elem_id=f"copy-for-{run.id}",
     )
-    return (
-        f"<tr><td>{escape(run.name)}</td><td>{escape(run.corpus_name)}</td>"
-        f'<td class="num">{count(chunk_size, "token")}</td><td class="right">{button}</td></tr>'
+    return html(
+        '<tr><td>{}</td><td>{}</td><td class="num">{}</td><td class="right">{}</td></tr>',
+        run.name,
+        run.corpus_name,
+        count(chunk_size, "token"),
+        button,
     )

@@ -2,7 +2,8 @@
 
 from urllib.parse import quote, urlencode
 
-from app.format import count, escape, size
+from app.format import count, size
+from app.html import NOTHING, Html, html, join
 from app.services.services import Services
 from app.services.views.corpora import Corpus
 from app.services.views.documents import Document
@@ -13,11 +14,11 @@ DOCUMENTS_PER_PAGE = 25
 LONGEST_FILTER = 200
 
 
-def render_documents(services: Services, query: Query) -> str:
+def render_documents(services: Services, query: Query) -> Html:
     """Return a page of the documents."""
     corpus_id = query.get("corpus")
     if corpus_id is None or "document" in query:
-        return ""
+        return NOTHING
     contains = query.get("contains", "")[:LONGEST_FILTER]
     page = _page(query.get("page", "1"))
     try:
@@ -26,17 +27,19 @@ def render_documents(services: Services, query: Query) -> str:
             corpus_id, DOCUMENTS_PER_PAGE, (page - 1) * DOCUMENTS_PER_PAGE, contains
         )
     except NotFoundError:
-        return ""
+        return NOTHING
     if not corpus.num_documents:
-        return ""
+        return NOTHING
     if found.documents:
         body = _table(corpus, found.documents)
     else:
         body = empty("No path holds these letters. Look for a shorter part of it.")
-    return (
-        '<section class="panel"><div class="head"><h2 style="margin:0">Documents</h2>'
-        f"{_filter(corpus_id, contains)}{_pages(corpus_id, contains, page, found.total)}</div>"
-        f"{body}</section>"
+    return html(
+        '<section class="panel"><div class="head"><h2 style="margin:0">Documents</h2>{}{}</div>'
+        "{}</section>",
+        _filter(corpus_id, contains),
+        _pages(corpus_id, contains, page, found.total),
+        body,
     )
 
 
@@ -44,39 +47,47 @@ def _page(text: str) -> int:
     return max(1, int(text[:9])) if text.isdecimal() else 1
 
 
-def _filter(corpus_id: str, contains: str) -> str:
-    return (
-        '<form class="row inline-form" action="/corpora" method="get" role="search">'
-        f'<input type="hidden" name="corpus" value="{escape(corpus_id)}">'
-        f'<input type="search" name="contains" value="{escape(contains)}" maxlength="200" '
-        'id="documents-filter" placeholder="Part of the path" aria-label="Part of the path">'
-        '<button type="submit" class="btn tiny">Find</button></form>'
+def _filter(corpus_id: str, contains: str) -> Html:
+    return html(
+        '<form class="row inline-form" action="/corpora" method="get" role="search"><input '
+        'type="hidden" name="corpus" value="{}"><input type="search" name="contains" '
+        'value="{}" maxlength="200" id="documents-filter" placeholder="Part of the path" '
+        'aria-label="Part of the path"><button type="submit" class="btn tiny">Find</button>'
+        "</form>",
+        corpus_id,
+        contains,
     )
 
 
-def _pages(corpus_id: str, contains: str, page: int, total: int) -> str:
+def _pages(corpus_id: str, contains: str, page: int, total: int) -> Html:
     last = max(1, -(-total // DOCUMENTS_PER_PAGE))
     chosen = {"contains": contains} if contains else {}
     links = [
-        f'<a href="/corpora?{escape(urlencode({"corpus": corpus_id, **chosen, "page": target}))}">'
-        f"{label}</a>"
+        html(
+            '<a href="/corpora?{}">{}</a>',
+            urlencode({"corpus": corpus_id, **chosen, "page": target}),
+            label,
+        )
         for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
         if 1 <= target <= last
     ]
     shown = f"{count(total, 'document')}, page {page:,} of {last:,}"
-    return f'<span class="push row small"><span class="dim">{shown}</span>{"".join(links)}</span>'
-
-
-def _table(corpus: Corpus, documents: list[Document]) -> str:
-    rows = "".join(_row(corpus, item) for item in documents)
-    return (
-        '<table class="list stack"><thead><tr><th>Path</th><th class="right">Chunks</th>'
-        '<th class="right">Size</th><th>Encoding</th><th></th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
+    return html(
+        '<span class="push row small"><span class="dim">{}</span>{}</span>', shown, join(links)
     )
 
 
-def _row(corpus: Corpus, item: Document) -> str:
+def _table(corpus: Corpus, documents: list[Document]) -> Html:
+    rows = join(_row(corpus, item) for item in documents)
+    return html(
+        '<table class="list stack"><thead><tr><th>Path</th><th class="right">Chunks</th><th '
+        'class="right">Size</th><th>Encoding</th><th></th></tr></thead><tbody>{}</tbody>'
+        "</table>",
+        rows,
+    )
+
+
+def _row(corpus: Corpus, item: Document) -> Html:
     address = document_page(corpus.id, item.path)
     tags = [
         word
@@ -87,9 +98,9 @@ def _row(corpus: Corpus, item: Document) -> str:
         )
         if is_so
     ]
-    marks = "".join(f'<span class="tag">{escape(tag)}</span> ' for tag in tags)
-    note = f'<span class="dim small">{escape(item.note)}</span>' if item.note else ""
-    below = f'<div class="small">{marks}{note}</div>' if marks or note else ""
+    marks = join(html('<span class="tag">{}</span> ', tag) for tag in tags)
+    note = html('<span class="dim small">{}</span>', item.note) if item.note else ""
+    below = html('<div class="small">{}{}</div>', marks, note) if marks or note else ""
     chunks = "-" if item.num_chunks is None else f"{item.num_chunks:,}"
     remove = action(
         "Remove",
@@ -98,12 +109,17 @@ def _row(corpus: Corpus, item: Document) -> str:
         confirm=f"Remove {item.path!r}? It leaves the index with the next build.",
         done="The document was removed.",
     )
-    return (
-        f'<tr><td class="wide"><a class="path" href="{escape(address)}">{escape(item.path)}</a>'
-        f'{below}</td><td class="num right">{chunks}</td>'
-        f'<td class="num right">{size(item.bytes)}</td>'
-        f'<td class="dim">{escape(item.encoding)}</td>'
-        f'<td class="right">{remove if corpus.state != "building" else ""}</td></tr>'
+    return html(
+        '<tr><td class="wide"><a class="path" href="{}">{}</a>{}</td><td class="num right">'
+        '{}</td><td class="num right">{}</td><td class="dim">{}</td><td class="right">{}</td>'
+        "</tr>",
+        address,
+        item.path,
+        below,
+        chunks,
+        size(item.bytes),
+        item.encoding,
+        remove if corpus.state != "building" else "",
     )
 
 

@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from app.format import ago, count, escape, size
+from app.format import ago, count, size
+from app.html import Html, escape, html
 from app.services.services import Services
 from app.services.views.corpora import Corpus
 from app.ui import facts
@@ -22,7 +23,7 @@ INDEX_WORDS = {"flat": "flat, exact", "ivf": "IVF, approximate", "hnsw": "HNSW, 
 PART_WORDS = {"database": "chunks", "versions": "kept versions"}
 
 
-def render_facts(services: Services, corpus: Corpus) -> str:
+def render_facts(services: Services, corpus: Corpus) -> Html:
     """Return the facts of a corpus."""
     summary = corpus.summary or {}
     settings = corpus.settings
@@ -40,7 +41,7 @@ def render_facts(services: Services, corpus: Corpus) -> str:
         for name, num_bytes in sizes.items()
         if num_bytes
     )
-    by_part = f'<p class="dim small facts-more">On disk: {escape(parts)}.</p>' if parts else ""
+    by_part = html('<p class="dim small facts-more">On disk: {}.</p>', parts) if parts else ""
     return facts(values) + by_part
 
 
@@ -71,9 +72,7 @@ def _built(corpus: Corpus, summary: Mapping[str, Any]) -> dict[str, str]:
         values["Version"] = f"{corpus.version:,}, built {ago(corpus.built_at, time.time())}"
     fingerprint = str(summary.get("fingerprint", ""))
     if fingerprint:
-        values["Fingerprint"] = (
-            f'<code title="{escape(fingerprint)}">{escape(fingerprint[:12])}</code>'
-        )
+        values["Fingerprint"] = html('<code title="{}">{}</code>', fingerprint, fingerprint[:12])
     return values
 
 

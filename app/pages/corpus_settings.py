@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.format import escape
+from app.html import NOTHING, Html, escape, html, join
 from app.services.services import Services
 from app.ui import Query
 from jobs.errors import NotFoundError
@@ -39,61 +39,79 @@ CHOICES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 )
 
 
-def render_settings(services: Services, query: Query) -> str:
+def render_settings(services: Services, query: Query) -> Html:
     """Return the forms of the corpus in the address, folded away."""
     corpus_id = query.get("corpus")
     if corpus_id is None or "document" in query:
-        return ""
+        return NOTHING
     try:
         corpus = services.corpora.get(corpus_id)
     except NotFoundError:
-        return ""
-    address = f"/api/v1/corpora/{escape(corpus.id)}"
+        return NOTHING
+    address = f"/api/v1/corpora/{corpus.id}"
     build = ""
     if corpus.num_documents and corpus.state != "building":
-        build = (
-            f'<button type="submit" class="btn" data-send="POST {address}/build" '
-            'data-under="settings" data-done="The build was submitted.">'
-            "Build with these settings</button>"
+        build = html(
+            '<button type="submit" class="btn" data-send="POST {}/build" data-under="settings" '
+            'data-done="The build was submitted.">Build with these settings</button>',
+            address,
         )
-    return (
-        '<section class="panel"><details class="plain-details" id="corpus-settings">'
-        "<summary>Name and build settings</summary>"
-        f'<form class="row inline-form" id="rename-form" data-form><label>Name '
-        f'<input name="name" value="{escape(corpus.name)}" maxlength="200" required></label>'
-        f'<button type="submit" class="btn" data-send="PATCH {address}" '
-        'data-done="The corpus was renamed.">Rename</button></form>'
-        f'<form id="settings-form" data-form><div class="fields">{_fields(corpus.settings)}'
-        '</div><p class="dim small">They hold from the next build on. Another chunk size, '
-        "vocabulary or encoder makes a corpus that present models do not fit.</p>"
-        f'<div class="row"><button type="submit" class="btn" data-send="PATCH {address}" '
-        'data-under="settings" data-done="The settings were saved.">Save</button>'
-        f"{build}</div></form></details></section>"
+    return html(
+        '<section class="panel"><details class="plain-details" id="corpus-settings"><summary>'
+        'Name and build settings</summary><form class="row inline-form" id="rename-form" '
+        'data-form><label>Name <input name="name" value="{}" maxlength="200" required></label>'
+        '<button type="submit" class="btn" data-send="PATCH {}" data-done="The corpus was '
+        'renamed.">Rename</button></form><form id="settings-form" data-form><div '
+        'class="fields">{}</div><p class="dim small">They hold from the next build on. Another '
+        "chunk size, vocabulary or encoder makes a corpus that present models do not fit.</p>"
+        '<div class="row"><button type="submit" class="btn" data-send="PATCH {}" '
+        'data-under="settings" data-done="The settings were saved.">Save</button>{}</div>'
+        "</form></details></section>",
+        corpus.name,
+        address,
+        _fields(corpus.settings),
+        address,
+        build,
     )
 
 
-def _fields(settings: Mapping[str, Any]) -> str:
-    numbers = "".join(
-        f'<label>{label}<input type="number" step="any" name="{name}" data-kind="number" '
-        f'value="{"" if settings.get(name) is None else escape(settings[name])}">'
-        f'<small class="dim">{hint}</small></label>'
+def _fields(settings: Mapping[str, Any]) -> Html:
+    numbers = join(
+        html(
+            '<label>{}<input type="number" step="any" name="{}" data-kind="number" value="{}">'
+            '<small class="dim">{}</small></label>',
+            label,
+            name,
+            "" if settings.get(name) is None else escape(settings[name]),
+            hint,
+        )
         for name, label, hint in NUMBERS
     )
-    choices = "".join(
-        f'<label>{label}<select name="{name}">{_options(options, settings.get(name))}</select>'
-        "</label>"
+    choices = join(
+        html(
+            '<label>{}<select name="{}">{}</select></label>',
+            label,
+            name,
+            _options(options, settings.get(name)),
+        )
         for name, label, options in CHOICES
     )
-    encoder = (
-        '<label>Encoder<input name="encoder" data-kind="text" maxlength="200" '
-        f'value="{escape(settings.get("encoder") or "")}">'
-        '<small class="dim">Hub name or folder; empty is the bundled MiniLM</small></label>'
+    encoder = html(
+        '<label>Encoder<input name="encoder" data-kind="text" maxlength="200" value="{}">'
+        '<small class="dim">Hub name or folder; empty is the bundled MiniLM</small></label>',
+        settings.get("encoder") or "",
     )
     return numbers + encoder + choices
 
 
-def _options(options: tuple[tuple[str, str], ...], chosen: object) -> str:
-    return "".join(
-        f'<option value="{value}"{" selected" if value == chosen else ""}>{value}: {words}</option>'
+def _options(options: tuple[tuple[str, str], ...], chosen: object) -> Html:
+    return join(
+        html(
+            '<option value="{}"{}>{}: {}</option>',
+            value,
+            " selected" if value == chosen else "",
+            value,
+            words,
+        )
         for value, words in options
     )

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 
-from app.format import escape
+from app.html import NOTHING, Html, html, join
 from app.ui import STATIC_DIR
 
 Json = dict[str, Any]
@@ -15,7 +15,7 @@ Rows = list[tuple[str, str, str]]
 
 JSON_TYPE = "application/json"
 LIMITS = {"minimum": "at least", "maximum": "at most"}
-FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+FRAME = html("""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>API - RETRO</title>
 <script src="/assets-retro/theme.js"></script><style>{css}
 body{{margin:0;color:var(--r-ink);font:15px/1.55 var(--r-sans)}}
@@ -32,7 +32,7 @@ overflow-wrap:anywhere}}.route p{{margin:6px 0}}h4{{margin:12px 0 4px;font-size:
 <p class="dim">JSON in and out. Errors are <code>{{"detail": "..."}}</code>. With an access token
 set, send <code>Authorization: Bearer &lt;token&gt;</code>; in a browser, <a href="/logout">log
 out</a> ends the session. The same as a machine reads it:
-<a href="/api/v1/openapi.json">openapi.json</a>.</p>{routes}</main></body></html>"""
+<a href="/api/v1/openapi.json">openapi.json</a>.</p>{routes}</main></body></html>""")
 
 
 def make_router(app: FastAPI) -> APIRouter:
@@ -42,12 +42,12 @@ def make_router(app: FastAPI) -> APIRouter:
     @router.get("/api/v1/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         css = (STATIC_DIR / "styles.css").read_text(encoding="utf-8")
-        return HTMLResponse(FRAME.format(css=css, routes=render_routes(app.openapi())))
+        return HTMLResponse(FRAME.format(css=Html(css), routes=render_routes(app.openapi())))
 
     return router
 
 
-def render_routes(schema: Json) -> str:
+def render_routes(schema: Json) -> Html:
     """Return all routes, grouped, with their parameters, bodies, answers and errors."""
     groups: dict[str, list[str]] = {}
     for path, methods in schema["paths"].items():
@@ -55,25 +55,35 @@ def render_routes(schema: Json) -> str:
             tag = operation.get("tags", ["other"])[0]
             groups.setdefault(tag, []).append(_route(schema, path, method, operation))
     about = {tag["name"]: tag["description"] for tag in schema.get("tags", [])}
-    return "".join(
-        f'<section class="panel" id="{escape(tag)}"><h2>{escape(tag)}</h2>'
-        f'<p class="dim">{escape(about.get(tag, ""))}</p>{"".join(items)}</section>'
+    return join(
+        html(
+            '<section class="panel" id="{}"><h2>{}</h2><p class="dim">{}</p>{}</section>',
+            tag,
+            tag,
+            about.get(tag, ""),
+            join(items),
+        )
         for tag, items in groups.items()
     )
 
 
-def _route(schema: Json, path: str, method: str, operation: Json) -> str:
+def _route(schema: Json, path: str, method: str, operation: Json) -> Html:
     first, *more = operation["description"].split("\n\n")
-    words = "".join(f"<p>{escape(text)}</p>" for text in more)
+    words = join(html("<p>{}</p>", text) for text in more)
     good, errors = _answers(operation)
-    return (
-        f'<details class="route" id="{escape(operation["operationId"])}"><summary>'
-        f"<code><b>{method.upper()}</b> {escape(path)}</code> <span>{escape(first)}</span>"
-        f"</summary>{words}"
-        f"{_table('Parameters', _parameters(schema, operation))}"
-        f"{_body(schema, operation)}"
-        f"<h4>Try with curl</h4><pre>{escape(curl_line(path, method, operation))}</pre>"
-        f"{good}{_table('Errors', errors)}</details>"
+    return html(
+        '<details class="route" id="{}"><summary><code><b>{}</b> {}</code> <span>{}</span>'
+        "</summary>{}{}{}<h4>Try with curl</h4><pre>{}</pre>{}{}</details>",
+        operation["operationId"],
+        method.upper(),
+        path,
+        first,
+        words,
+        _table("Parameters", _parameters(schema, operation)),
+        _body(schema, operation),
+        curl_line(path, method, operation),
+        good,
+        _table("Errors", errors),
     )
 
 
@@ -115,35 +125,38 @@ def _body(schema: Json, operation: Json) -> str:
             for name, field in body.get("properties", {}).items()
         ]
         about = " ".join(body.get("description", "").split())
-        note = f'<p class="dim">{escape(about)}</p>' if about else ""
-        return f"{note}{_table(f'Body: {kind}', rows)}"
-    return ""
+        note = html('<p class="dim">{}</p>', about) if about else NOTHING
+        return note + _table(f"Body: {kind}", rows)
+    return NOTHING
 
 
 def _answers(operation: Json) -> tuple[str, Rows]:
-    shown, errors = "", []
+    shown, errors = NOTHING, []
     for status, answer in operation["responses"].items():
         if not status.startswith("2"):
             errors.append((status, "", answer["description"]))
             continue
-        shown += f"<h4>Answer {escape(status)}</h4><p>{escape(answer['description'])}</p>"
+        shown += html("<h4>Answer {}</h4><p>{}</p>", status, answer["description"])
         example = answer.get("content", {}).get(JSON_TYPE, {}).get("example")
         if example is not None:
             text = json.dumps(example, indent=2, ensure_ascii=False)
-            shown += f"<pre>{escape(text)}</pre>"
+            shown += html("<pre>{}</pre>", text)
     return shown, errors
 
 
-def _table(title: str, rows: Rows) -> str:
+def _table(title: str, rows: Rows) -> Html:
     if not rows:
-        return ""
-    cells = "".join(
-        f"<tr><th scope=row><code>{escape(name)}</code></th>"
-        f"{f'<td>{escape(kind)}</td>' if kind else ''}"
-        f"<td>{escape(text)}</td></tr>"
+        return NOTHING
+    cells = join(
+        html(
+            "<tr><th scope=row><code>{}</code></th>{}<td>{}</td></tr>",
+            name,
+            html("<td>{}</td>", kind) if kind else "",
+            text,
+        )
         for name, kind, text in rows
     )
-    return f"<h4>{escape(title)}</h4><table>{cells}</table>"
+    return html("<h4>{}</h4><table>{}</table>", title, cells)
 
 
 def _limits(value: Json) -> str:

@@ -1,7 +1,8 @@
 """A document: its text by pages, its chunks, and the neighbors of the chunk in focus."""
 
 from app.errors import MissingError
-from app.format import count, escape, size
+from app.format import count, size
+from app.html import NOTHING, Html, escape, html, join
 from app.pages.corpus_documents import api_address, document_page
 from app.pages.neighbors import render_found
 from app.services.services import Services
@@ -20,7 +21,7 @@ HELP = (
 )
 
 
-def render_document(services: Services, corpus: Corpus, query: Query) -> str:
+def render_document(services: Services, corpus: Corpus, query: Query) -> Html:
     """Return a page of the document in the address.
 
     Raises:
@@ -36,20 +37,24 @@ def render_document(services: Services, corpus: Corpus, query: Query) -> str:
     if chunk_id is None and numbers["start"] is not None and numbers["end"]:
         marked = (numbers["start"], numbers["end"])
     text = (
-        "".join(_chunk(corpus.id, path, chunk, chunk_id, marked) for chunk in found.chunks)
+        join(_chunk(corpus.id, path, chunk, chunk_id, marked) for chunk in found.chunks)
         if found.chunks
         else _plain(found, marked)
     )
     before = "... " if found.start > 0 and not found.chunks else ""
     panel = (
-        f'<section class="panel"><div class="head"><h2 style="margin:0">Text</h2>'
-        f"{_pages(corpus.id, found)}</div>"
-        + (f'<p class="dim small">{HELP}</p>' if found.chunks else "")
-        + f'<div class="text document-text">{before}{text}</div></section>'
+        html(
+            '<section class="panel"><div class="head"><h2 style="margin:0">Text</h2>{}</div>',
+            _pages(corpus.id, found),
+        )
+        + (html('<p class="dim small">{}</p>', HELP) if found.chunks else "")
+        + html('<div class="text document-text">{}{}</div></section>', before, text)
     )
     if chunk_id is not None:
-        panel = (
-            f'<div class="document-columns">{panel}{_neighbors(services, corpus, chunk_id)}</div>'
+        panel = html(
+            '<div class="document-columns">{}{}</div>',
+            panel,
+            _neighbors(services, corpus, chunk_id),
         )
     return _head(corpus, found) + panel
 
@@ -63,7 +68,7 @@ def _number(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def _head(corpus: Corpus, found: DocumentText) -> str:
+def _head(corpus: Corpus, found: DocumentText) -> Html:
     words = [f"{found.num_characters:,} characters", size(found.bytes)]
     words += [found.encoding] if found.encoding else []
     words += [found.note] if found.note else []
@@ -78,15 +83,19 @@ def _head(corpus: Corpus, found: DocumentText) -> str:
             confirm=f"Remove {found.path!r}? It leaves the index with the next build.",
             then=f"/corpora?corpus={corpus.id}",
         )
-    return (
-        f'<p class="small"><a href="/corpora?corpus={escape(corpus.id)}">'
-        f'{escape(corpus.name)}</a></p><div class="head"><h1 class="path">'
-        f'{escape(found.path)}</h1><span class="push">{remove}</span></div>'
-        f'<p class="dim small">{escape(", ".join(words))}</p>{_state(found)}'
+    return html(
+        '<p class="small"><a href="/corpora?corpus={}">{}</a></p><div class="head"><h1 '
+        'class="path">{}</h1><span class="push">{}</span></div><p class="dim small">{}</p>{}',
+        corpus.id,
+        corpus.name,
+        found.path,
+        remove,
+        ", ".join(words),
+        _state(found),
     )
 
 
-def _state(found: DocumentText) -> str:
+def _state(found: DocumentText) -> Html:
     if not found.is_stored:
         words = "The document was removed. This is its text in the last build."
     elif found.is_changed and found.chunks:
@@ -96,8 +105,8 @@ def _state(found: DocumentText) -> str:
     elif found.num_chunks is None:
         words = "The document is not built yet. Build the corpus to see its chunks."
     else:
-        return ""
-    return f'<div class="callout calm">{escape(words)}</div>'
+        return NOTHING
+    return html('<div class="callout calm">{}</div>', words)
 
 
 def _chunk(
@@ -106,7 +115,7 @@ def _chunk(
     chunk: DocumentChunk,
     chosen: int | None,
     marked: tuple[int, int] | None,
-) -> str:
+) -> Html:
     facts = [f"Chunk id {chunk.chunk_id:,}", count(chunk.num_tokens, "token")]
     facts += ["held out for validation"] if chunk.is_held_out else []
     tip = escape(", ".join(facts))
@@ -114,19 +123,27 @@ def _chunk(
     address = escape(document_page(corpus_id, path, chunk=chunk.chunk_id))
     is_chosen = chunk.chunk_id == chosen
     classes = "chunk" + (" held" if chunk.is_held_out else "") + (" chosen" if is_chosen else "")
-    here = ' aria-current="true"' if is_chosen else ""
-    return (
-        f'<span class="{classes}"><a class="chunk-number" href="{address}#chunk" '
-        f'id="chunk-{chunk.chunk_id}" data-tip="{tip}" aria-label="Chunk {number}: {tip}"{here}>'
-        f"{number:,}</a>{_marked(chunk.text, chunk.start, marked)}</span>"
+    here = html(' aria-current="true"') if is_chosen else ""
+    return html(
+        '<span class="{}"><a class="chunk-number" href="{}#chunk" id="chunk-{}" data-tip="{}" '
+        'aria-label="Chunk {}: {}"{}>{:,}</a>{}</span>',
+        classes,
+        address,
+        chunk.chunk_id,
+        tip,
+        number,
+        tip,
+        here,
+        number,
+        _marked(chunk.text, chunk.start, marked),
     )
 
 
-def _plain(found: DocumentText, marked: tuple[int, int] | None) -> str:
+def _plain(found: DocumentText, marked: tuple[int, int] | None) -> Html:
     return _marked(found.text, found.start, marked)
 
 
-def _marked(text: str, first: int, marked: tuple[int, int] | None) -> str:
+def _marked(text: str, first: int, marked: tuple[int, int] | None) -> Html:
     """Return a text with the part of it that lies in a place."""
     if marked is None:
         return escape(text)
@@ -134,35 +151,39 @@ def _marked(text: str, first: int, marked: tuple[int, int] | None) -> str:
     end = min(max(marked[1] - first, start), len(text))
     if start == end:
         return escape(text)
-    place = ' id="place"' if marked[0] >= first else ""
-    return (
-        f'{escape(text[:start])}<span class="run lcp3"{place}>{escape(text[start:end])}</span>'
-        f"{escape(text[end:])}"
+    place = html(' id="place"') if marked[0] >= first else ""
+    return html(
+        '{}<span class="run lcp3"{}>{}</span>{}', text[:start], place, text[start:end], text[end:]
     )
 
 
-def _pages(corpus_id: str, found: DocumentText) -> str:
+def _pages(corpus_id: str, found: DocumentText) -> Html:
     page, last = found.page, found.num_pages
     links = [
-        f'<a href="{escape(document_page(corpus_id, found.path, page=target))}">{label}</a>'
+        html('<a href="{}">{}</a>', document_page(corpus_id, found.path, page=target), label)
         for target, label in ((page - 1, "Previous"), (page + 1, "Next"))
         if 1 <= target <= last
     ]
-    return (
-        f'<span class="push row small"><span class="dim small">page {page:,} of {last:,}</span>'
-        f"{''.join(links)}</span>"
+    return html(
+        '<span class="push row small"><span class="dim small">page {:,} of {:,}</span>{}</span>',
+        page,
+        last,
+        join(links),
     )
 
 
-def _neighbors(services: Services, corpus: Corpus, chunk_id: int) -> str:
+def _neighbors(services: Services, corpus: Corpus, chunk_id: int) -> Html:
     chunk = services.corpora.chunk(corpus.id, chunk_id)
-    found = "".join(render_found(item, corpus.id) for item in chunk.neighbors)
+    found = join(render_found(item, corpus.id) for item in chunk.neighbors)
     place = f"{chunk.chunk_index + 1:,} of {chunk.num_chunks:,}"
-    search = f"/corpora?corpus={escape(corpus.id)}&amp;like={chunk_id}#search"
-    return (
-        '<aside class="panel" id="chunk"><div class="head"><h2 style="margin:0">'
-        f'Neighbors of chunk {place}</h2></div><p class="dim small">Id {chunk_id:,}, '
-        f"{count(chunk.num_tokens, 'token')}. Squared L2 distance, lower is nearer. "
-        f'<a href="{search}">Search with this chunk</a></p>'
-        f"{found or empty('No neighbor is left under the exclusion rule.')}</aside>"
+    search = html("/corpora?corpus={}&amp;like={}#search", corpus.id, chunk_id)
+    return html(
+        '<aside class="panel" id="chunk"><div class="head"><h2 style="margin:0">Neighbors of '
+        'chunk {}</h2></div><p class="dim small">Id {:,}, {}. Squared L2 distance, lower is '
+        'nearer. <a href="{}">Search with this chunk</a></p>{}</aside>',
+        place,
+        chunk_id,
+        count(chunk.num_tokens, "token"),
+        search,
+        found or empty("No neighbor is left under the exclusion rule."),
     )

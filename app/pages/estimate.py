@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from app.format import count, duration, escape, parameters, size
+from app.format import count, duration, parameters, size
+from app.html import NOTHING, Html, html
 from app.services.run_settings import list_presets
 from app.services.services import Services
 from app.services.views.runs import Estimate
@@ -21,7 +22,7 @@ def render_estimate(
     preset: str,
     model: Callable[[], dict[str, Any]],
     training: Callable[[TrainingConfig], dict[str, Any]],
-) -> str:
+) -> Html:
     """Return parameters, memory and time; where a value is wrong, the sentence about it.
 
     Args:
@@ -39,25 +40,41 @@ def render_estimate(
         answer = services.estimates.estimate(corpus_id, preset=preset, model=sizes, training=chosen)
         table = _presets(services, corpus_id, preset)
     except (RetroError, JobError) as error:
-        return f'<div class="estimate bad-text" role="status">{escape(error)}</div>'
+        return html('<div class="estimate bad-text" role="status">{}</div>', error)
     layers = count(preview.model.dec_depth, "layer")
     described = next((item.description for item in list_presets() if item.name == preset), "")
     checkpointing = "without" if preview.training.gradient_checkpointing else "with"
     other = answer.memory if checkpointing == "without" else answer.memory_checkpointed
     values = {
-        "Parameters": f'<span id="estimate-parameters">{parameters(answer.parameters)}</span>',
-        "Memory": f'<span id="estimate-memory">{_gigabytes(answer.needed_bytes)}</span>'
-        f'<div class="dim small">{_gigabytes(other.total)} {checkpointing} gradient '
-        "checkpointing</div>",
-        "Time": f'<span id="estimate-time">about {_time(answer.seconds)}</span>'
-        f'<div class="dim small">{answer.tokens_per_second:,.0f} tokens per second</div>',
+        "Parameters": html(
+            '<span id="estimate-parameters">{}</span>', parameters(answer.parameters)
+        ),
+        "Memory": html(
+            '<span id="estimate-memory">{}</span><div class="dim small">{} {} gradient '
+            "checkpointing</div>",
+            _gigabytes(answer.needed_bytes),
+            _gigabytes(other.total),
+            checkpointing,
+        ),
+        "Time": html(
+            '<span id="estimate-time">about {}</span><div class="dim small">{:,.0f} tokens per '
+            "second</div>",
+            _time(answer.seconds),
+            answer.tokens_per_second,
+        ),
         "Checkpoints": f"{size(answer.checkpoint_bytes)} on the disk",
     }
-    return (
-        f'<div class="estimate">{facts(values)}{_warning(answer)}'
-        f'<p class="dim small">{escape(described)} {layers} of width '
-        f"{preview.model.dec_dim}. {_parts(answer, checkpointing)} The time is estimated "
-        f"{escape(answer.basis.text)}.</p>{table}</div>"
+    return html(
+        '<div class="estimate">{}{}<p class="dim small">{} {} of width {}. {} The time is '
+        "estimated {}.</p>{}</div>",
+        facts(values),
+        _warning(answer),
+        described,
+        layers,
+        preview.model.dec_dim,
+        _parts(answer, checkpointing),
+        answer.basis.text,
+        table,
     )
 
 
@@ -70,34 +87,41 @@ def _parts(answer: Estimate, checkpointing: str) -> str:
     )
 
 
-def _warning(answer: Estimate) -> str:
+def _warning(answer: Estimate) -> Html:
     if answer.fits is not False:
-        return ""
-    return (
-        '<p class="bad-text" id="estimate-warning">This is more than this device has '
-        f"({_gigabytes(answer.device.memory_bytes or 0)}). Choose a smaller preset or batch, or "
-        "gradient checkpointing.</p>"
+        return NOTHING
+    return html(
+        '<p class="bad-text" id="estimate-warning">This is more than this device has ({}). '
+        "Choose a smaller preset or batch, or gradient checkpointing.</p>",
+        _gigabytes(answer.device.memory_bytes or 0),
     )
 
 
-def _presets(services: Services, corpus_id: str, chosen: str) -> str:
-    rows = ""
+def _presets(services: Services, corpus_id: str, chosen: str) -> Html:
+    rows = NOTHING
     for item, estimate in services.estimates.presets(corpus_id):
-        mark = ' <span class="dim small">chosen</span>' if item.name == chosen else ""
-        more = "" if estimate.fits is not False else '<div class="bad-text small">too much</div>'
-        rows += (
-            f"<tr><td>{escape(item.name)}{mark}<div class='dim small'>"
-            f"{escape(item.description)}</div></td>"
-            f'<td class="num">{parameters(estimate.parameters)}</td>'
-            f'<td class="num">{_gigabytes(estimate.needed_bytes)}{more}</td>'
-            f'<td class="num">{_gigabytes(estimate.memory_checkpointed.total)}</td>'
-            f'<td class="num">{_time(estimate.seconds)}</td></tr>'
+        mark = html(' <span class="dim small">chosen</span>') if item.name == chosen else ""
+        more = (
+            "" if estimate.fits is not False else html('<div class="bad-text small">too much</div>')
         )
-    return (
-        '<details id="preset-table"><summary>All presets on this corpus</summary>'
-        '<div class="scroll" tabindex="0"><table class="list"><thead><tr><th>Preset</th>'
-        "<th>Parameters</th><th>Memory</th><th>With checkpointing</th><th>Time</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div></details>"
+        rows += html(
+            "<tr><td>{}{}<div class='dim small'>{}</div></td><td class=\"num\">{}</td><td "
+            'class="num">{}{}</td><td class="num">{}</td><td class="num">{}</td></tr>',
+            item.name,
+            mark,
+            item.description,
+            parameters(estimate.parameters),
+            _gigabytes(estimate.needed_bytes),
+            more,
+            _gigabytes(estimate.memory_checkpointed.total),
+            _time(estimate.seconds),
+        )
+    return html(
+        '<details id="preset-table"><summary>All presets on this corpus</summary><div '
+        'class="scroll" tabindex="0"><table class="list"><thead><tr><th>Preset</th><th>'
+        "Parameters</th><th>Memory</th><th>With checkpointing</th><th>Time</th></tr></thead>"
+        "<tbody>{}</tbody></table></div></details>",
+        rows,
     )
 
 

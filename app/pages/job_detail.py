@@ -2,7 +2,8 @@
 
 import time
 
-from app.format import ago, duration, escape
+from app.format import ago, duration
+from app.html import NOTHING, Html, escape, html, join
 from app.pages.job_parts import buttons, progress
 from app.services.jobs import outcome, restart_note
 from app.services.services import Services
@@ -13,18 +14,18 @@ from jobs.errors import NotFoundError
 LOG_LINES = 200
 
 
-def render_chosen(services: Services, query: Query) -> str:
+def render_chosen(services: Services, query: Query) -> Html:
     """Return the job that the address names, if it names one."""
     job_id = query.get("job")
     if not job_id:
-        return ""
+        return NOTHING
     try:
         return render_job(services, services.jobs.get(job_id))
     except NotFoundError as error:
         return missing(error)
 
 
-def render_job(services: Services, job: Job) -> str:
+def render_job(services: Services, job: Job) -> Html:
     """Return one job with its log."""
     now = time.time()
     took = "-"
@@ -33,11 +34,11 @@ def render_job(services: Services, job: Job) -> str:
     values = {
         "State": badge(job.state),
         "Stage": escape(describe_job(job)),
-        "Progress": f'<span class="num">{job.done:,} of {job.total:,}</span>',
+        "Progress": html('<span class="num">{:,} of {:,}</span>', job.done, job.total),
         "Takes so far" if job.finished_at is None else "Took": took,
         "Attempt": str(job.attempt),
         "Priority": str(job.priority),
-        "Works on": f'<a href="{job_address(job)}">open</a>',
+        "Works on": html('<a href="{}">open</a>', job_address(job)),
     }
     log = services.jobs.log(job.id, LOG_LINES)
     reason = outcome(job)
@@ -46,37 +47,56 @@ def render_job(services: Services, job: Job) -> str:
         note = callout(again, calm=True)
     download = ""
     if log:
-        address = f"/api/v1/jobs/{escape(job.id)}/log.txt"
-        download = (
-            f'<span class="dim small">the last {LOG_LINES} lines, newest below</span>'
-            f'<a class="push small" href="{address}" download>Download the whole log</a>'
+        address = f"/api/v1/jobs/{job.id}/log.txt"
+        download = html(
+            '<span class="dim small">the last {} lines, newest below</span><a class="push small" '
+            'href="{}" download>Download the whole log</a>',
+            LOG_LINES,
+            address,
         )
-    shown = (
-        f'<pre class="log" tabindex="0" aria-label="Log">{escape(log) or "No output yet."}</pre>'
+    shown = html(
+        '<pre class="log" tabindex="0" aria-label="Log">{}</pre>', escape(log) or "No output yet."
     )
+    return html(
+        '<section class="panel"><div class="head"><h2 style="margin:0">{} {}</h2><span '
+        'class="push">{}</span></div>{}{}{}{}<div class="head log-head"><h3>Log</h3>{}</div>'
+        "{}</section>",
+        job.kind,
+        job.number,
+        buttons(services, job),
+        note,
+        facts(values),
+        _bar(services, job),
+        _events(services, job),
+        download,
+        shown,
+    )
+
+
+def _bar(services: Services, job: Job) -> Html:
     return (
-        f'<section class="panel"><div class="head"><h2 style="margin:0">{escape(job.kind)} '
-        f'{job.number}</h2><span class="push">{buttons(services, job)}</span></div>'
-        f"{note}{facts(values)}{_bar(services, job)}"
-        f"{_events(services, job)}"
-        f'<div class="head log-head"><h3>Log</h3>{download}</div>{shown}</section>'
+        NOTHING
+        if job.state != "running"
+        else html('<div class="now">{}</div>', progress(services, job))
     )
 
 
-def _bar(services: Services, job: Job) -> str:
-    return "" if job.state != "running" else f'<div class="now">{progress(services, job)}</div>'
-
-
-def _events(services: Services, job: Job) -> str:
+def _events(services: Services, job: Job) -> Html:
     now = time.time()
-    rows = "".join(
-        f'<tr><td class="dim num">{ago(event.at, now)}</td><td>{badge(event.to)}</td>'
-        f'<td class="num">{event.attempt or "-"}</td>'
-        f'<td class="wide">{escape(event.message)}</td></tr>'
+    rows = join(
+        html(
+            '<tr><td class="dim num">{}</td><td>{}</td><td class="num">{}</td><td class="wide">'
+            "{}</td></tr>",
+            ago(event.at, now),
+            badge(event.to),
+            event.attempt or "-",
+            event.message,
+        )
         for event in services.jobs.events(job.id)
     )
-    return (
+    return html(
         '<details id="job-events"><summary>Changes of its state</summary><div class="scroll">'
         '<table class="list"><thead><tr><th>When</th><th>State</th><th>Attempt</th><th>Why</th>'
-        f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
+        "</tr></thead><tbody>{}</tbody></table></div></details>",
+        rows,
     )

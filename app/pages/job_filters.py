@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from app.format import escape
+from app.html import NOTHING, Html, escape, html, join
 from app.services.services import Services
 from app.services.views.jobs import Job
 from app.ui import Query
@@ -51,7 +51,7 @@ class Filter:
             before=int(before) if is_number else None,
         )
 
-    def address(self, *, before: int | None = None) -> str:
+    def address(self, *, before: int | None = None) -> Html:
         """Return the address of the first page, or of the one that begins below a number."""
         values = {"state": self.state, "kind": self.kind, "before": before}
         query = urlencode({name: value for name, value in values.items() if value})
@@ -79,7 +79,7 @@ def find_jobs(services: Services, chosen: Filter) -> tuple[list[Job], int | None
     return [*shown, *ended], following
 
 
-def render_filters(numbers: Numbers, chosen: Filter) -> str:
+def render_filters(numbers: Numbers, chosen: Filter) -> Html:
     """Return links to the jobs of each state and kind, with how many there are."""
     of_kind = {key: n for key, n in numbers.items() if chosen.kind in (None, key[0])}
     of_state = {key: n for key, n in numbers.items() if chosen.state in (None, key[1])}
@@ -93,26 +93,31 @@ def render_filters(numbers: Numbers, chosen: Filter) -> str:
         fitting = {key: n for key, n in of_state.items() if key[0] == kind}
         if fitting or kind == chosen.kind:
             kinds.append(_link(words, fitting, Filter(state=chosen.state, kind=kind), chosen))
-    return (
-        f'<div class="filters"><nav class="tabs" aria-label="State">{"".join(states)}</nav>'
-        f'<nav class="tabs" aria-label="Kind">{"".join(kinds)}</nav></div>'
+    return html(
+        '<div class="filters"><nav class="tabs" aria-label="State">{}</nav><nav class="tabs" '
+        'aria-label="Kind">{}</nav></div>',
+        join(states),
+        join(kinds),
     )
 
 
-def _link(words: str, numbers: Numbers, target: Filter, chosen: Filter) -> str:
+def _link(words: str, numbers: Numbers, target: Filter, chosen: Filter) -> Html:
     is_on = (target.state, target.kind) == (chosen.state, chosen.kind)
-    current = ' aria-current="true"' if is_on else ""
-    return (
-        f'<a href="{target.address()}"{current}>{words} '
-        f'<span class="num">{sum(numbers.values()):,}</span></a>'
+    current = html(' aria-current="true"') if is_on else ""
+    return html(
+        '<a href="{}"{}>{} <span class="num">{:,}</span></a>',
+        target.address(),
+        current,
+        words,
+        sum(numbers.values()),
     )
 
 
-def render_pages(chosen: Filter, following: int | None) -> str:
+def render_pages(chosen: Filter, following: int | None) -> Html:
     """Return the links to the newest and to older jobs."""
-    links = ""
+    links = NOTHING
     if chosen.before is not None:
-        links += f'<a href="{chosen.address()}">Newest jobs</a>'
+        links += html('<a href="{}">Newest jobs</a>', chosen.address())
     if following is not None:
-        links += f'<a href="{chosen.address(before=following)}">Older jobs</a>'
-    return f'<nav class="pages" aria-label="More jobs">{links}</nav>' if links else ""
+        links += html('<a href="{}">Older jobs</a>', chosen.address(before=following))
+    return html('<nav class="pages" aria-label="More jobs">{}</nav>', links) if links else NOTHING

@@ -1,8 +1,8 @@
 """The login and logout pages; plain HTML, because Gradio itself is behind the gate."""
 
-import html
+from app.html import NOTHING, Html, html
 
-PAGE = """<!doctype html>
+PAGE = html("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title} - RETRO</title>
 <link rel="icon" href="data:,">
@@ -24,33 +24,30 @@ button{{width:100%;margin-top:14px;padding:10px;border:0;border-radius:8px;
 background:var(--accent);color:var(--bg);font:inherit;font-weight:650;cursor:pointer}}
 :focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
 .note{{color:var(--warn)}}
-</style></head><body>{form}</body></html>"""
-LOGIN = """<form method="post" action="/login">
+</style></head><body>{form}</body></html>""")
+LOGIN = html("""<form method="post" action="/login">
 <h1>RETRO</h1><p>Enter the access token of this server.</p>{note}
 <label for="token">Access token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <input type="hidden" name="next" value="{target}">
-<button type="submit">Log in</button></form>"""
-LOGOUT = """<form method="post" action="/logout">
+<button type="submit">Log in</button></form>""")
+LOGOUT = html("""<form method="post" action="/logout">
 <h1>RETRO</h1><p>This browser has to be given the access token again afterwards.</p>
-<button type="submit">Log out</button></form>"""
+<button type="submit">Log out</button></form>""")
 
 
-def render_login(target: str, note: str | None) -> str:
+def render_login(target: str, note: str | None) -> Html:
     """Return the login page.
 
     Args:
         target: Where to go after the login, an address on this host.
         note: What went wrong with the last attempt, if anything.
-
-    Returns:
-        HTML.
     """
-    shown = f'<p class="note" role="alert">{html.escape(note)}</p>' if note else ""
-    form = LOGIN.format(note=shown, target=html.escape(target, quote=True))
+    shown = html('<p class="note" role="alert">{}</p>', note) if note else NOTHING
+    form = LOGIN.format(note=shown, target=target)
     return PAGE.format(title="Log in", form=form)
 
 
-def render_logout() -> str:
-    """Return the page that asks before it ends the session; HTML."""
+def render_logout() -> Html:
+    """Return the page that asks before it ends the session."""
     return PAGE.format(title="Log out", form=LOGOUT)

@@ -2,21 +2,18 @@
 
 from collections.abc import Sequence
 
-from app.format import escape
+from app.html import NOTHING, Html, escape, html, join
 from retro.generation.events import Segments
 
 LONGEST_CLASS = 5
-DOT = " \N{MIDDLE DOT} "
-"""Stands between short facts on one line."""
 
-LEGEND = (
-    '<div class="legend">longest run shared with the neighbors, in tokens <span>0</span>'
-    + "".join(f'<span class="lcp{n}">{n}{"+" if n == 5 else ""}</span>' for n in range(1, 6))
-    + "</div>"
+LEGEND = html(
+    '<div class="legend">longest run shared with the neighbors, in tokens <span>0</span>{}</div>',
+    join(html('<span class="lcp{}">{}{}</span>', n, n, "+" if n == 5 else "") for n in range(1, 6)),
 )
 
 
-def render_segments(segments: Segments) -> str:
+def render_segments(segments: Segments) -> Html:
     """Return pieces of text colored by the length of the run that ends at each.
 
     Args:
@@ -25,7 +22,7 @@ def render_segments(segments: Segments) -> str:
     Returns:
         HTML; neighboring pieces of one class share an element.
     """
-    parts: list[str] = []
+    parts = []
     open_class, pieces = 0, list[str]()
     for text, run in [*segments, ("", -1)]:
         css = _class(run)
@@ -34,31 +31,31 @@ def render_segments(segments: Segments) -> str:
             parts.append(_colored("".join(pieces), colors))
             open_class, pieces = css, []
         pieces.append(text)
-    return "".join(parts)
+    return join(parts)
 
 
 def _class(run: int) -> int:
     return max(0, min(run, LONGEST_CLASS))
 
 
-def _colored(text: str, css: str, attributes: str = "") -> str:
+def _colored(text: str, css: str, attributes: Html = NOTHING) -> Html:
     # White space at the ends is left out of the color, so that runs look like words.
     core = text.strip()
     if not (css or attributes):
         return escape(text)
     if not core:
-        return f'<span class="t"{attributes}>{escape(text)}</span>' if attributes else escape(text)
+        return html('<span class="t"{}>{}</span>', attributes, text) if attributes else escape(text)
     at = text.index(core)
     before, after = text[:at], text[at + len(core) :]
-    name = f' class="{css}"' if css else ""
-    return f"{escape(before)}<span{name}{attributes}>{escape(core)}</span>{escape(after)}"
+    name = html(' class="{}"', css) if css else NOTHING
+    return html("{}<span{}{}>{}</span>{}", before, name, attributes, core, after)
 
 
 def render_tokens(
     segments: Segments,
     runs: Sequence[Sequence[int]],
     titles: Sequence[str] = (),
-) -> str:
+) -> Html:
     """Return tokens one by one, so that each can be pointed at.
 
     Args:
@@ -71,11 +68,11 @@ def render_tokens(
     """
     parts = []
     for number, (text, run) in enumerate(segments):
-        attributes = ""
+        attributes = NOTHING
         if number < len(runs) and runs[number]:
-            attributes += f' data-run="{" ".join(str(int(one)) for one in runs[number])}"'
+            attributes += html(' data-run="{}"', " ".join(str(one) for one in runs[number]))
         if number < len(titles) and titles[number]:
-            attributes += f' title="{escape(titles[number])}"'
+            attributes += html(' title="{}"', titles[number])
         css = _class(run)
         if not css:
             parts.append(_colored(text, "t" if attributes else "", attributes))
@@ -83,11 +80,11 @@ def render_tokens(
         # Inside a colored stretch the white space is colored too: it reads as one run.
         before = number > 0 and _class(segments[number - 1][1]) > 0
         parts.append(_token(text, f"t lcp{css}", attributes, joined=before))
-    return "".join(parts)
+    return join(parts)
 
 
-def _token(text: str, css: str, attributes: str, *, joined: bool) -> str:
+def _token(text: str, css: str, attributes: Html, *, joined: bool) -> Html:
     if joined and text.strip() and text[0] == " ":
         core = text.rstrip()
-        return f'<span class="{css}"{attributes}>{escape(core)}</span>{escape(text[len(core) :])}'
+        return html('<span class="{}"{}>{}</span>{}', css, attributes, core, text[len(core) :])
     return _colored(text, css, attributes)

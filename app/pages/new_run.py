@@ -6,6 +6,7 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.format import count, parameters
+from app.html import NOTHING, Html, html
 from app.pages.estimate import render_estimate
 from app.pages.run_fields import (
     FIELDS,
@@ -32,7 +33,7 @@ class NewRunForm:
 
     def __init__(self) -> None:
         with gr.Column(elem_classes="form-panel", visible=False, elem_id="new-run") as self.box:
-            gr.HTML("<h2>New run</h2>", apply_default_css=False, js_on_load=None)
+            gr.HTML(html("<h2>New run</h2>"), apply_default_css=False, js_on_load=None)
             with gr.Row():
                 self.corpus = gr.Dropdown(
                     label="Corpus", elem_id="run-corpus", scale=2, min_width=220
@@ -83,9 +84,9 @@ class NewRunForm:
             return [_estimate(services, corpus_id, preset, model, values), *values]
 
         @shows_errors
-        def estimate(corpus_id: str | None, preset: str, model: str, *values: Any) -> str:
+        def estimate(corpus_id: str | None, preset: str, model: str, *values: Any) -> Html:
             if corpus_id is None:
-                return ""
+                return NOTHING
             return _estimate(services, corpus_id, preset, model, list(values))
 
         demo.load(
@@ -202,7 +203,7 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
 
 def _estimate(
     services: Services, corpus_id: str, preset: str, model: str, values: list[Any]
-) -> str:
+) -> Html:
     return render_estimate(
         services,
         corpus_id,

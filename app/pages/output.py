@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.figures import mode_of
-from app.format import escape
+from app.html import Html, escape, html
 from app.pages.cards import RUNNING
 from app.pages.result import render_result
 from app.services.services import Services
@@ -17,7 +17,7 @@ from app.words import own_end, steering_of
 from jobs.errors import JobError, NotFoundError
 from retro.errors import RetroError
 
-HEADING = '<h1 class="only-read">Generate</h1>'
+HEADING = html('<h1 class="only-read">Generate</h1>')
 MOST_KEPT = 16
 BUSY_SHARE = 0.2
 """Share of the time that may go into showing a text while it is written."""
@@ -26,7 +26,7 @@ MOST_LOOKED_UP = 8
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    html: str
+    output: Html
     stamp: tuple[Any, ...]
     """Changes when a text has ended, or its corpus is no longer there."""
     at: float
@@ -45,7 +45,7 @@ class Output:
         self._kept: OrderedDict[tuple[str | None, ...], _Shown] = OrderedDict()
         self._lock = threading.Lock()
 
-    def render(self, query: Query) -> str:
+    def render(self, query: Query) -> Html:
         """Return the generation in the address, as it stands."""
         if "gen" not in query:
             return render_output(self._services, query)
@@ -62,18 +62,18 @@ class Output:
         if kept is not None and kept.stamp == stamp:
             is_recent = now - kept.at < kept.took_s / BUSY_SHARE
             if summary.state != RUNNING or is_recent:
-                return kept.html
-        html = render_output(self._services, query)
-        shown = _Shown(html, stamp, now, time.monotonic() - now)
+                return kept.output
+        output = render_output(self._services, query)
+        shown = _Shown(output, stamp, now, time.monotonic() - now)
         with self._lock:
             self._kept[key] = shown
             self._kept.move_to_end(key)
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
-        return html
+        return output
 
 
-def render_output(services: Services, query: Query) -> str:
+def render_output(services: Services, query: Query) -> Html:
     """Return the generation in the address, as it stands, or what can be done without one."""
     generation_id = query.get("gen")
     if generation_id is None:
@@ -101,7 +101,7 @@ def _corpus_id(services: Services, generation: GenerationSummary) -> str | None:
     return corpus_id if corpus_id is not None and services.corpora.exists(corpus_id) else None
 
 
-def _invitation(services: Services, query: Query) -> str:
+def _invitation(services: Services, query: Query) -> Html:
     if "run" in query:
         try:
             services.runs.get(query["run"])
@@ -109,10 +109,12 @@ def _invitation(services: Services, query: Query) -> str:
             return missing(error)
     if not services.runs.list_writable():
         return HEADING + empty(
-            "There is no model to write with yet. A checkpoint appears here as soon as "
-            'training has written one. <a href="/">Start</a>'
+            html(
+                "There is no model to write with yet. A checkpoint appears here as soon as "
+                'training has written one. <a href="/">Start</a>'
+            )
         )
-    return HEADING + empty("Press <b>Generate</b>. The text appears here chunk by chunk.")
+    return HEADING + empty(html("Press <b>Generate</b>. The text appears here chunk by chunk."))
 
 
 def _parent(services: Services, generation: Generation) -> Generation | None:
@@ -139,7 +141,7 @@ def _names(services: Services, generation: Generation) -> dict[int, str]:
     return names
 
 
-def render_controls(services: Services, query: Query) -> str:
+def render_controls(services: Services, query: Query) -> Html:
     """Return the buttons that act on the text in the address: what is possible can be pressed."""
     generation_id = query.get("gen", "")
     try:
@@ -153,12 +155,17 @@ def render_controls(services: Services, query: Query) -> str:
     title = why or _which_side(summary)
     can_continue = summary is not None and not is_running and not why
     shown = escape(generation_id)
-    return (
-        f'<div class="controls"><button type="button" class="btn" id="stop" '
-        f'data-call="POST /api/v1/generations/{shown}/stop"{"" if is_running else " disabled"}>'
-        f'Stop</button><button type="button" class="btn" id="continue" data-continue="{shown}" '
-        f'data-variant="{escape(variant)}" title="{title}"{"" if can_continue else " disabled"}>'
-        "Continue</button></div>"
+    return html(
+        '<div class="controls"><button type="button" class="btn" id="stop" data-call="POST '
+        '/api/v1/generations/{}/stop"{}>Stop</button><button type="button" class="btn" '
+        'id="continue" data-continue="{}" data-variant="{}" title="{}"{}>Continue</button>'
+        "</div>",
+        shown,
+        "" if is_running else " disabled",
+        shown,
+        variant,
+        title,
+        "" if can_continue else " disabled",
     )
 
 

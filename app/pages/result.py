@@ -7,7 +7,8 @@ when they are empty, and what grows comes last.
 from collections.abc import Mapping, Sequence
 
 from app.figures import Text, is_inherited, mode_of, texts_of
-from app.format import count, escape
+from app.format import count
+from app.html import NOTHING, Html, html, join
 from app.pages.cards import RUNNING, Card, render_card, render_side
 from app.pages.marks import LEGEND
 from app.pages.summary import render_origin, render_side_summary, render_summary
@@ -18,12 +19,11 @@ from retro.generation.events import OutputChunk
 MOST_CARDS = 48
 """Chunks shown at once; longer texts have pages."""
 
-KEYS = (
-    '<p class="keys"><kbd>Tab</kbd> to a chunk, <kbd>\N{UPWARDS ARROW}</kbd> '
-    "<kbd>\N{DOWNWARDS ARROW}</kbd> or <kbd>j</kbd> <kbd>k</kbd> to the next, "
-    "<kbd>Enter</kbd> shows its neighbors, <kbd>\N{LEFTWARDS ARROW}</kbd> "
-    "<kbd>\N{RIGHTWARDS ARROW}</kbd> goes through its tokens, with <kbd>Shift</kbd> from run to "
-    "run. <kbd>Ctrl</kbd> <kbd>Enter</kbd> in the prompt generates.</p>"
+KEYS = html(
+    '<p class="keys"><kbd>Tab</kbd> to a chunk, <kbd>↑</kbd> <kbd>↓</kbd> or <kbd>j</kbd> '
+    "<kbd>k</kbd> to the next, <kbd>Enter</kbd> shows its neighbors, <kbd>←</kbd> <kbd>"
+    "→</kbd> goes through its tokens, with <kbd>Shift</kbd> from run to run. <kbd>"
+    "Ctrl</kbd> <kbd>Enter</kbd> in the prompt generates.</p>"
 )
 
 Partial = Mapping[str, OutputChunk]
@@ -37,7 +37,7 @@ def render_result(
     *,
     parent: Generation | None = None,
     names: Mapping[int, str] | None = None,
-) -> str:
+) -> Html:
     """Return a whole generation.
 
     Args:
@@ -51,7 +51,7 @@ def render_result(
     query = query or {}
     texts = texts_of(generation)
     origin = render_origin(generation, texts, parent, names or {})
-    notes = f'<div class="notes">{_note(generation, waiting_for)}</div>'
+    notes = html('<div class="notes">{}</div>', _note(generation, waiting_for))
     if generation.state == "failed" and not any(text.chunks for text in texts):
         return notes + origin
     if mode_of(generation) == "both":
@@ -60,18 +60,18 @@ def render_result(
         chosen = _chosen(texts, query)
         body = _tabs(generation, texts, chosen)
         body += _single(generation, texts[chosen], partial, query, origin)
-    return f"{notes}{body}{KEYS}"
+    return notes + body + KEYS
 
 
-def _note(generation: Generation, waiting_for: int) -> str:
+def _note(generation: Generation, waiting_for: int) -> Html:
     if generation.state == RUNNING and waiting_for:
         return callout(f"Waiting for {count(waiting_for, 'text')} to be written first.", calm=True)
     if generation.state == "failed":
         return callout(generation.message)
     if generation.state == "canceled" and generation.result:
         # The figures say that it was stopped.
-        return ""
-    return callout(generation.message, calm=True) if generation.message else ""
+        return NOTHING
+    return callout(generation.message, calm=True) if generation.message else NOTHING
 
 
 def _chosen(texts: Sequence[Text], query: Query) -> int:
@@ -84,14 +84,21 @@ def _whole(text: str | None, otherwise: int) -> int:
     return max(1, int(text))
 
 
-def _tabs(generation: Generation, texts: Sequence[Text], chosen: int) -> str:
-    address = f"/generate?gen={escape(generation.id)}"
+def _tabs(generation: Generation, texts: Sequence[Text], chosen: int) -> Html:
+    address = f"/generate?gen={generation.id}"
     links = [
-        f'<a href="{address}&amp;text={place + 1}" data-soft'
-        f"{' aria-current=true' if place == chosen else ''}>Text {place + 1}</a>"
+        html(
+            '<a href="{}&amp;text={}" data-soft{}>Text {}</a>',
+            address,
+            place + 1,
+            html(" aria-current=true") if place == chosen else "",
+            place + 1,
+        )
         for place in range(len(texts))
     ]
-    return f'<nav class="tabs" aria-label="Texts">{"".join(links) if len(texts) > 1 else ""}</nav>'
+    return html(
+        '<nav class="tabs" aria-label="Texts">{}</nav>', join(links) if len(texts) > 1 else ""
+    )
 
 
 def _cards(generation: Generation, text: Text, partial: Partial) -> list[Card]:
@@ -122,23 +129,29 @@ def _nothing(index: int) -> OutputChunk:
     )
 
 
-def _single(generation: Generation, text: Text, partial: Partial, query: Query, origin: str) -> str:
+def _single(
+    generation: Generation, text: Text, partial: Partial, query: Query, origin: str
+) -> Html:
     cards = _cards(generation, text, partial)
     first = _first_card(generation, len(cards), query)
     shown = cards[first : first + MOST_CARDS]
     focus = _focus(shown)
-    sides = "".join(render_side(card, shown=card.index == focus) for card in shown)
+    sides = join(render_side(card, shown=card.index == focus) for card in shown)
     pages = _pages(generation, len(cards), first, query)
-    return (
-        f"{render_summary(generation, text)}{origin}"
-        f"{LEGEND if text.has_retrieval else '<div></div>'}"
-        f'{_frame(generation, text, focus, first)}><div class="cards">'
-        f"{''.join(render_card(card) for card in shown)}{pages}</div>"
-        f'<aside class="side" aria-label="Neighbors of the chosen chunk">{sides}</aside></div>'
+    return html(
+        '{}{}{}{}><div class="cards">{}{}</div><aside class="side" aria-label="Neighbors of '
+        'the chosen chunk">{}</aside></div>',
+        render_summary(generation, text),
+        origin,
+        LEGEND if text.has_retrieval else html("<div></div>"),
+        _frame(generation, text, focus, first),
+        join(render_card(card) for card in shown),
+        pages,
+        sides,
     )
 
 
-def _frame(generation: Generation, text: Text, focus: int, first: int) -> str:
+def _frame(generation: Generation, text: Text, focus: int, first: int) -> Html:
     settings = generation.settings
     values = {
         "generation": generation.id,
@@ -150,8 +163,8 @@ def _frame(generation: Generation, text: Text, focus: int, first: int) -> str:
         "corpus": generation.corpus_id or "",
         "first": first + 1,
     }
-    data = "".join(f' data-{name}="{escape(value)}"' for name, value in values.items())
-    return f'<div id="result"{data}'
+    data = join(html(' data-{}="{}"', name, value) for name, value in values.items())
+    return html('<div id="result"{}', data)
 
 
 def _focus(cards: Sequence[Card]) -> int:
@@ -173,21 +186,24 @@ def _first_card(generation: Generation, num_cards: int, query: Query) -> int:
     return min(place, max(0, num_cards - 1)) // MOST_CARDS * MOST_CARDS
 
 
-def _pages(generation: Generation, num_cards: int, first: int, query: Query) -> str:
+def _pages(generation: Generation, num_cards: int, first: int, query: Query) -> Html:
     if num_cards <= MOST_CARDS:
-        return ""
-    address = f"/generate?gen={escape(generation.id)}"
+        return NOTHING
+    address = f"/generate?gen={generation.id}"
     if "text" in query:
-        address += f"&amp;text={_whole(query['text'], 1)}"
+        address += html("&amp;text={}", _whole(query["text"], 1))
     last = min(first + MOST_CARDS, num_cards)
     links = [
-        f'<a href="{address}&amp;chunk={target + 1}" data-soft>{label}</a>'
+        html('<a href="{}&amp;chunk={}" data-soft>{}</a>', address, target + 1, label)
         for target, label in ((first - MOST_CARDS, "Earlier"), (last, "Later"))
         if 0 <= target < num_cards
     ]
-    return (
-        f'<nav class="pages" aria-label="Chunks"><span>chunks {first + 1:,}-{last:,} of '
-        f"{num_cards:,}</span>{''.join(links)}</nav>"
+    return html(
+        '<nav class="pages" aria-label="Chunks"><span>chunks {:,}-{:,} of {:,}</span>{}</nav>',
+        first + 1,
+        last,
+        num_cards,
+        join(links),
     )
 
 
@@ -197,17 +213,22 @@ def _side_by_side(
     partial: Partial,
     query: Query,
     origin: str,
-) -> str:
+) -> Html:
     sides = [_cards(generation, text, partial) for text in texts]
     num_rows = max(len(cards) for cards in sides)
     first = _first_card(generation, num_rows, query)
     rows = []
     for place in range(first, min(first + MOST_CARDS, num_rows)):
         for cards in sides:
-            rows.append(render_card(cards[place]) if place < len(cards) else "<div></div>")
-    heads = "".join(render_side_summary(generation, text) for text in texts)
-    return (
-        f'<nav class="tabs"></nav>{render_summary(generation, None)}{origin}{LEGEND}'
-        f'{_frame(generation, texts[0], -1, first)} class="both"><div class="pair">{heads}'
-        f"{''.join(rows)}</div>{_pages(generation, num_rows, first, query)}</div>"
+            rows.append(render_card(cards[place]) if place < len(cards) else html("<div></div>"))
+    heads = join(render_side_summary(generation, text) for text in texts)
+    return html(
+        '<nav class="tabs"></nav>{}{}{}{} class="both"><div class="pair">{}{}</div>{}</div>',
+        render_summary(generation, None),
+        origin,
+        LEGEND,
+        _frame(generation, texts[0], -1, first),
+        heads,
+        join(rows),
+        _pages(generation, num_rows, first, query),
     )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from app.chart import render_stamp
-from app.format import duration, escape, number, parameters, size
+from app.format import duration, number, parameters, size
+from app.html import NOTHING, Html, escape, html, join
 from app.services.jobs import restart_note, share_done
 from app.services.services import Services
 from app.services.views.curves import ComparedRun
@@ -18,7 +19,7 @@ NOTICEABLE_NATS = 0.01
 VALIDATION = ("val_loss_on", "val_loss_off", "val_loss_shuffled")
 
 
-def render_state(services: Services, run: Run) -> str:
+def render_state(services: Services, run: Run) -> Html:
     """Return how far a run is, what went wrong, and the buttons."""
     job = services.jobs.get(run.job_id) if run.job_id else None
     note = ""
@@ -28,11 +29,17 @@ def render_state(services: Services, run: Run) -> str:
         note = callout(again, calm=True)
     share = min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
     newest = services.curves.newest_values(run.id, VALIDATION)
-    return (
-        f'{render_stamp([(run.job_id, run)])}<section class="panel"><div class="row">'
-        f'{badge(run.state)}<span class="num small">{escape(_progress(services, run, job))}</span>'
-        f'<span class="push row">{_buttons(run, job)}</span></div>{meter(share)}'
-        f"{gain_words(newest)}</section>{note}{_alerts(run)}"
+    return html(
+        '{}<section class="panel"><div class="row">{}<span class="num small">{}</span><span '
+        'class="push row">{}</span></div>{}{}</section>{}{}',
+        render_stamp([(run.job_id, run)]),
+        badge(run.state),
+        _progress(services, run, job),
+        _buttons(run, job),
+        meter(share),
+        gain_words(newest),
+        note,
+        _alerts(run),
     )
 
 
@@ -47,14 +54,16 @@ def _progress(services: Services, run: Run, job: Job | None) -> str:
     return text
 
 
-def _buttons(run: Run, job: Job | None) -> str:
+def _buttons(run: Run, job: Job | None) -> Html:
     address = f"/api/v1/runs/{run.id}"
     buttons = []
     if run.checkpoints:
         buttons.append(write_button(run))
     stopping = job is not None and job.cancel_requested and run.state in ACTIVE
     if stopping:
-        buttons.append('<span class="dim small">stopping, a checkpoint is being written</span>')
+        buttons.append(
+            html('<span class="dim small">stopping, a checkpoint is being written</span>')
+        )
     elif run.state in ACTIVE:
         pausing = "The run pauses after this step, with a checkpoint."
         stop = "The run stops after this step, with a checkpoint."
@@ -65,16 +74,16 @@ def _buttons(run: Run, job: Job | None) -> str:
         buttons.append(action("Resume", f"POST {address}/resume", kind="primary", done=going))
     if run.state not in ACTIVE and run.job_id:
         buttons.append(_extend_button(run, address))
-    buttons.append(f'<a class="btn" href="/runs?duplicate={escape(run.id)}">Duplicate</a>')
+    buttons.append(html('<a class="btn" href="/runs?duplicate={}">Duplicate</a>', run.id))
     if run.state not in ACTIVE:
         buttons.append(
             action("Delete", f"DELETE {address}", kind="danger", then="/runs",
                    confirm=f"Delete run {run.name!r} with all its checkpoints?")
         )  # fmt: skip
-    return "".join(buttons)
+    return join(buttons)
 
 
-def _extend_button(run: Run, address: str) -> str:
+def _extend_button(run: Run, address: str) -> Html:
     return action(
         "Extend",
         f"POST {address}/extend",
@@ -88,20 +97,20 @@ def _extend_button(run: Run, address: str) -> str:
     )
 
 
-def _alerts(run: Run) -> str:
-    return "".join(
+def _alerts(run: Run) -> Html:
+    return join(
         callout(f"Step {alert.step:,}: {alert.message}") for alert in run.alerts[-MOST_ALERTS:]
     )
 
 
-def gain_words(newest: Mapping[str, tuple[int, float]]) -> str:
+def gain_words(newest: Mapping[str, tuple[int, float]]) -> Html:
     """Return what retrieval did for the validation loss.
 
     Args:
         newest: Step and value of the last measurement of each of ``VALIDATION`` there is.
     """
     if "val_loss_on" not in newest or "val_loss_off" not in newest:
-        return ""
+        return NOTHING
     step, on = newest["val_loss_on"]
     gap = newest["val_loss_off"][1] - on
     if gap >= NOTICEABLE_NATS:
@@ -119,32 +128,34 @@ def gain_words(newest: Mapping[str, tuple[int, float]]) -> str:
             f" With the neighbors of other chunks it is {number(abs(change), 3)} "
             f"{'higher' if change > 0 else 'lower'}, {use} what it retrieves."
         )
-    return f'<p class="dim small" style="margin:8px 0 0">At step {step:,} {words}</p>'
+    return html('<p class="dim small" style="margin:8px 0 0">At step {:,} {}</p>', step, words)
 
 
-def render_details(services: Services, run: Run) -> str:
+def render_details(services: Services, run: Run) -> Html:
     """Return the checkpoints, the settings and the log."""
     job = services.jobs.get(run.job_id) if run.job_id else None
-    return (
-        f'<div class="grid2">{_checkpoints(run)}{_settings(services, run)}</div>'
-        f"{_log(services, job)}"
+    return html(
+        '<div class="grid2">{}{}</div>{}',
+        _checkpoints(run),
+        _settings(services, run),
+        _log(services, job),
     )
 
 
-def _checkpoints(run: Run) -> str:
-    rows = "".join(_checkpoint_row(run, item) for item in reversed(run.checkpoints))
-    table = (
-        '<div class="scroll"><table class="list"><thead><tr><th>Step</th><th>Loss on</th>'
-        "<th>Loss off</th><th>Size</th><th></th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+def _checkpoints(run: Run) -> Html:
+    rows = join(_checkpoint_row(run, item) for item in reversed(run.checkpoints))
+    table = html(
+        '<div class="scroll"><table class="list"><thead><tr><th>Step</th><th>Loss on</th><th>'
+        "Loss off</th><th>Size</th><th></th></tr></thead><tbody>{}</tbody></table></div>",
+        rows,
     )
     waiting = "No checkpoint yet. The first one is written after some steps; it can write texts."
     body = table if rows else empty(waiting)
-    return f'<section class="panel" id="checkpoints"><h2>Checkpoints</h2>{body}</section>'
+    return html('<section class="panel" id="checkpoints"><h2>Checkpoints</h2>{}</section>', body)
 
 
-def _checkpoint_row(run: Run, item: Checkpoint) -> str:
-    best = f" {badge('ready', 'best')}" if item.is_best else ""
+def _checkpoint_row(run: Run, item: Checkpoint) -> Html:
+    best = " " + badge("ready", "best") if item.is_best else NOTHING
     kept = "No longer kept." if item.is_pinned else "Kept when newer ones come."
     pin = action(
         "Unpin" if item.is_pinned else "Pin",
@@ -154,41 +165,45 @@ def _checkpoint_row(run: Run, item: Checkpoint) -> str:
         body={"pinned": not item.is_pinned},
     )
     if item.is_pinned:
-        best += f" {badge('queued', 'pinned')}"
-    address = f"/generate?run={escape(run.id)}&amp;step={item.step}"
-    return (
-        f'<tr><td class="num">{item.step:,}{best}</td>'
-        f'<td class="num">{loss(item.val_loss_on)}</td>'
-        f'<td class="num">{loss(item.val_loss_off)}</td>'
-        f'<td class="num">{size(item.bytes)}</td><td><span class="row">'
-        f'<a href="{address}">Write</a>{pin}</span></td></tr>'
+        best += " " + badge("queued", "pinned")
+    address = html("/generate?run={}&amp;step={}", run.id, item.step)
+    return html(
+        '<tr><td class="num">{:,}{}</td><td class="num">{}</td><td class="num">{}</td><td '
+        'class="num">{}</td><td><span class="row"><a href="{}">Write</a>{}</span></td></tr>',
+        item.step,
+        best,
+        loss(item.val_loss_on),
+        loss(item.val_loss_off),
+        size(item.bytes),
+        address,
+        pin,
     )
 
 
-def _settings(services: Services, run: Run) -> str:
+def _settings(services: Services, run: Run) -> Html:
     settings = run.settings
-    values = {"Corpus": corpus_link(run)}
+    values: dict[str, str] = {"Corpus": corpus_link(run)}
     if run.corpus_version is not None:
         values["Corpus version"] = f"{run.corpus_version:,}"
-    values |= {**_origin(services, run), "Preset": escape(settings.get("preset", "-"))}
+    values |= {**_origin(services, run), "Preset": str(settings.get("preset", "-"))}
     if settings.get("parameters"):
         values["Parameters"] = parameters(settings["parameters"])
     for group in ("training", "model"):
         for field, value in (settings.get(group) or {}).items():
-            values[str(field).replace("_", " ")] = escape(value)
+            values[str(field).replace("_", " ")] = str(value)
     resolved = settings.get("resolved") or {}
     every = {
-        field.replace("_", " "): escape(value)
+        field.replace("_", " "): str(value)
         for group in ("training", "model")
         for field, value in (resolved.get(group) or {}).items()
     }
     details = ""
     if every:
-        details = (
-            f'<details id="all-settings"><summary>All settings</summary>{facts(every)}</details>'
+        details = html(
+            '<details id="all-settings"><summary>All settings</summary>{}</details>', facts(every)
         )
-    body = f"<h2>Settings</h2>{facts(values)}{details}"
-    return f'<section class="panel" style="margin:0">{body}</section>'
+    body = html("<h2>Settings</h2>{}{}", facts(values), details)
+    return html('<section class="panel" style="margin:0">{}</section>', body)
 
 
 def _origin(services: Services, run: Run) -> dict[str, str]:
@@ -197,21 +212,21 @@ def _origin(services: Services, run: Run) -> dict[str, str]:
     name = services.runs.name_of(run.parent_id)
     if name is None:
         return {"Duplicate of": "a run that was deleted"}
-    return {"Duplicate of": f'<a href="/runs?run={escape(run.parent_id)}">{escape(name)}</a>'}
+    return {"Duplicate of": html('<a href="/runs?run={}">{}</a>', run.parent_id, name)}
 
 
-def _log(services: Services, job: Job | None) -> str:
+def _log(services: Services, job: Job | None) -> Html:
     if job is None:
-        return ""
+        return NOTHING
     log = services.jobs.log(job.id, 60)
-    return (
-        '<section class="panel" style="margin-top:16px"><details id="run-log">'
-        f'<summary>Log of job {job.number}</summary><pre class="log" tabindex="0">'
-        f"{escape(log) or 'No output yet.'}</pre></details></section>"
+    return html(
+        '<section class="panel" style="margin-top:16px"><details id="run-log"><summary>Log of '
+        'job {}</summary><pre class="log" tabindex="0">{}</pre></details></section>',
+        job.number,
+        escape(log) or "No output yet.",
     )
 
 
-def corpus_link(run: RunSummary | ComparedRun) -> str:
+def corpus_link(run: RunSummary | ComparedRun) -> Html:
     """Return a link to the corpus of a run."""
-    address = f"/corpora?corpus={escape(run.corpus_id)}"
-    return f'<a href="{address}">{escape(run.corpus_name)}</a>'
+    return html('<a href="/corpora?corpus={}">{}</a>', run.corpus_id, run.corpus_name)

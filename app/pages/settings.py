@@ -4,7 +4,8 @@ import time
 
 import gradio as gr
 
-from app.format import ago, count, escape, percent, size
+from app.format import ago, count, percent, size
+from app.html import NOTHING, Html, html, join
 from app.live_page import Page
 from app.services.leftovers import OLD_LOG_S
 from app.services.services import Services
@@ -53,7 +54,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
     """Add the page to the app."""
     page = Page(services, demo, "Settings", "/settings")
     with gr.Column(elem_id="page"):
-        page.part("settings-head", lambda _query: "<h1>Settings</h1>")
+        page.part("settings-head", lambda _query: html("<h1>Settings</h1>"))
         page.part("appearance", lambda _query: render_appearance())
         page.part("storage", lambda _query: render_storage(services))
         page.part("set-up", lambda _query: render_set_up(services))
@@ -61,84 +62,102 @@ def build(services: Services, demo: gr.Blocks) -> None:
     page.wire()
 
 
-def render_appearance() -> str:
+def render_appearance() -> Html:
     """Return the choice between light and dark; the browser keeps it."""
-    choices = "".join(
-        f'<label><input type="radio" name="theme" value="{value}" data-theme>'
-        f"<span>{escape(label)}</span></label>"
+    choices = join(
+        html(
+            '<label><input type="radio" name="theme" value="{}" data-theme><span>{}</span></label>',
+            value,
+            label,
+        )
         for value, label in THEMES
     )
-    return (
-        '<section class="panel"><h2 id="theme-title">Appearance</h2>'
-        f'<div class="choice" role="radiogroup" aria-labelledby="theme-title">{choices}</div>'
-        '<p class="dim small note">Kept in this browser.</p></section>'
+    return html(
+        '<section class="panel"><h2 id="theme-title">Appearance</h2><div class="choice" '
+        'role="radiogroup" aria-labelledby="theme-title">{}</div><p class="dim small note">'
+        "Kept in this browser.</p></section>",
+        choices,
     )
 
 
-def render_storage(services: Services) -> str:
+def render_storage(services: Services) -> Html:
     """Return how full the disk is, with what, and what can be removed."""
     measured = services.storage.describe()
     if measured is None:
-        return (
-            '<section class="panel"><h2>Storage</h2>'
-            '<p class="dim">The files are being added up.</p></section>'
+        return html(
+            '<section class="panel"><h2>Storage</h2><p class="dim">The files are being added '
+            "up.</p></section>"
         )
     kept = services.installation.kept_free_bytes
     free = measured.free_bytes
-    note = ""
+    note = NOTHING
     if free < kept:
         note = callout(
             f"The disk should have {size(kept)} free, it has {size(free)}. "
             f"Uploads are refused until there is more; delete what is not needed."
         )
     values = {
-        "Taken": f'<span class="num">{size(measured.total_bytes)}</span>',
-        "Free on the disk": f'<span class="num">{size(free)}</span>',
-        "Kept free by uploads": f'<span class="num">{size(kept)}</span>',
-        "Kept free by jobs": f'<span class="num">{size(measured.floor_bytes)}</span>',
+        "Taken": html('<span class="num">{}</span>', size(measured.total_bytes)),
+        "Free on the disk": html('<span class="num">{}</span>', size(free)),
+        "Kept free by uploads": html('<span class="num">{}</span>', size(kept)),
+        "Kept free by jobs": html('<span class="num">{}</span>', size(measured.floor_bytes)),
     }
-    return (
-        f'<section class="panel"><h2>Storage</h2>{note}{facts(values)}'
-        f"{_parts(measured)}<div class='grid2 gap-top'>"
-        f"{_largest('Largest corpora', measured.largest_corpora, '/corpora?corpus=')}"
-        f"{_largest('Largest runs', measured.largest_runs, '/runs?run=')}</div>"
-        f"{_cleaning(measured.leftovers)}</section>"
+    return html(
+        "<section class=\"panel\"><h2>Storage</h2>{}{}{}<div class='grid2 gap-top'>{}{}</div>"
+        "{}</section>",
+        note,
+        facts(values),
+        _parts(measured),
+        _largest("Largest corpora", measured.largest_corpora, "/corpora?corpus="),
+        _largest("Largest runs", measured.largest_runs, "/runs?run="),
+        _cleaning(measured.leftovers),
     )
 
 
-def _parts(measured: views.Storage) -> str:
+def _parts(measured: views.Storage) -> Html:
     total = max(1, measured.total_bytes)
-    rows = ""
+    rows = NOTHING
     for name, num_bytes in measured.parts:
         words = PART_WORDS[name]
         if name == "runs" and measured.checkpoint_bytes:
             words += f", {size(measured.checkpoint_bytes)} of it checkpoints"
         share = num_bytes / total
-        rows += (
-            f'<tr><th scope="row">{escape(words)}</th>'
-            f'<td class="bar"><span class="meter" aria-hidden="true">'
-            f'<span style="width:{100 * share:.1f}%"></span></span></td>'
-            f'<td class="num right">{size(num_bytes)}</td>'
-            f'<td class="num right dim">{percent(share)}</td></tr>'
+        rows += html(
+            '<tr><th scope="row">{}</th><td class="bar"><span class="meter" aria-hidden="true">'
+            '<span style="width:{:.1f}%"></span></span></td><td class="num right">{}</td><td '
+            'class="num right dim">{}</td></tr>',
+            words,
+            100 * share,
+            size(num_bytes),
+            percent(share),
         )
-    return f'<table class="list parts gap-top"><tbody>{rows}</tbody></table>'
+    return html('<table class="list parts gap-top"><tbody>{}</tbody></table>', rows)
 
 
-def _largest(title: str, items: list[views.NamedBytes], address: str) -> str:
-    rows = "".join(
-        f'<li><a class="path" href="{address}{escape(item.id)}">{escape(item.name)}</a>'
-        f'<span class="num dim">{size(item.bytes)}</span></li>'
+def _largest(title: str, items: list[views.NamedBytes], address: str) -> Html:
+    rows = join(
+        html(
+            '<li><a class="path" href="{}{}">{}</a><span class="num dim">{}</span></li>',
+            address,
+            item.id,
+            item.name,
+            size(item.bytes),
+        )
         for item in items
     )
-    shown = f'<ol class="sizes">{rows}</ol>' if rows else '<p class="dim small">None yet.</p>'
-    return f"<div><h3>{escape(title)}</h3>{shown}</div>"
+    shown = (
+        html('<ol class="sizes">{}</ol>', rows)
+        if rows
+        else html('<p class="dim small">None yet.</p>')
+    )
+    return html("<div><h3>{}</h3>{}</div>", title, shown)
 
 
-def _cleaning(leftovers: views.Leftovers) -> str:
-    rows = ""
+def _cleaning(leftovers: views.Leftovers) -> Html:
+    rows = NOTHING
     for kind, found in leftovers:
         title, consequence = LEFTOVER_WORDS[kind]
-        button = '<span class="dim small">nothing to remove</span>'
+        button = html('<span class="dim small">nothing to remove</span>')
         if found.num:
             button = action(
                 "Remove",
@@ -150,96 +169,117 @@ def _cleaning(leftovers: views.Leftovers) -> str:
                 done=f"Removed, {size(found.bytes)} are free again.",
                 elem_id=f"clean-{kind}",
             )
-        rows += (
-            f'<tr><th scope="row">{escape(title)}</th><td class="num right">'
-            f"{count(found.num, 'item')}, {size(found.bytes)}</td>"
-            f'<td class="right">{button}</td></tr>'
+        rows += html(
+            '<tr><th scope="row">{}</th><td class="num right">{}, {}</td><td class="right">{}</td>'
+            "</tr>",
+            title,
+            count(found.num, "item"),
+            size(found.bytes),
+            button,
         )
-    return (
-        '<h3 class="gap-top">Can be removed without losing anything</h3>'
-        f'<table class="list stack plain-head"><tbody>{rows}</tbody></table>'
+    return html(
+        '<h3 class="gap-top">Can be removed without losing anything</h3><table class="list '
+        'stack plain-head"><tbody>{}</tbody></table>',
+        rows,
     )
 
 
-def render_set_up(services: Services) -> str:
+def render_set_up(services: Services) -> Html:
     """Return encoder, access, interfaces and database."""
     found = services.installation.describe()
-    return (
-        '<div class="grid2">'
-        f"{_encoder(found.encoder)}{_access(found.access)}"
-        f"{_interfaces(found.mcp)}{_database(found.database, found.backups)}</div>"
+    return html(
+        '<div class="grid2">{}{}{}{}</div>',
+        _encoder(found.encoder),
+        _access(found.access),
+        _interfaces(found.mcp),
+        _database(found.database, found.backups),
     )
 
 
-def _encoder(encoder: views.Encoder) -> str:
+def _encoder(encoder: views.Encoder) -> Html:
     where = "part of this program" if encoder.is_bundled else "from RETRO_ENCODER"
     if encoder.is_here:
-        state = f"{badge('ready', 'on this machine')} works without a network"
+        state = badge("ready", "on this machine") + " works without a network"
     else:
-        state = (
-            f"{badge('failed', 'not on this machine')} the next build downloads it, or fails "
-            "without a network. Leave RETRO_ENCODER unset for the bundled one."
+        state = badge("failed", "not on this machine") + (
+            " the next build downloads it, or fails without a network. Leave RETRO_ENCODER unset "
+            "for the bundled one."
         )
-    return (
-        '<section class="panel"><h2>Encoder of new corpora</h2>'
-        f'<p><code>{escape(encoder.name)}</code> <span class="dim">{where}</span></p>'
-        f"<p>{state}</p></section>"
+    return html(
+        '<section class="panel"><h2>Encoder of new corpora</h2><p><code>{}</code> <span '
+        'class="dim">{}</span></p><p>{}</p></section>',
+        encoder.name,
+        where,
+        state,
     )
 
 
-def _access(access: views.Access) -> str:
+def _access(access: views.Access) -> Html:
     if access.has_token:
         words = "An access token is needed."
-        leave = '<form method="post" action="/logout"><button class="btn">Log out</button></form>'
+        leave = html(
+            '<form method="post" action="/logout"><button class="btn">Log out</button></form>'
+        )
     else:
         words = "No access token is set: everyone who can log in to this machine can use the app."
-        leave = (
+        leave = html(
             '<p class="dim small">To open it to a network, set RETRO_TOKEN and RETRO_HOST, and '
             "start it again.</p>"
         )
-    return (
-        f'<section class="panel"><h2>Access</h2><p>{words} It listens on '
-        f"<code>{escape(access.host)}</code>.</p>{leave}</section>"
+    return html(
+        '<section class="panel"><h2>Access</h2><p>{} It listens on <code>{}</code>.</p>'
+        "{}</section>",
+        words,
+        access.host,
+        leave,
     )
 
 
-def _interfaces(mcp: str) -> str:
-    return (
-        '<section class="panel"><h2>For programs</h2>'
-        '<p>REST: <a href="/api/v1/docs">its routes</a>, '
-        '<a href="/api/v1/openapi.json">openapi.json</a></p>'
-        f"<p>MCP: {escape(MCP_WORDS[mcp])}</p></section>"
+def _interfaces(mcp: str) -> Html:
+    return html(
+        '<section class="panel"><h2>For programs</h2><p>REST: <a href="/api/v1/docs">its '
+        'routes</a>, <a href="/api/v1/openapi.json">openapi.json</a></p><p>MCP: {}</p>'
+        "</section>",
+        MCP_WORDS[mcp],
     )
 
 
-def _database(database: views.DatabaseFacts, backups: views.Backups) -> str:
+def _database(database: views.DatabaseFacts, backups: views.Backups) -> Html:
     note = callout(database.warning) if database.warning else ""
     if backups.newest_at is None:
         copies = "No copy has been made yet; the worker makes one a day."
         if database.kind != "SQLite":
             copies = "Copies are up to the server of the database."
     else:
-        copies = (
-            f"{count(backups.num_copies, 'copy', 'copies')}, the newest from "
-            f"{ago(backups.newest_at, time.time())}: <code>{escape(backups.newest)}</code>"
+        copies = html(
+            "{}, the newest from {}: <code>{}</code>",
+            count(backups.num_copies, "copy", "copies"),
+            ago(backups.newest_at, time.time()),
+            backups.newest,
         )
-    return (
-        f'<section class="panel"><h2>Database</h2>{note}<p>{escape(database.kind)} '
-        f'{escape(database.version)}</p><p class="dim">{copies}</p></section>'
+    return html(
+        '<section class="panel"><h2>Database</h2>{}<p>{} {}</p><p class="dim">{}</p></section>',
+        note,
+        database.kind,
+        database.version,
+        copies,
     )
 
 
-def render_versions() -> str:
+def render_versions() -> Html:
     """Return the devices and the versions of the libraries."""
-    devices = "".join(
-        f'<li><span>{escape(device.name)}</span><span class="num dim">{_memory(device)}</span></li>'
+    devices = join(
+        html(
+            '<li><span>{}</span><span class="num dim">{}</span></li>', device.name, _memory(device)
+        )
         for device in list_devices()
     )
-    versions = {name: f"<code>{escape(value)}</code>" for name, value in list_versions().items()}
-    return (
-        '<section class="panel"><h2>Devices</h2>'
-        f'<ol class="sizes">{devices}</ol></section>'
-        f'<section class="panel"><h2>Versions</h2>{facts(versions)}</section>'
+    versions = {name: html("<code>{}</code>", value) for name, value in list_versions().items()}
+    return html(
+        '<section class="panel"><h2>Devices</h2><ol class="sizes">{}</ol></section><section '
+        'class="panel"><h2>Versions</h2>{}</section>',
+        devices,
+        facts(versions),
     )
 
 

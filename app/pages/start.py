@@ -3,7 +3,8 @@
 import gradio as gr
 
 from app.errors import shows_errors
-from app.format import count, duration, escape, percent
+from app.format import count, duration, percent
+from app.html import NOTHING, Html, escape, html, join
 from app.live_page import Page
 from app.pages.upload import render_upload
 from app.services.jobs import outcome, share_done
@@ -15,17 +16,18 @@ from app.ui import PRIVATE, Query, action, badge, callout, describe_job, meter, 
 ENDED_EARLY = ("failed", "interrupted", "canceled")
 SAMPLE_BUTTON = "Try with sample text"
 
-INTRO = """<h1>A language model that reads while it writes</h1>
+INTRO = html("""<h1>A language model that reads while it writes</h1>
 <p class="lead">For every 64 tokens it has written, RETRO looks up the nearest passages in your
 text and reads them before it goes on. You can see which passages shaped each piece of its
-output, and where they come from.</p>"""
+output, and where they come from.</p>""")
 
-SAMPLE_DOOR = """<h2>Try with sample text</h2><p class="dim">Builds an index from the language
+SAMPLE_DOOR = html("""<h2>Try with sample text</h2><p class="dim">Builds an index from the language
 reference of Python, which is part of this program, and trains a small model on it. The first
-text can be written after a few minutes, without a GPU and without a network.</p>"""
+text can be written after a few minutes, without a GPU and without a network.</p>""")
 
-UPLOAD_DOOR = """<h2>Upload a folder</h2><p class="dim">Your own text: notes, books, manuals, code.
-It stays on this machine. Afterwards one click builds the index and trains a model.</p>{box}"""
+UPLOAD_DOOR = html("""<h2>Upload a folder</h2><p class="dim">Your own text: notes, books, manuals,
+code. It stays on this machine. Afterwards one click builds the index and trains a model.</p>
+{box}""")
 
 
 def build(services: Services, demo: gr.Blocks) -> None:
@@ -50,7 +52,7 @@ def build(services: Services, demo: gr.Blocks) -> None:
     sample.click(try_sample, None, None, **PRIVATE)
 
 
-def render_steps(services: Services, _query: Query) -> str:
+def render_steps(services: Services, _query: Query) -> Html:
     """Return the introduction, or the three steps once there is a corpus."""
     corpora = services.corpora.list_corpora()
     if not corpora:
@@ -68,50 +70,61 @@ def render_steps(services: Services, _query: Query) -> str:
         _train_step(services, run, corpus),
         _write_step(writable, bool(written)),
     ]
-    return f'<h1>Start</h1><div class="steps" style="margin-top:14px">{"".join(cards)}</div>'
+    return html('<h1>Start</h1><div class="steps" style="margin-top:14px">{}</div>', join(cards))
 
 
-def _step(position: int, title: str, name: str, state: str, body: str, link: str, now: bool) -> str:
-    return (
-        f'<section class="step{" now" if now else ""}"><div class="which"><b>{position}</b>{title}'
-        f"{state}</div><div class=name>{name}</div>{body}"
-        f'<div class="bottom row small">{link}</div></section>'
+def _step(
+    position: int, title: str, name: str, state: str, body: str, link: str, now: bool
+) -> Html:
+    return html(
+        '<section class="step{}"><div class="which"><b>{}</b>{}{}</div><div class=name>{}</div>'
+        '{}<div class="bottom row small">{}</div></section>',
+        " now" if now else "",
+        position,
+        title,
+        state,
+        name,
+        body,
+        link,
     )
 
 
-def _progress(services: Services, job_id: str | None) -> str:
+def _progress(services: Services, job_id: str | None) -> Html:
     if job_id is None:
-        return ""
+        return NOTHING
     job = services.jobs.get(job_id)
     if job.state == "queued":
-        return f'<div class="dim small">{escape(services.jobs.why_waiting(job))}</div>'
+        return html('<div class="dim small">{}</div>', services.jobs.why_waiting(job))
     if job.state not in ("starting", "running"):
-        return callout(outcome(job)) if job.state in ("failed", "dead") else ""
+        return callout(outcome(job)) if job.state in ("failed", "dead") else NOTHING
     left = services.curves.time_left(job.run_id) if job.kind == "train" and job.run_id else None
     rest = "" if left is None else f", about {duration(left)} left"
-    return (
-        f"{meter(share_done(job))}<div class='dim small'>{escape(describe_job(job))}, "
-        f"{percent(share_done(job))}{rest}</div>"
+    return html(
+        "{}<div class='dim small'>{}, {}{}</div>",
+        meter(share_done(job)),
+        describe_job(job),
+        percent(share_done(job)),
+        rest,
     )
 
 
-def _text_step(services: Services, corpus: ListedCorpus) -> str:
+def _text_step(services: Services, corpus: ListedCorpus) -> Html:
     summary = corpus.summary or {}
-    body = f"<div class=dim>{count(corpus.num_documents, 'document')}"
+    body = html("<div class=dim>{}", count(corpus.num_documents, "document"))
     if corpus.num_chunks:
         body += f", {count(corpus.num_chunks, 'chunk')}"
     if summary.get("index_kind"):
-        body += f", {escape(summary['index_kind'])} index"
-    body += "</div>"
+        body += f", {summary['index_kind']} index"
+    body += html("</div>")
     building = corpus.state == "building"
     if building or corpus.state == "failed":
         body += _progress(services, corpus.build_job_id)
-    link = f'<a href="/corpora?corpus={escape(corpus.id)}">Open the corpus</a>'
+    link = html('<a href="/corpora?corpus={}">Open the corpus</a>', corpus.id)
     state = badge(corpus.state)
     return _step(1, "Text", escape(corpus.name), state, body, link, corpus.state != "ready")
 
 
-def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus) -> str:
+def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus) -> Html:
     if run is None:
         link = action(
             "Build and train",
@@ -120,30 +133,32 @@ def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus
             elem_id="build-and-train",
         )
         if corpus.state == "empty":
-            link = f'<a href="/corpora?corpus={escape(corpus.id)}">Upload files first</a>'
-        body = '<div class="dim">No model has been trained yet.</div>'
+            link = html('<a href="/corpora?corpus={}">Upload files first</a>', corpus.id)
+        body = html('<div class="dim">No model has been trained yet.</div>')
         return _step(2, "Train", "No model yet", "", body, link, corpus.state == "ready")
-    body = f"<div class=dim>step {run.step:,} of {run.total_steps:,}</div>"
+    body = html("<div class=dim>step {:,} of {:,}</div>", run.step, run.total_steps)
     if run.state in ("queued", "starting", "running"):
         body += _progress(services, run.job_id)
     elif run.message and run.state in ENDED_EARLY and corpus.state != "failed":
         body += callout(run.message, calm=run.state != "failed")
-    link = f'<a href="/runs?run={escape(run.id)}">Open the run</a>'
+    link = html('<a href="/runs?run={}">Open the run</a>', run.id)
     active = run.state in ("starting", "running")
     return _step(2, "Train", escape(run.name), badge(run.state), body, link, active)
 
 
-def _write_step(run: WritableRun | None, has_written: bool) -> str:
+def _write_step(run: WritableRun | None, has_written: bool) -> Html:
     if run is None:
-        body = (
+        body = html(
             '<div class="dim">Possible as soon as training has written its first checkpoint.</div>'
         )
         return _step(3, "Write", "Not yet", "", body, "", False)
     newest = run.checkpoints[-1]
-    body = (
-        f"<div class=dim>{escape(run.name)}, step {newest.step:,}. "
-        "More training writes better text; you can write at any time.</div>"
+    body = html(
+        "<div class=dim>{}, step {:,}. More training writes better text; you can write at any "
+        "time.</div>",
+        run.name,
+        newest.step,
     )
     title = "Ready to write again" if has_written else "Ready to write"
-    link = write_button(run) + ' <a href="/generate">Open the writing page</a>'
+    link = write_button(run) + html(' <a href="/generate">Open the writing page</a>')
     return _step(3, "Write", title, badge("ready"), body, link, not has_written)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from app.figures import Text, texts_of
-from app.format import count, escape, number, percent
+from app.format import count, number, percent
+from app.html import DOT, Html, escape, html, join
 from app.pages.cards import RUNNING
-from app.pages.marks import DOT
 from app.services.views.generations import Generation, GenerationSummary
 from app.words import (
     REASON_WORDS,
@@ -19,7 +19,7 @@ from app.words import (
 FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "HTML"}
 
 
-def render_summary(generation: Generation, text: Text | None) -> str:
+def render_summary(generation: Generation, text: Text | None) -> Html:
     """Return one line of figures with the links.
 
     Args:
@@ -27,41 +27,46 @@ def render_summary(generation: Generation, text: Text | None) -> str:
         text: Whose figures; None leaves them to the sides.
     """
     parts = list(_figures(text)) if text is not None else []
-    return f'<div class="sum">{_spans(parts)}{_links(generation)}</div>'
+    return html('<div class="sum">{}{}</div>', _spans(parts), _links(generation))
 
 
-def render_side_summary(generation: Generation, text: Text) -> str:
+def render_side_summary(generation: Generation, text: Text) -> Html:
     """Return the head of one of two texts side by side."""
     name = "Retrieval on" if text.has_retrieval else "Retrieval off"
     why = own_end(text.finish)
     is_closed = generation.state == RUNNING or not text.written or why
-    disabled = f' disabled title="{why}"' if is_closed else ""
-    button = (
-        f'<button type="button" class="link" data-continue="{escape(generation.id)}" '
-        f'data-variant="{escape(text.variant)}"{disabled}>Continue</button>'
+    disabled = html(' disabled title="{}"', why) if is_closed else ""
+    button = html(
+        '<button type="button" class="link" data-continue="{}" data-variant="{}"{}>'
+        "Continue</button>",
+        generation.id,
+        text.variant,
+        disabled,
     )
-    return (
-        f'<div class="side-head"><h3>{name}{button}</h3>'
-        f'<div class="sum">{_spans(list(_figures(text, is_side=True)))}</div></div>'
+    return html(
+        '<div class="side-head"><h3>{}{}</h3><div class="sum">{}</div></div>',
+        name,
+        button,
+        _spans(list(_figures(text, is_side=True))),
     )
 
 
-def _spans(parts: list[str]) -> str:
-    return "".join(f"<span>{part}</span>" for part in parts)
+def _spans(parts: list[str]) -> Html:
+    return join(html("<span>{}</span>", part) for part in parts)
 
 
 def _figures(text: Text, *, is_side: bool = False) -> Iterator[str]:
-    yield f"<b>{count(text.num_written, 'token')}</b>"
+    yield html("<b>{}</b>", count(text.num_written, "token"))
     if text.has_retrieval and text.copied_share is not None:
-        yield f"copied <b>{percent(text.copied_share)}</b>"
+        yield html("copied <b>{}</b>", percent(text.copied_share))
     own, other = text.mean_logprob, text.other_mean_logprob
     if own is not None and other is not None:
         on, off = (own, other) if text.has_retrieval else (other, own)
-        yield f"log-prob of these tokens on <b>{number(on)}</b> off <b>{number(off)}</b>"
+        yield html("log-prob of these tokens on <b>{}</b> off <b>{}</b>", number(on), number(off))
     elif own is not None:
-        yield f"mean log-prob <b>{number(own)}</b>"
+        yield html("mean log-prob <b>{}</b>", number(own))
     if text.distinct_pairs is not None:
-        yield f"distinct-2 <b>{number(text.distinct_pairs)}</b>"
+        yield html("distinct-2 <b>{}</b>", number(text.distinct_pairs))
     yield from _speed(text, is_side=is_side)
     if reason := REASON_WORDS.get(str(text.finish.get("reason"))):
         yield reason
@@ -73,20 +78,21 @@ def _speed(text: Text, *, is_side: bool) -> Iterator[str]:
     if not seconds or not num_tokens or each is None:
         return
     if is_side:
-        yield f"<b>{number(each)}</b> s per chunk"
+        yield html("<b>{}</b> s per chunk", number(each))
     else:
-        yield f"<b>{number(num_tokens / seconds, 0)}</b> tokens/s"
+        yield html("<b>{}</b> tokens/s", number(num_tokens / seconds, 0))
 
 
-def _links(generation: Generation) -> str:
-    address = f"/api/v1/generations/{escape(generation.id)}/export?format="
-    exports = "".join(
-        f'<a id="export-{name}" href="{address}{name}" download>{label}</a>'
+def _links(generation: Generation) -> Html:
+    address = f"/api/v1/generations/{generation.id}/export?format="
+    exports = join(
+        html('<a id="export-{}" href="{}{}" download>{}</a>', name, address, name, label)
         for name, label in FORMATS.items()
     )
-    return (
-        f'<span class="push"><span class="exports"><span>Export</span>{exports}</span>'
-        '<button type="button" class="link" data-copy="address">Copy link</button></span>'
+    return html(
+        '<span class="push"><span class="exports"><span>Export</span>{}</span><button '
+        'type="button" class="link" data-copy="address">Copy link</button></span>',
+        exports,
     )
 
 
@@ -95,7 +101,7 @@ def render_origin(
     texts: Sequence[Text],
     parent: Generation | None,
     names: Mapping[int, str],
-) -> str:
+) -> Html:
     """Return where a text comes from, and the settings it was written with.
 
     Args:
@@ -114,7 +120,7 @@ def render_origin(
         )
     words = [generation.run_name, *setting_words(generation)]
     lines.append(escape(DOT.join(words)))
-    return f'<div class="origin">{"".join(f"<p>{line}</p>" for line in lines)}</div>'
+    return html('<div class="origin">{}</div>', join(html("<p>{}</p>", line) for line in lines))
 
 
 def _descent(
@@ -123,21 +129,21 @@ def _descent(
     parent: Generation | None,
     names: Mapping[int, str],
 ) -> str:
-    link = "a text that was deleted"
+    link = escape("a text that was deleted")
     if parent is not None:
         prompt = " ".join(parent.prompt[:60].split())
-        link = f'<a href="/generate?gen={escape(parent.id)}">{escape(prompt) or "a text"}</a>'
+        link = html('<a href="/generate?gen={}">{}</a>', parent.id, escape(prompt) or "a text")
     start = (generation.branch_index or 0) + 1
     if _is_continuation(generation, texts, parent):
-        return f"Continues {link}."
+        return html("Continues {}.", link)
     known = {**_names(parent), **names}
-    without = [f"<b>{escape(one)}</b>" for one in exclusion_words(generation, known)]
-    words = f"Branch of {link} from chunk {start:,}"
+    without = [html("<b>{}</b>", one) for one in exclusion_words(generation, known)]
+    words = html("Branch of {} from chunk {:,}", link, start)
     if without:
-        words += f", without {', '.join(without)}"
+        words += ", without " + join(without, ", ")
     if has_given_neighbors(generation):
         words += ", with neighbors set by hand"
-    return f"{words}."
+    return words + "."
 
 
 def _is_continuation(

@@ -1,8 +1,8 @@
 """The place to drop or choose files; ``upload.js`` sends them to the REST route."""
 
-from app.format import escape
+from app.html import Html, escape, html
 
-UPLOAD = """<div class="upload" {corpus}>
+UPLOAD = html("""<div class="upload" {corpus}>
 <div class="row"><label class="btn {kind}" for="{prefix}-folder">Choose a folder
 <input id="{prefix}-folder" type="file" data-upload="folder" webkitdirectory multiple></label>
 <label class="btn" for="{prefix}-files">Choose files or a zip
@@ -15,7 +15,7 @@ UPLOAD = """<div class="upload" {corpus}>
 Keep duplicates: the same text under several paths</label></div></details>
 <progress class="upload-bar" max="1" value="0" hidden aria-label="Upload progress"></progress>
 <div class="row"><div class="upload-line small dim" role="status">{hint}</div>
-<button type="button" class="btn tiny upload-stop push" hidden>Stop</button></div></div>"""
+<button type="button" class="btn tiny upload-stop push" hidden>Stop</button></div></div>""")
 
 HINT = (
     "Text of any kind: UTF-8, UTF-16 or Latin-1; .jsonl with a document per line; .gz and .zip of "
@@ -23,7 +23,7 @@ HINT = (
 )
 
 
-def render_upload(prefix: str, corpus_id: str | None = None, *, primary: bool = False) -> str:
+def render_upload(prefix: str, corpus_id: str | None = None, *, primary: bool = False) -> Html:
     """Return an upload box.
 
     Args:
@@ -32,13 +32,13 @@ def render_upload(prefix: str, corpus_id: str | None = None, *, primary: bool = 
         primary: Whether this is the main thing to do on the page.
     """
     return UPLOAD.format(
-        corpus="" if corpus_id is None else f'data-corpus="{escape(corpus_id)}"',
+        corpus="" if corpus_id is None else html('data-corpus="{}"', corpus_id),
         kind="primary" if primary else "",
         prefix=escape(prefix),
         hint=HINT,
     )
 
 
-def render_report(corpus_id: str) -> str:
+def render_report(corpus_id: str) -> Html:
     """Return the place where the report of the last upload is shown."""
-    return f'<div id="upload-report" data-corpus="{escape(corpus_id)}"></div>'
+    return html('<div id="upload-report" data-corpus="{}"></div>', corpus_id)

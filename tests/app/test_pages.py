@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.format import ago, duration, escape, parameters, size
+from app.format import ago, duration, parameters, size
+from app.html import escape
 from app.pages import corpora, corpus_documents, generate, jobs, output, runs, start
 from app.pages.neighbors import render_neighbor, render_segments
 from app.services.services import Services

@@ -29,7 +29,7 @@ def page(services: Services, **query: str) -> str:
     about = runs._of_run(services, query, run_about.render_about)
     notes = runs._of_run(services, query, run_about.render_notes)
     parts = (runs.render_runs, runs.render_charts, runs.render_details)
-    return about + notes + "".join(part(services, query) for part in parts)
+    return "".join([about, notes, *(part(services, query) for part in parts)])
 
 
 def test_hostile_words_are_text_on_every_page(services: Services) -> None:
