@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMissingError
 from retro.generation.generate import Generator
 from retro.generation.overlap import run_lengths
@@ -16,6 +17,7 @@ from retro.generation.steering import GivenNeighbor, Steering
 from retro.retrieval.retriever import Retriever
 from retro.run import Run
 from tests.retro.generation.conftest import CPU, PROMPT, by_sample, never_ends, sampling, write
+from tests.support.scripted_model import scripted
 
 pytestmark = pytest.mark.slow
 
@@ -72,15 +74,16 @@ def texts_of(generator: Generator, **settings: object) -> str:
 
 
 def test_the_text_ends_in_front_of_a_stop_string(generator: Generator) -> None:
-    free = texts_of(generator)
-    # Strings of several lengths from several places, within a token and over chunk borders.
-    cases = [(place, size) for place in range(3, len(free) - 12, 5) for size in (1, 2, 5, 12)]
+    tokenizer = generator.tokenizer
+    text = " of Arland is mild, \u00e4nd \u2603 \U0001f327 often. The \u6f22\u5b57 river is wide."
+    says = scripted(tokenizer, PROMPT, text)
+    # Strings of several lengths from every place, within a token and over chunk borders.
     borders = 0
-    for place, size in cases:
-        stop = free[place : place + size]
-        expected = free[: free.index(stop)]
+    for place, size in itertools.product(range(len(text) - 12), (1, 2, 5, 12)):
+        stop = text[place : place + size]
+        expected = text[: text.index(stop)]
 
-        written = write(generator, max_new_tokens=60, stop=("never there", stop))
+        written = write(says, max_new_tokens=60, retrieval=False, stop=("never there", stop))
 
         assert written.text == expected
         assert written.reason == "stop"
@@ -94,6 +97,14 @@ def test_the_text_ends_in_front_of_a_stop_string(generator: Generator) -> None:
         assert written.finish.num_tokens == len(written.tokens)
         borders += bool(told) and len(written.chunks[-1].chunk.token_ids) == 8
     assert borders
+
+
+def test_the_end_token_ends_a_text_without_being_a_part_of_it(trained_run: Run) -> None:
+    says = scripted(ByteLevelTokenizer.load(trained_run.tokenizer_dir), PROMPT, " is mild.")
+
+    written = write(says, max_new_tokens=60, retrieval=False)
+
+    assert (written.text, written.reason) == (" is mild.", "end")
 
 
 @pytest.mark.parametrize("place", [9, 23, 40])
