@@ -73,7 +73,11 @@ def is_process_of(job: JobRow) -> bool:
         return False
     try:
         process = psutil.Process(job.pid)
-        return process.status() not in ENDED and job.lease_token in process.cmdline()
+        if process.status() in ENDED:
+            return False
+        command = process.cmdline()
+        # For a moment while it starts, and while it ends, a process has no command line.
+        return not command or job.lease_token in command
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

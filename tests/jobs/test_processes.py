@@ -1,5 +1,6 @@
 """Recognising and describing processes."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -49,6 +50,15 @@ def test_a_process_is_known_by_its_lease(job: JobRow) -> None:
     assert not is_process_of(running)
     assert process.wait() == -9
     assert not is_process_of(running)
+
+
+def test_a_process_that_has_just_begun_counts_as_alive(
+    job: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The system has replaced the program and not set its arguments yet.
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: [])
+
+    assert is_process_of(replace(job, pid=os.getpid()))
 
 
 def test_ending_a_process_that_is_gone_changes_nothing() -> None:
