@@ -33,8 +33,9 @@ from retro.config.corpus import CorpusConfig
 from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.corpus.search import open_search
+from retro.data.byte_level import END_ID
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import END_ID, Tokenizer
+from retro.data.tokenizer import Tokenizer
 from retro.generation.finder import NeighborFinder
 from retro.generation.generate import Generator
 from retro.generation.steering import NO_STEERING

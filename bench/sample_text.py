@@ -10,8 +10,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import ByteLevelTokenizer
 
 SAMPLE = "python-docs"
 VOCAB_SIZE = 2048

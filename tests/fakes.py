@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.data.documents import TextDocument, store_document
-from retro.data.tokenizer import ByteLevelTokenizer
 
 
 class ByteTokenizer:

@@ -11,7 +11,7 @@ from jobs.home import Home
 from jobs.store.rows import GenerationRow
 from retro.config.checks import config_to_dict
 from retro.config.sampling import SamplingConfig
-from retro.data.tokenizer import check_text
+from retro.data.byte_level import check_text
 from retro.errors import ConfigError, shown
 from retro.generation.steering import Steering, steering_to_dict
 

@@ -39,10 +39,11 @@ from retro.corpus.tokenizer import (
     take_tokenizer,
     training_fingerprint,
 )
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.data.database import DATABASE_KIND, RetrievalDatabase
 from retro.data.documents import read_stored
 from retro.data.splits import DocumentSource, Split, read_sources
-from retro.data.tokenizer import ByteLevelTokenizer, Tokenizer, choose_vocab_size, open_tokenizer
+from retro.data.tokenizer import Tokenizer, choose_vocab_size, open_tokenizer
 from retro.device import default_device
 from retro.disk import require_free
 from retro.errors import ArtifactMismatchError, ConfigError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retro.config.checks import LARGEST_INTEGER
-from retro.data.tokenizer import check_text
+from retro.data.byte_level import check_text
 from retro.errors import ConfigError, shown
 
 MOST_EXCLUDED = 1000

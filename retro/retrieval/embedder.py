@@ -24,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 from retro.artifacts import fingerprint
 from retro.config.corpus import BUNDLED_ENCODER
 from retro.config.training import Precision
-from retro.data.tokenizer import Tokenizer, is_panic
+from retro.data.byte_level import is_panic
+from retro.data.tokenizer import Tokenizer
 from retro.device import autocast_dtype, default_device
 from retro.errors import ArtifactError, ArtifactMismatchError, ConfigError, shown
 from retro.retrieval.encoder_files import (

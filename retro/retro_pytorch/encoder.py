@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retro.artifacts import fingerprint
 from retro.config.corpus import BUNDLED_ENCODER
-from retro.data.tokenizer import PIECE_CHARACTERS, split_text
+from retro.data.byte_level import PIECE_CHARACTERS, split_text
 from retro.errors import ArtifactMissingError, ConfigError, ShapeError, shown
 from retro.places import check_place
 from retro.retrieval.embedder import Pool, TextEncoder

@@ -15,7 +15,7 @@ from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.files import read_config
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.errors import ArtifactError, ArtifactMismatchError
 from retro.export import export_run
 from retro.generation.generate import Generator

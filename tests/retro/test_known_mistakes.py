@@ -28,7 +28,7 @@ from retro.config.training import TrainingConfig
 from retro.corpus import embed_stage
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, ShapeError
 from retro.generation.events import ChunkEvent, FinishEvent
 from retro.generation.generate import Generator

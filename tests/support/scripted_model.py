@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.generation.generate import Generator
 from retro.model.language_model import Prediction, Retrieved
 

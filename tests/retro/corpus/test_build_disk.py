@@ -16,7 +16,7 @@ import pytest
 from retro import disk
 from retro.corpus.corpus import Corpus
 from retro.corpus.plan import DEFAULT_WIDTH, estimate_build_bytes
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.errors import ArtifactError, DiskFullError
 from tests.fakes import HashEmbedder
 from tests.retro.corpus.builds import CONFIG, ROWS, build, build_until, contents, store_small

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from retro.corpus.build import build_corpus
 from retro.corpus.files import KEYS_BEFORE_NAME
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.json_files import read_json
 from retro.whole_files import json_bytes
 from tests.fakes import HashEmbedder, random_texts, store_texts

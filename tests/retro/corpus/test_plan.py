@@ -13,9 +13,9 @@ from retro.config.corpus import CorpusConfig, IndexKind
 from retro.corpus.build import build_corpus
 from retro.corpus.files import INDEX_PARTIAL_NAME
 from retro.corpus.plan import DEFAULT_WIDTH, estimate_build_bytes, expected_size
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.data.documents import store_document, stored_documents
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import ByteLevelTokenizer
 from tests.fakes import random_texts, store_texts
 
 CONFIG = CorpusConfig()

@@ -18,7 +18,7 @@ from retro.corpus.tokenizer import (
     take_tokenizer,
     tokenizer_words,
 )
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.retrieval.index import Index, open_index
 from retro.retrieval.index_info import IndexInfo

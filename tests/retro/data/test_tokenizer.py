@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from retro.data import tokenizer as module
+from retro.data.byte_level import END_ID, PAD_ID, SPECIAL_TOKENS, ByteLevelTokenizer, split_text
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import (
-    END_ID,
-    PAD_ID,
-    SPECIAL_TOKENS,
-    ByteLevelTokenizer,
-    choose_vocab_size,
-    split_text,
-)
+from retro.data.tokenizer import choose_vocab_size
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError, InputError
 
 HARD_TEXTS = [

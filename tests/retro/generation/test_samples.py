@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retro.data.tokenizer import ByteLevelTokenizer
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.errors import ArtifactMissingError
 from retro.generation.generate import Generator
 from retro.generation.overlap import run_lengths

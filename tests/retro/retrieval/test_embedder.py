@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from retro.config.training import Precision
+from retro.data.byte_level import ByteLevelTokenizer
 from retro.data.samples import sample_documents
-from retro.data.tokenizer import ByteLevelTokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.embedder import ChunkEmbedder, TextEncoder
 from retro.retrieval.encoder_files import encoder_fingerprint, find_encoder
