@@ -2,7 +2,7 @@
 
 from retro.checkpoints import list_checkpoints
 from retro.config.model import ModelConfig
-from retro.config.training import TrainingConfig
+from retro.config.training import FIRST_CHECKPOINT, TrainingConfig
 from retro.disk import require_free
 from retro.model.retro.presets import parameter_count
 from retro.run import Run
@@ -27,7 +27,8 @@ def checkpoints_to_come(config: TrainingConfig, step: int) -> int:
     if step >= config.max_steps:
         return 0
     every, last = config.checkpoint_every, config.max_steps
-    return last // every - step // every + (last % every != 0)
+    is_first_extra = step < FIRST_CHECKPOINT < min(every, last)
+    return last // every - step // every + (last % every != 0) + is_first_extra
 
 
 def needed_bytes(model: ModelConfig, training: TrainingConfig, *, step: int, num_kept: int) -> int:

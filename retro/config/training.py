@@ -12,6 +12,9 @@ from retro.config.checks import (
     check_number,
 )
 
+FIRST_CHECKPOINT = 25
+"""Step after which every run is saved, so that its first text need not wait for the interval."""
+
 
 class Precision(StrEnum):
     """Number format of the matrix products."""
@@ -69,7 +72,7 @@ class TrainingConfig:
     """Most validation sequences per measurement."""
 
     checkpoint_every: int = 50
-    """Optimizer steps between checkpoints."""
+    """Optimizer steps between checkpoints; the first comes after 25 steps at the latest."""
 
     keep_checkpoints: int = 3
     """Newest checkpoints kept, besides the best and the pinned ones."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from retro.config.corpus import Exclusion
-from retro.config.training import TrainingConfig
+from retro.config.training import FIRST_CHECKPOINT, TrainingConfig
 from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.device import autocast_dtype, default_device, keep_freed_memory
@@ -197,7 +197,9 @@ class Trainer:
                     self._validate(listener)
             on_progress("train", state.step, config.max_steps)
             stopped = should_stop()
-            if state.step % config.checkpoint_every == 0 or is_last or stopped:
+            every = config.checkpoint_every
+            is_due = state.step % every == 0 or state.step == FIRST_CHECKPOINT < every
+            if is_due or is_last or stopped:
                 with window.paused():
                     self._save(listener)
                 saved = state.step

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from app.html import Html
 from app.live_page import Look, Part, View, answer, read_look, read_query
 from app.ui import Query
 
@@ -17,7 +18,7 @@ def parts_of(texts: dict[str, str]) -> list[Part]:
     """Parts that show what stands in a dictionary at that moment."""
 
     def part(name: str) -> Part:
-        return Part(gr.HTML(elem_id=name, render=False), lambda _query: texts[name])
+        return Part(gr.HTML(elem_id=name, render=False), lambda _query: Html(texts[name]))
 
     return [part(name) for name in texts]
 
@@ -69,12 +70,12 @@ def test_an_address_that_was_left_is_not_answered() -> None:
     asked: list[Query] = []
     view = View()
 
-    def render(query: Query) -> str:
+    def render(query: Query) -> Html:
         asked.append(query)
         if query == {"gen": "a"} and len(asked) > 1:
             # While this is rendered, the page goes on to another address.
             view.turn = 5
-        return str(dict(query))
+        return Html(str(dict(query)))
 
     parts = [Part(gr.HTML(elem_id="output", render=False), render)]
     assert answer(parts, Look(turn=1, query={"gen": "a"}), view) != [SKIPPED]

@@ -361,6 +361,8 @@ def test_the_room_a_run_needs_follows_from_what_it_will_keep(tmp_path: Path) -> 
     def needed(step: int, kept: int) -> float:
         return needed_bytes(run.model or ModelConfig(), config, step=step, num_kept=kept) / one
 
+    seldom = replace(config, checkpoint_every=1000)
+    assert [checkpoints_to_come(seldom, step) for step in (0, 24, 25, 105)] == [2, 2, 1, 0]
     assert [checkpoints_to_come(config, step) for step in (0, 9, 10, 99, 100, 104, 105)] == [
         11, 11, 10, 2, 1, 1, 0,
     ]  # fmt: skip
