@@ -196,7 +196,7 @@ class HubModel(
             except HUB_ERRORS as error:
                 raise PublishError(
                     f"The model cannot be published as {shown(repo_id)} "
-                    f"({_first_sentence(error)}). Check the name and the network, and log in with "
+                    f"({first_sentence(error)}). Check the name and the network, and log in with "
                     f"`hf auth login`."
                 ) from error
 
@@ -252,7 +252,7 @@ def check_repository(repo_id: str) -> None:
     except ValueError as error:
         raise PublishError(
             f"The name of a model on the Hub must be like user/model, got {shown(repo_id)} "
-            f"({_first_sentence(error)}). Choose another name."
+            f"({first_sentence(error)}). Choose another name."
         ) from error
 
 
@@ -298,7 +298,7 @@ def find_model(
     except HUB_ERRORS as error:
         raise ArtifactMissingError(
             f"The model {shown(str(name))} is not a folder here and cannot be had from the Hub "
-            f"({_first_sentence(error)}). Check the name and the network."
+            f"({first_sentence(error)}). Check the name and the network."
         ) from error
 
 
@@ -332,6 +332,7 @@ def _put_in_place(staged: Path, folder: Path) -> None:
     sync_folder(folder)
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of what a library says, shortened."""
     lines = str(error).strip().splitlines()
     return lines[0].split(". ")[0][:LONGEST_REASON].rstrip(".: ") if lines else type(error).__name__

@@ -12,8 +12,10 @@ groups of tokens, M tokens per group, R tokens of all neighbors of a group, D wi
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -81,7 +83,7 @@ def attend(
     *,
     scaling: float | None = None,
     neighbors: Reading | None = None,
-    **own: object,
+    **own: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention for transformers; see its ``AttentionInterface``.
 
@@ -105,22 +107,18 @@ def attend(
         return made
     layer = int(module.layer_idx)  # type: ignore[arg-type]  # every attention layer has one
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    key_heads = key.shape[1]
-    query_NHGTD = query.unflatten(1, (key_heads, -1)) * scale
+    query_NHGTD = rearrange(query * scale, "n (h g) t d -> n h g t d", h=key.shape[1])
     own_NHGTS = query_NHGTD @ key[:, :, None].transpose(-1, -2)
     own_NHGTS = own_NHGTS.masked_fill(~_mask(attention_mask, own_NHGTS), -torch.inf)
-    read_NHGTR, grid = _neighbor_scores(query_NHGTD, neighbors, layer)
+    read_NHGTR = _neighbor_scores(query_NHGTD, neighbors, layer)
     weights = torch.cat([own_NHGTS, read_NHGTR], dim=-1).softmax(-1, dtype=torch.float32)
-    own_weights, read_weights = weights.to(value.dtype).split(
-        [own_NHGTS.shape[-1], read_NHGTR.shape[-1]], dim=-1
-    )
-    out_NHGTD = own_weights @ value[:, :, None]
-    out_NHGTD = out_NHGTD + _read_values(read_weights, neighbors, layer, grid)
+    own_weights, read_weights = weights.to(value.dtype).tensor_split([own_NHGTS.shape[-1]], dim=-1)
+    out_NHGTD = own_weights @ value[:, :, None] + _read_values(read_weights, neighbors, layer)
     if neighbors.num_neighbors:
-        each = read_weights.unflatten(-1, (neighbors.num_neighbors, -1)).mean(dim=(1, 2))
+        each = reduce(read_weights, "n h g t (k r) -> n t k r", "mean", k=neighbors.num_neighbors)
         parts = [each[..., : neighbors.own_tokens], each[..., neighbors.own_tokens :]]
         neighbors.share_NTK2.append(torch.stack([part.sum(-1) for part in parts], -1).float())
-    return out_NHGTD.flatten(1, 2).transpose(1, 2), None
+    return rearrange(out_NHGTD, "n h g t d -> n t (h g) d"), None
 
 
 def _mask(attention_mask: Tensor | None, scores_NHGTS: Tensor) -> Tensor:
@@ -131,39 +129,43 @@ def _mask(attention_mask: Tensor | None, scores_NHGTS: Tensor) -> Tensor:
     return ones.tril(num_own - num_tokens)
 
 
-def _neighbor_scores(
-    query_NHGTD: Tensor, neighbors: Reading, layer: int
-) -> tuple[Tensor, tuple[int, int]]:
-    """Return the scores of the neighbor tokens, and how the tokens lie on the grid of groups."""
+def _neighbor_scores(query_NHGTD: Tensor, neighbors: Reading, layer: int) -> Tensor:
+    """Return the scores of the neighbor tokens, (texts, key heads, heads each, tokens, R)."""
     keys_NLHRD = neighbors.states.keys[layer]
-    num_groups, num_heads_each = keys_NLHRD.shape[1], query_NHGTD.shape[2]
-    num_tokens = query_NHGTD.shape[3]
-    size = neighbors.group_size if num_groups > 1 else num_tokens
-    before = neighbors.skipped if num_groups > 1 else 0
-    after = num_groups * size - before - num_tokens
-    grid_NHGTD = nn.functional.pad(query_NHGTD, (0, 0, before, after))
-    # (texts, groups, key heads, heads that share keys x tokens of the group, width)
-    grid = grid_NHGTD.unflatten(3, (num_groups, size)).permute(0, 3, 1, 2, 4, 5).flatten(3, 4)
+    grid, size = _on_grid(query_NHGTD, neighbors)
     scores = grid @ keys_NLHRD.transpose(-1, -2)
     if neighbors.gate_LH is not None:
-        gate_HG = neighbors.gate_LH[layer].unflatten(0, (keys_NLHRD.shape[2], -1))
-        scores = scores + gate_HG.repeat_interleave(size, dim=1)[:, :, None]
-    exists_NL11R = neighbors.states.exists_NLR[:, :, None, None]
-    scores = scores.masked_fill(~exists_NL11R, -torch.inf)
-    scores = scores.unflatten(3, (num_heads_each, size)).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
-    return scores[:, :, :, before : before + num_tokens], (before, after)
+        gate_HG = rearrange(neighbors.gate_LH[layer], "(h g) -> h g", h=keys_NLHRD.shape[2])
+        scores = scores + repeat(gate_HG, "h g -> h (g m) 1", m=size)
+    scores = scores.masked_fill(~neighbors.states.exists_NLR[:, :, None, None], -torch.inf)
+    return _off_grid(scores, neighbors, query_NHGTD.shape[3], size)
 
 
-def _read_values(
-    weights_NHGTR: Tensor, neighbors: Reading, layer: int, grid: tuple[int, int]
-) -> Tensor:
-    values_NLHRD = neighbors.states.values[layer]
-    num_groups, num_tokens = values_NLHRD.shape[1], weights_NHGTR.shape[3]
-    padded = nn.functional.pad(weights_NHGTR, (0, 0, *grid))
-    shaped = padded.unflatten(3, (num_groups, -1)).permute(0, 3, 1, 2, 4, 5)
-    out = shaped.flatten(3, 4) @ values_NLHRD
-    out = out.unflatten(3, (weights_NHGTR.shape[2], -1)).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
-    return out[:, :, :, grid[0] : grid[0] + num_tokens]
+def _read_values(weights_NHGTR: Tensor, neighbors: Reading, layer: int) -> Tensor:
+    grid, size = _on_grid(weights_NHGTR, neighbors)
+    out = grid @ neighbors.states.values[layer]
+    return _off_grid(out, neighbors, weights_NHGTR.shape[3], size)
+
+
+def _on_grid(x_NHGTD: Tensor, neighbors: Reading) -> tuple[Tensor, int]:
+    """Return the tokens sorted by group, (texts, groups, key heads, tokens, D), and their number.
+
+    The tokens of all heads that share keys lie side by side.
+    """
+    num_groups = neighbors.states.exists_NLR.shape[1]
+    # A lone group needs no room for what lies outside of this pass.
+    before = neighbors.skipped if num_groups > 1 else 0
+    size = neighbors.group_size if num_groups > 1 else x_NHGTD.shape[3]
+    after = num_groups * size - before - x_NHGTD.shape[3]
+    padded = nn.functional.pad(x_NHGTD, (0, 0, before, after))
+    return rearrange(padded, "n h g (l m) d -> n l h (g m) d", m=size), size
+
+
+def _off_grid(grid: Tensor, neighbors: Reading, num_tokens: int, size: int) -> Tensor:
+    """Undo ``_on_grid``."""
+    before = neighbors.skipped if neighbors.states.exists_NLR.shape[1] > 1 else 0
+    x_NHGTD = rearrange(grid, "n l h (g m) d -> n h g (l m) d", m=size)
+    return x_NHGTD[:, :, :, before : before + num_tokens]
 
 
 AttentionInterface.register(ATTENTION_NAME, attend)

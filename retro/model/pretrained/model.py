@@ -5,17 +5,20 @@ Shape suffixes: B rows, N texts side by side, T tokens, L groups of tokens, D wi
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from retro.config.pretrained import PretrainedConfig
+from retro.errors import ArtifactMismatchError
 from retro.model.language_model import Prediction, Retrieved, TextCache, TokenRows
 from retro.model.loss import linear_cross_entropy, score_tokens
 from retro.model.origin import ModelOrigin
-from retro.model.pretrained.attention import ATTENTION_NAME, GroupStates, Reading
-from retro.model.pretrained.states import NeighborMemory, join_groups
+from retro.model.pretrained.attention import GroupStates, Reading
+from retro.model.pretrained.base import Base
+from retro.model.pretrained.states import NeighborMemory, join_groups, layers_of
 
 
 @dataclass(slots=True)
@@ -34,8 +37,8 @@ class OwnStates(TextCache):
     def rows(self, rows_N: Tensor) -> "OwnStates":
         """Return a cache of some of the texts."""
         layers = DynamicCache()
-        for number, layer in enumerate(self.layers.layers):
-            layers.update(layer.keys[rows_N], layer.values[rows_N], number)
+        for number, (keys, values) in enumerate(zip(*layers_of(self.layers), strict=True)):
+            layers.update(keys[rows_N], values[rows_N], number)
         return OwnStates(
             layers=layers,
             left_padding=self.left_padding,
@@ -51,28 +54,35 @@ class PretrainedModel:
 
     Args:
         config: Settings.
-        base: The model, with the attention of ``retro.model.pretrained.attention``.
+        base: The model, opened.
         bos_id: Token in front of every neighbor.
+
+    Raises:
+        ArtifactMismatchError: Its window is too small for two chunks and the neighbors.
     """
 
     origin: ModelOrigin | None = None
 
-    def __init__(self, config: PretrainedConfig, base: PreTrainedModel, bos_id: int) -> None:
-        base.set_attn_implementation(ATTENTION_NAME)
+    def __init__(self, config: PretrainedConfig, base: Base, bos_id: int) -> None:
         self.config = config
-        self._base = base
-        self._to_logits: nn.Linear = base.get_output_embeddings()
+        self._base: Any = base.model
+        self._to_logits: nn.Linear = self._base.get_output_embeddings()
+        self._first_position = 1 + 2 * config.chunk_size
+        self.window = min(config.window, base.window - self._first_position)
+        """Most tokens of a text that the model reads at once."""
+        if self.window < 2 * config.chunk_size:
+            raise ArtifactMismatchError(
+                f"The window of a model must hold two chunks and the neighbors, "
+                f"{self._first_position + 2 * config.chunk_size} tokens with chunks of "
+                f"{config.chunk_size}, and that of {base.folder.name} holds {base.window}. Use a "
+                f"corpus with smaller chunks, or another model."
+            )
         self._memory = NeighborMemory(self._read_alone, bos_id)
 
     @property
     def chunk_size(self) -> int:
         """Tokens per chunk."""
         return self.config.chunk_size
-
-    @property
-    def window(self) -> int:
-        """Most tokens that the model reads at once."""
-        return self.config.window
 
     @property
     def vocab_size(self) -> int:
@@ -87,7 +97,8 @@ class PretrainedModel:
     @property
     def network(self) -> nn.Module:
         """All weights."""
-        return self._base
+        network: nn.Module = self._base
+        return network
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -140,7 +151,7 @@ class PretrainedModel:
         return OwnStates(
             layers=DynamicCache(),
             left_padding=left_padding,
-            first_position=1 + 2 * self.chunk_size if retrieval else 0,
+            first_position=self._first_position if retrieval else 0,
             keeps_shares=keeps_shares,
         )
 
@@ -213,13 +224,12 @@ class PretrainedModel:
             before = _nothing_like(found, 1)
         states = join_groups(before, found)
         assert states is not None
-        width = 1 + 2 * size
         return Reading(
             states=states,
             group_size=size,
             skipped=skipped,
-            num_neighbors=states.exists_NLR.shape[2] // width if cache.keeps_shares else 0,
-            own_tokens=1 + size,
+            num_neighbors=states.exists_NLR.shape[2] // (2 * size) if cache.keeps_shares else 0,
+            own_tokens=size,
         )
 
     def _read_alone(self, ids: Tensor, exists: Tensor) -> DynamicCache:

