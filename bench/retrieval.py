@@ -150,7 +150,12 @@ def retrieval_seconds(generator: Generator, corpus: Corpus, sizes: Sizes) -> dic
         device=generator.device,
     )
     finder = NeighborFinder(
-        corpus, generator.tokenizer, NUM_NEIGHBORS, NO_STEERING, generator.device
+        corpus,
+        generator.tokenizer,
+        generator.model.chunk_size,
+        NUM_NEIGHBORS,
+        NO_STEERING,
+        generator.device,
     )
     nothing_X2 = np.zeros((0, 2), dtype=np.int64)
     queries = [chunk_M[None] for chunk_M in sample_chunks(corpus.tokenizer, sizes.queries)]

@@ -35,7 +35,10 @@ def add_parser(commands: Subparsers) -> None:
     command = commands.add_parser("generate", help="write text and show its neighbors")
     command.set_defaults(run_command=run)
     command.add_argument(
-        "run", type=place_or_name, metavar="RUN", help="or a saved model: a folder or a Hub name"
+        "run",
+        type=place_or_name,
+        metavar="RUN",
+        help="or a model: a folder, a Hub name, or smollm2-135m",
     )
     command.add_argument("--prompt", required=True)
     command.add_argument("--corpus", type=place, help="default: the corpus of the run")
@@ -79,6 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
     generator = Generator.open(
         arguments.run, corpus_dir=arguments.corpus, step=arguments.step, with_corpus="on" in modes
     )
+    if generator.note and not arguments.json:
+        print(f"{generator.note}\n")
     texts = {}
     for mode in modes:
         if len(modes) > 1 and not arguments.json:

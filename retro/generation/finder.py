@@ -51,6 +51,7 @@ class NeighborFinder:
     Args:
         corpus: Where to look.
         tokenizer: That of the model.
+        chunk_size: Tokens per chunk of the model.
         num_neighbors: Neighbors per chunk.
         steering: What is left out, and what is given by hand.
         device: Where keys are computed.
@@ -63,12 +64,19 @@ class NeighborFinder:
         self,
         corpus: Corpus,
         tokenizer: Tokenizer,
+        chunk_size: int,
         num_neighbors: int,
         steering: Steering,
         device: torch.device,
     ) -> None:
         self._corpus = corpus
         self._tokenizer = tokenizer
+        self._size = chunk_size
+        self._is_own = (
+            corpus.tokenizer.fingerprint == tokenizer.fingerprint
+            and corpus.database.chunk_size == chunk_size
+        )
+        """Whether the corpus was cut for the model; else texts go between them."""
         self._num_neighbors = num_neighbors
         self._steering = steering
         self._device = device
@@ -103,7 +111,7 @@ class NeighborFinder:
     def _search(self, chunks_LM: NDArray[np.int32]) -> list[Found]:
         retriever = self._corpus.retriever(self._device)
         ids_LK, scores_LK = retriever.search_chunks(
-            np.where(chunks_LM == NO_TOKEN, self._corpus.database.pad_id, chunks_LM),
+            self._queries(chunks_LM),
             self._num_neighbors,
             exclude_documents=self._exclude_documents,
             exclude_chunks=self._steering.exclude_chunks,
@@ -118,6 +126,20 @@ class NeighborFinder:
             for ids_K, scores_K in zip(ids_LK, scores_LK, strict=True)
         ]
 
+    def _queries(self, chunks_LM: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return chunks of the text in the tokens of the corpus."""
+        pad_id = self._corpus.database.pad_id
+        if self._is_own:
+            return np.where(chunks_LM == NO_TOKEN, pad_id, chunks_LM)
+        rows = [
+            self._corpus.tokenizer.encode(self._tokenizer.decode(row[row != NO_TOKEN].tolist()))
+            for row in chunks_LM
+        ]
+        queries = np.full((len(rows), max(1, *map(len, rows))), pad_id, dtype=np.int32)
+        for query, row in zip(queries, rows, strict=True):
+            query[: len(row)] = row
+        return queries
+
     def _given(self, given: Sequence[GivenNeighbor]) -> Found:
         neighbors = []
         for rank, item in enumerate(given, start=1):
@@ -130,7 +152,7 @@ class NeighborFinder:
         return self._make(neighbors)
 
     def _make(self, neighbors: Sequence[ShownNeighbor]) -> Found:
-        return make_found(neighbors, self._corpus.database.chunk_size)
+        return make_found(neighbors, self._size)
 
     def open(self) -> None:
         """Load encoder and index now instead of with the first search."""
@@ -155,6 +177,13 @@ class NeighborFinder:
     def _shown(
         self, place: Neighbor, source: NeighborSource, distance: float | None
     ) -> ShownNeighbor:
+        if not self._is_own:
+            own, rest = self._encoded(place.text, place.continuation)
+            parts = pieces([*own, *rest], self._tokenizer)
+            return _neighbor(
+                self._tokenizer, place.rank, source, place, distance, own, rest,
+                "".join(parts[: len(own)]), "".join(parts[len(own) :]),
+            )  # fmt: skip
         database = self._corpus.database
         continuation = int(database.continuation_ids(np.array(place.chunk_id)))
         own = self._chunk_tokens(place.chunk_id)
@@ -164,12 +193,21 @@ class NeighborFinder:
             place.text, place.continuation,
         )  # fmt: skip
 
+    def _encoded(self, text: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return a chunk of the corpus and what follows in the model's tokens, cut to two chunks.
+
+        A chunk that is longer than the model's goes on in the continuation's place.
+        """
+        own = self._tokenizer.encode(text)
+        rest = own[self._size :] + self._tokenizer.encode(continuation)
+        return own[: self._size], rest[: self._size]
+
     def _chunk_tokens(self, chunk_id: int) -> list[int]:
         row: list[int] = self._corpus.database.chunks_CM[chunk_id].tolist()
         return [token for token in row if token != self._corpus.database.pad_id]
 
     def _by_hand(self, item: GivenNeighbor, place: Neighbor | None, rank: int) -> ShownNeighbor:
-        size = self._corpus.database.chunk_size
+        size = self._size
         own = self._tokenizer.encode(item.text or "")
         rest = self._tokenizer.encode(item.continuation)
         text, continuation = item.text or "", item.continuation

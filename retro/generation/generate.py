@@ -15,26 +15,35 @@ from retro.config.sampling import SamplingConfig
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer
 from retro.device import default_device
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.errors import ArtifactMissingError, InputError
 from retro.generation.events import Event
 from retro.generation.finder import NeighborFinder
 from retro.generation.prefix import Prefix
 from retro.generation.session import Session
 from retro.generation.source import open_source
 from retro.generation.steering import NO_STEERING, Steering
-from retro.model.language_model import LanguageModel, TokenReader
+from retro.model.language_model import ReadingModel, TokenReader
 
 
 class Generator:
     """A model, its tokenizer and a corpus, ready to write."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, corpus: Corpus | None) -> None:
+    def __init__(self, model: ReadingModel, tokenizer: Tokenizer, corpus: Corpus | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.corpus = corpus
         self.device = model.device
-        if corpus is not None:
-            check_corpus(corpus, tokenizer.fingerprint, model.chunk_size)
+
+    @property
+    def note(self) -> str:
+        """What people should know about model and corpus together; empty for nothing."""
+        if self.corpus is None or self.corpus.tokenizer.fingerprint == self.tokenizer.fingerprint:
+            return ""
+        return (
+            "The corpus was cut with another tokenizer, so its chunks are read as text and cut to "
+            "the model's length. A copy for this model fits better: `python -m retro build FOLDER "
+            "--out CORPUS --tokenizer MODEL`."
+        )
 
     @cached_property
     def step(self) -> TokenReader | None:
@@ -54,7 +63,8 @@ class Generator:
         """Load a model and open the corpus it reads.
 
         Args:
-            path: Folder of a run or of a saved model, or a saved model's name on the Hub.
+            path: Folder of a run or of a saved model, a pretrained model of transformers, or the
+                name of one: ``smollm2-135m``, which needs no network, or one of the Hub.
             corpus_dir: Folder of the corpus; None is the one the run was trained on. A
                 saved model does not know where that is.
             step: Step of the run's checkpoint; None is the newest.
@@ -133,7 +143,14 @@ class Generator:
             raise ArtifactMissingError(
                 "Retrieval needs a corpus, and none is open. Choose one or switch retrieval off."
             )
-        return NeighborFinder(self.corpus, self.tokenizer, num_neighbors, steering, self.device)
+        return NeighborFinder(
+            self.corpus,
+            self.tokenizer,
+            self.model.chunk_size,
+            num_neighbors,
+            steering,
+            self.device,
+        )
 
     def _prompt_tokens(self, prompt: str) -> list[int]:
         if not prompt:
@@ -147,32 +164,3 @@ class Generator:
                 f"got {len(tokens)}. Shorten it, or train with a longer sequence_length."
             )
         return list(tokens)
-
-
-def check_corpus(corpus: Corpus, tokenizer_fingerprint: str, chunk_size: int) -> None:
-    """Refuse a corpus that a model cannot read.
-
-    Args:
-        corpus: The corpus.
-        tokenizer_fingerprint: Identity of the model's tokenizer.
-        chunk_size: Tokens per chunk of the model.
-
-    Raises:
-        ArtifactMismatchError: It was cut with another tokenizer or into other chunks.
-    """
-    if corpus.tokenizer.fingerprint != tokenizer_fingerprint:
-        raise ArtifactMismatchError(
-            f"The model reads tokenizer {tokenizer_fingerprint[:12]}, but the corpus was cut "
-            f"with {corpus.tokenizer.fingerprint[:12]}. {COPY_ADVICE}"
-        )
-    if corpus.database.chunk_size != chunk_size:
-        raise ArtifactMismatchError(
-            f"The model reads chunks of {chunk_size} tokens, but the corpus was cut "
-            f"into chunks of {corpus.database.chunk_size}. {COPY_ADVICE}"
-        )
-
-
-COPY_ADVICE = (
-    "Build a copy of the corpus with this model's tokenizer: 'Copy for another model' on the "
-    "corpus page, or `python -m retro build FOLDER --out CORPUS --tokenizer RUN`."
-)

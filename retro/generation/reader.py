@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from retro.model.language_model import (
-    LanguageModel,
+    ReadingModel,
     Retrieved,
     TextCache,
     TokenReader,
@@ -55,7 +55,7 @@ class Window:
     """Chunks that are read again when the window moves."""
 
     @classmethod
-    def of(cls, model: LanguageModel) -> "Window":
+    def of(cls, model: ReadingModel) -> "Window":
         """Return the window of a model; of two chunks at least, so that it can move."""
         kept = max(1, model.window // model.chunk_size // 2)
         return cls(model.chunk_size, max(model.window // model.chunk_size, kept + 1), kept)
@@ -83,20 +83,23 @@ class Reader:
             Once it has read one, the reader goes on token by token.
         left_padding: Tokens that the first chunk lacks at its start.
         keeps_shares: Whether readings report how much attention each neighbor got.
+        retrieval: Whether any chunk may have neighbors.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: ReadingModel,
         step: TokenReader | None,
         *,
         left_padding: int,
         keeps_shares: bool = False,
+        retrieval: bool = True,
     ) -> None:
         self._model = model
         self._step = step
         self._padding = left_padding
         self._keeps_shares = keeps_shares
+        self._retrieval = retrieval
         self._window = Window.of(model)
         self._start = 0
         self._tokens: list[list[int]] = [[]]
@@ -126,7 +129,11 @@ class Reader:
     def rows(self, rows: Sequence[int]) -> "Reader":
         """Return a reader of some of the texts, in the given order; texts may repeat."""
         made = Reader(
-            self._model, self._step, left_padding=self._padding, keeps_shares=self._keeps_shares
+            self._model,
+            self._step,
+            left_padding=self._padding,
+            keeps_shares=self._keeps_shares,
+            retrieval=self._retrieval,
         )
         made._start = self._start
         made._tokens = [list(self._tokens[row]) for row in rows]
@@ -196,6 +203,7 @@ class Reader:
             left_padding=0 if start else self._padding,
             max_tokens=self._window.num_chunks * self._window.chunk_size,
             keeps_shares=self._keeps_shares,
+            retrieval=self._retrieval,
         )
         tokens = [row[skipped:] for row in self._tokens]
         values = [row[first_chunk:] for row in self._values]

@@ -28,7 +28,7 @@ from retro.generation.sample import Sample
 from retro.generation.sampling import Draws, logprob
 from retro.generation.text import TokenDecoder
 from retro.generation.writer import ChunkDraft, SampleWriter
-from retro.model.language_model import LanguageModel, TokenReader
+from retro.model.language_model import ReadingModel, TokenReader
 
 
 class Session:
@@ -46,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: ReadingModel,
         step: TokenReader | None,
         tokenizer: Tokenizer,
         config: SamplingConfig,
@@ -83,12 +83,20 @@ class Session:
         first = len(prefix.chunks[0].token_ids) if prefix else len(tokens)
         self._padding = -first % self._size
         own = self._found(tokens, prefix, retrieval=self._retrieval)
-        reader = Reader(self._model, self._step, left_padding=self._padding, keeps_shares=True)
+        reader = Reader(
+            self._model,
+            self._step,
+            left_padding=self._padding,
+            keeps_shares=True,
+            retrieval=self._retrieval,
+        )
         values = [found.values_KR for found in own]
         reading = reader.read([tokens], [values], scored=prefix is None)
         other, other_reading = None, None
         if self._score_other:
-            other = Reader(self._model, None, left_padding=self._padding)
+            other = Reader(
+                self._model, None, left_padding=self._padding, retrieval=not self._retrieval
+            )
             found = self._found(tokens, prefix, retrieval=not self._retrieval)
             values = [item.values_KR for item in found]
             other_reading = other.read([tokens], [values], scored=prefix is None)

@@ -1,19 +1,24 @@
 """Load a checkpoint or saved model."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from retro.artifacts import TOKENIZER_FILE
 from retro.checkpoints import find_checkpoint
+from retro.config.pretrained import PretrainedConfig
+from retro.corpus.corpus import Corpus
+from retro.data.model_tokenizer import ModelTokenizer
 from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.model.hub import find_model, is_saved_model
-from retro.model.language_model import LanguageModel
-from retro.model.open import open_checkpoint, open_saved
+from retro.model.language_model import ReadingModel
+from retro.model.open import open_checkpoint, open_pretrained, open_saved
 from retro.model.origin import ModelOrigin
+from retro.model.pretrained.base import find_base, is_base
+from retro.model.pretrained.bundled import BUNDLED_NAME
 from retro.places import check_place
 from retro.run import open_run
 
@@ -24,7 +29,7 @@ HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 class Source:
     """A model ready to write, and what it is to retrieve from."""
 
-    model: LanguageModel
+    model: ReadingModel
     tokenizer: Tokenizer
     corpus_dir: Path | None
     """None with retrieval off."""
@@ -39,7 +44,7 @@ def open_source(
     with_corpus: bool,
 ) -> Source:
     """Load model and tokenizer; see ``Generator.open``."""
-    if _is_saved_model(path):
+    if str(path) == BUNDLED_NAME or _is_saved_model(path):
         return _open_saved_model(path, corpus_dir, step, device, with_corpus)
     run = open_run(Path(path))
     record = find_checkpoint(run.path, step)
@@ -56,7 +61,7 @@ def _is_saved_model(path: str | Path) -> bool:
     """Return whether a place is a saved model or a name on the Hub, and not a run."""
     folder = check_place("RUN", path)
     if folder.is_dir():
-        return is_saved_model(folder)
+        return is_saved_model(folder) or is_base(folder)
     return not folder.exists() and HUB_NAME.fullmatch(str(path)) is not None
 
 
@@ -67,13 +72,14 @@ def _open_saved_model(
     device: torch.device,
     with_corpus: bool,
 ) -> Source:
-    folder = find_model(path)
+    folder = find_base(path) if str(path) == BUNDLED_NAME else find_model(path)
     if step is not None:
         raise ConfigError(
             f"step must be left out for a saved model, which has one state, got {step}. "
             f"Give the folder of the run to choose a checkpoint."
         )
-    origin = ModelOrigin.read(folder)
+    is_pretrained = is_base(folder)
+    origin = None if is_pretrained else ModelOrigin.read(folder)
     if with_corpus and corpus_dir is None:
         named = "" if origin is None or origin.corpus is None else f" ({origin.corpus.name})"
         raise ArtifactMissingError(
@@ -81,6 +87,9 @@ def _open_saved_model(
             f"on{named}. Add --corpus CORPUS or --retrieval off "
             f"(in Python corpus_dir=... or with_corpus=False)."
         )
+    corpus_dir = corpus_dir if with_corpus else None
+    if is_pretrained:
+        return _open_pretrained(path, corpus_dir, device)
     if origin is None or origin.tokenizer is None:
         raise ArtifactMissingError(
             f"The saved model {Path(path).name} has no {TOKENIZER_FILE}, so it knows token ids "
@@ -94,4 +103,15 @@ def _open_saved_model(
             f"The saved model {Path(path).name} has {model.vocab_size} tokens, but its "
             f"{TOKENIZER_FILE} has {tokenizer.vocab_size}. Save the model again."
         )
-    return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir if with_corpus else None)
+    return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir)
+
+
+def _open_pretrained(name: str | Path, corpus_dir: Path | None, device: torch.device) -> Source:
+    """Open a pretrained model with the chunk size of the corpus it reads."""
+    folder = find_base(name)
+    tokenizer = ModelTokenizer.load(folder)
+    config = PretrainedConfig(base=str(name))
+    if corpus_dir is not None:
+        config = replace(config, chunk_size=Corpus.open(corpus_dir).database.chunk_size)
+    model = open_pretrained(folder, config, tokenizer.bos_id, device)
+    return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir)

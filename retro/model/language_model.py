@@ -103,13 +103,11 @@ class TokenReader(Protocol):
         ...
 
 
-class LanguageModel(Protocol):
-    """A causal language model whose every chunk reads the neighbors of the chunk before."""
+class ReadingModel(Protocol):
+    """A causal language model whose every chunk reads the neighbors of the chunk before.
 
-    origin: ModelOrigin | None
-    """Where the model comes from; None where nothing is known."""
-    gradient_checkpointing: bool
-    """Whether inner states are computed again for the gradient instead of kept."""
+    This is what generation and evaluation need of it.
+    """
 
     @property
     def chunk_size(self) -> int:
@@ -131,20 +129,6 @@ class LanguageModel(Protocol):
         """Where the model computes, and where its arguments must be."""
         ...
 
-    @property
-    def network(self) -> nn.Module:
-        """All weights; training changes those that require a gradient."""
-        ...
-
-    def mean_loss(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
-        """Return the mean cross-entropy of the labels that count, in nats, with its gradient.
-
-        Args:
-            rows: Tokens and labels.
-            retrieved: What their chunks have retrieved; None is retrieval off.
-        """
-        ...
-
     def losses(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
         """Return the cross-entropy of each label in nats, (rows, tokens), zero if not counted."""
         ...
@@ -156,6 +140,7 @@ class LanguageModel(Protocol):
         left_padding: int = 0,
         max_tokens: int | None = None,
         keeps_shares: bool = False,
+        retrieval: bool = True,
     ) -> TextCache:
         """Return an empty cache for ``predict``.
 
@@ -164,6 +149,7 @@ class LanguageModel(Protocol):
             left_padding: Tokens that the first chunk lacks at its start.
             max_tokens: Room in the cache; None means ``window``.
             keeps_shares: Whether predictions report how much attention each neighbor got.
+            retrieval: Whether any chunk may read neighbors.
         """
         ...
 
@@ -192,6 +178,29 @@ class LanguageModel(Protocol):
 
     def token_reader(self) -> TokenReader | None:
         """Return what reads single tokens faster, with a copy of the weights; None for nothing."""
+        ...
+
+
+class LanguageModel(ReadingModel, Protocol):
+    """A model that is trained and saved as well."""
+
+    origin: ModelOrigin | None
+    """Where the model comes from; None where nothing is known."""
+    gradient_checkpointing: bool
+    """Whether inner states are computed again for the gradient instead of kept."""
+
+    @property
+    def network(self) -> nn.Module:
+        """All weights; training changes those that require a gradient."""
+        ...
+
+    def mean_loss(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
+        """Return the mean cross-entropy of the labels that count, in nats, with its gradient.
+
+        Args:
+            rows: Tokens and labels.
+            retrieved: What their chunks have retrieved; None is retrieval off.
+        """
         ...
 
     def save_weights(self, folder: Path) -> None:

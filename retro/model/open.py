@@ -4,9 +4,12 @@ from pathlib import Path
 
 import torch
 
+from retro.config.pretrained import PretrainedConfig
 from retro.model.hub import find_model, read_saved_settings
 from retro.model.kinds import RETRO_KIND, ModelSettings, kind_in
-from retro.model.language_model import LanguageModel, ModelClass
+from retro.model.language_model import LanguageModel, ModelClass, ReadingModel
+from retro.model.pretrained.base import open_base
+from retro.model.pretrained.model import PretrainedModel
 from retro.model.retro.model import RETRO
 
 CLASSES: dict[str, ModelClass] = {RETRO_KIND: RETRO}
@@ -21,6 +24,24 @@ def new_model(kind: str, settings: ModelSettings, device: torch.device) -> Langu
         device: Where it is to be.
     """
     return CLASSES[kind].create(settings, device)
+
+
+def open_pretrained(
+    folder: Path, config: PretrainedConfig, bos_id: int, device: torch.device
+) -> ReadingModel:
+    """Return a pretrained model of transformers that reads neighbors, in evaluation mode.
+
+    Args:
+        folder: Where ``retro.model.pretrained.base.find_base`` found it.
+        config: Its settings.
+        bos_id: Token that begins a text.
+        device: Where the model is to be.
+
+    Raises:
+        ArtifactMissingError: A file of it is not there.
+        ArtifactMismatchError: It cannot read neighbors, a file is damaged, or it is too large.
+    """
+    return PretrainedModel(config, open_base(folder, device), bos_id)
 
 
 def open_checkpoint(

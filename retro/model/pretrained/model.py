@@ -4,7 +4,6 @@ Shape suffixes: B rows, N texts side by side, T tokens, L groups of tokens, D wi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from transformers import DynamicCache
 from retro.config.pretrained import PretrainedConfig
 from retro.errors import ArtifactMismatchError
 from retro.model.language_model import Prediction, Retrieved, TextCache, TokenRows
-from retro.model.loss import linear_cross_entropy, score_tokens
-from retro.model.origin import ModelOrigin
+from retro.model.loss import score_tokens
 from retro.model.pretrained.attention import GroupStates, Reading
 from retro.model.pretrained.base import Base
 from retro.model.pretrained.states import NeighborMemory, join_groups, layers_of
@@ -50,7 +48,7 @@ class OwnStates(TextCache):
 
 
 class PretrainedModel:
-    """A causal language model of transformers behind the interface of ``LanguageModel``.
+    """A causal language model of transformers behind the interface of ``ReadingModel``.
 
     Args:
         config: Settings.
@@ -60,8 +58,6 @@ class PretrainedModel:
     Raises:
         ArtifactMismatchError: Its window is too small for two chunks and the neighbors.
     """
-
-    origin: ModelOrigin | None = None
 
     def __init__(self, config: PretrainedConfig, base: Base, bos_id: int) -> None:
         self.config = config
@@ -94,38 +90,8 @@ class PretrainedModel:
         """Where the model computes."""
         return self._to_logits.weight.device
 
-    @property
-    def network(self) -> nn.Module:
-        """All weights."""
-        network: nn.Module = self._base
-        return network
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether inner states are computed again for the gradient instead of kept."""
-        return bool(self._base.is_gradient_checkpointing)
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, wanted: bool) -> None:
-        if wanted:
-            self._base.gradient_checkpointing_enable()
-        else:
-            self._base.gradient_checkpointing_disable()
-
-    def mean_loss(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
-        """Return the mean loss of rows; see ``LanguageModel``."""
-        self._memory.clear()
-        x_BTD = self._row_states(rows, retrieved)
-        total = linear_cross_entropy(
-            x_BTD.flatten(0, 1),
-            self._to_logits.weight,
-            rows.labels_BT.flatten(),
-            rows.counted_BT.flatten(),
-        )
-        return total / rows.counted_BT.sum()
-
     def losses(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
-        """Return the loss of each label; see ``LanguageModel``."""
+        """Return the loss of each label; see ``ReadingModel``."""
         x_BTD = self._row_states(rows, retrieved)
         # One place more than there are labels: nothing is asked behind the last.
         _, logprob_BT = score_tokens(
@@ -146,7 +112,7 @@ class PretrainedModel:
         keeps_shares: bool = False,
         retrieval: bool = True,
     ) -> OwnStates:
-        """Return an empty cache; see ``LanguageModel``."""
+        """Return an empty cache; see ``ReadingModel``."""
         del batch_size, max_tokens
         return OwnStates(
             layers=DynamicCache(),
@@ -163,7 +129,7 @@ class PretrainedModel:
         *,
         num_scored: int = 0,
     ) -> Prediction:
-        """Read the next tokens; see ``LanguageModel``."""
+        """Read the next tokens; see ``ReadingModel``."""
         assert isinstance(cache, OwnStates), "a cache belongs to the kind that made it"
         x_NTD, share_NTK2 = self._states(tokens_NT, cache, retrieved)
         logits_NV, logprob_NT = score_tokens(
@@ -246,14 +212,6 @@ class PretrainedModel:
 
     def token_reader(self) -> None:
         """Return nothing: the model reads single tokens itself."""
-
-    def save_weights(self, folder: Path) -> None:
-        """Write what training has changed; see ``LanguageModel``."""
-        raise NotImplementedError
-
-    def load_weights(self, folder: Path) -> None:
-        """Read the weights of a checkpoint; see ``LanguageModel``."""
-        raise NotImplementedError
 
 
 def _nothing_like(states: GroupStates, num_groups: int) -> GroupStates:

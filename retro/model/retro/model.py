@@ -120,6 +120,7 @@ class RETRO(RetroNetwork, HubModel):
         left_padding: int = 0,
         max_tokens: int | None = None,
         keeps_shares: bool = False,
+        retrieval: bool = True,
     ) -> DecoderCache:
         """Return an empty cache for ``read``.
 
@@ -129,7 +130,9 @@ class RETRO(RetroNetwork, HubModel):
             max_tokens: Room in the cache; None means ``max_seq_len``.
             keeps_shares: Whether the cache reports after each ``read``, in ``share_BTK2``, how
                 much attention each neighbor got.
+            retrieval: Whether any chunk may read neighbors; the cache is the same.
         """
+        del retrieval
         weight = self.token_embedding.weight
         dtype = weight.dtype
         if torch.is_autocast_enabled(weight.device.type):
