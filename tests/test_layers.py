@@ -40,6 +40,7 @@ FORBIDDEN = {
 MODEL_MAY_IMPORT = (
     "retro.model", "retro.config", "retro.errors", "retro.artifacts", "retro.json_files",
     "retro.places", "retro.whole_files",
+    "retro.disk",
 )  # fmt: skip
 """Of this library; the last four read and write the files of saved models."""
 

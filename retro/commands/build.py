@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -30,10 +32,10 @@ def add_parser(commands: Subparsers) -> None:
     command.add_argument("--vocab-size", type=int, help="default: chosen by corpus size")
     command.add_argument(
         "--tokenizer",
-        type=place,
-        metavar="RUN",
-        help="use the tokenizer and chunk size of a run, saved model or corpus, "
-        "so that its model can write from this corpus",
+        type=place_or_name,
+        metavar="MODEL",
+        help="cut the text for a model: a run, a saved model, another corpus, smollm2-135m, or "
+        "the folder or Hub name of a pretrained model",
     )
     command.add_argument(
         "--new-tokenizer",
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Chunk, embed and index a folder of text, or the documents of another corpus."""
     from retro.corpus.files import is_corpus  # noqa: PLC0415  # --help is fast
     from retro.corpus.ingest import ingest_folder  # noqa: PLC0415
-    from retro.corpus.tokenizer import find_tokenizer, tokenizer_words  # noqa: PLC0415
+    from retro.corpus.tokenizer import tokenizer_words  # noqa: PLC0415
     from retro.data.documents import (  # noqa: PLC0415
         DOCUMENTS_NAME,
         SkippedFile,
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if (arguments.folder is None) == (arguments.sample is None):
         raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
-    source = None if arguments.tokenizer is None else find_tokenizer(arguments.tokenizer)
+    source = None if arguments.tokenizer is None else _find_source(arguments.tokenizer)
     config = _corpus_config(arguments, source)
     bars = Bars()
 
@@ -97,6 +99,18 @@ def run(arguments: argparse.Namespace) -> None:
             f"{summary.num_short} of {summary.num_chunks} chunks have fewer than "
             f"{summary.num_neighbors} neighbors, because too little text is left to choose from"
         )
+
+
+def _find_source(name: str) -> "TokenizerSource":
+    from retro.corpus.tokenizer import find_tokenizer  # noqa: PLC0415  # --help is fast
+    from retro.model.hub import is_hub_name  # noqa: PLC0415
+    from retro.model.pretrained.bundled import BUNDLED_NAME  # noqa: PLC0415
+
+    if Path(name).exists() or not (name == BUNDLED_NAME or is_hub_name(name)):
+        return find_tokenizer(name)
+    from retro.model.pretrained.base import find_base  # noqa: PLC0415  # imports torch
+
+    return replace(find_tokenizer(find_base(name)), name=name)
 
 
 def _corpus_config(arguments: argparse.Namespace, source: "TokenizerSource | None") -> CorpusConfig:

@@ -141,7 +141,7 @@ def _bytes_of_tokens(backend: tokenizers.Tokenizer) -> list[bytes]:
     values = json.loads(backend.to_str())
     special = {token["id"] for token in values["added_tokens"] if token["special"]}
     plain = {token["id"] for token in values["added_tokens"] if not token["special"]}
-    decoder = json.dumps(values["decoder"])
+    decoder = json.dumps(values["decoder"], ensure_ascii=False)
     if '"ByteLevel"' in decoder:
         to_bytes = _byte_level
     elif WORD_START in decoder or '"Metaspace"' in decoder:

@@ -1,6 +1,5 @@
 """Load a checkpoint or saved model."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from retro.corpus.corpus import Corpus
 from retro.data.model_tokenizer import ModelTokenizer
 from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.hub import find_model, is_saved_model
+from retro.model.hub import find_model, is_hub_name, is_saved_model
 from retro.model.language_model import ReadingModel
 from retro.model.open import open_checkpoint, open_pretrained, open_saved
 from retro.model.origin import ModelOrigin
@@ -21,8 +20,6 @@ from retro.model.pretrained.base import find_base, is_base
 from retro.model.pretrained.bundled import BUNDLED_NAME
 from retro.places import check_place
 from retro.run import open_run
-
-HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ def _is_saved_model(path: str | Path) -> bool:
     folder = check_place("RUN", path)
     if folder.is_dir():
         return is_saved_model(folder) or is_base(folder)
-    return not folder.exists() and HUB_NAME.fullmatch(str(path)) is not None
+    return not folder.exists() and is_hub_name(str(path))
 
 
 def _open_saved_model(

@@ -4,6 +4,7 @@ A saved model is a folder of ``config.json``, ``model.safetensors``, ``README.md
 they are known, ``origin.json`` and ``tokenizer.json``.
 """
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -43,6 +44,7 @@ MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_FILE, ORIGIN_NAME, CARD_NAME, CONFIG_NAME
 """In the order in which they are put in place: a folder without settings is not opened."""
 
 LONGEST_REASON = 200
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 STAGING_NAME = f"{STAGING_PREFIX}model"
 
 HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
@@ -254,6 +256,11 @@ def check_repository(repo_id: str) -> None:
             f"The name of a model on the Hub must be like user/model, got {shown(repo_id)} "
             f"({first_sentence(error)}). Choose another name."
         ) from error
+
+
+def is_hub_name(name: str) -> bool:
+    """Return whether a model on the Hub can have a name."""
+    return HUB_NAME.fullmatch(name) is not None
 
 
 def find_model(

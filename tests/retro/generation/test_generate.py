@@ -2,22 +2,17 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from retro.config.corpus import CorpusConfig
 from retro.config.sampling import SamplingConfig
-from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.errors import ArtifactMissingError, InputError
 from retro.generation.events import ChunkEvent, Event, FinishEvent, TokenEvent
 from retro.generation.generate import Generator
 from retro.run import Run
-from tests.conftest import country_texts
-from tests.fakes import store_texts
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -217,15 +212,6 @@ def test_odd_prompts_are_continued(generator: Generator, prompt: str) -> None:
     texts = [event.chunk.text for event in chunks if event.chunk.is_prompt]
     assert "".join(texts) == prompt
     assert not chunks[-1].chunk.is_prompt
-
-
-def test_a_corpus_with_another_tokenizer_is_refused(run: Run, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    store_texts(other, country_texts())
-    build_corpus(other, CorpusConfig(chunk_size=8, vocab_size=300), device=CPU)
-
-    with pytest.raises(ArtifactMismatchError, match="tokenizer"):
-        Generator.open(run.path, corpus_dir=other, device=CPU)
 
 
 def test_a_missing_checkpoint_is_named_with_those_there_are(run: Run) -> None:
