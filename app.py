@@ -31,6 +31,7 @@ from jobs.home import Home
 from jobs.redaction import RedactingFormatter
 from jobs.store.store import Store
 from retro.errors import RetroError
+from retro.model.pretrained.bundled import MODELS_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def main(environment: Mapping[str, str]) -> int:
     """Run until interrupted and return the exit status."""
     try:
         settings = read_settings(environment)
+        os.environ.setdefault(MODELS_VARIABLE, str(settings.home / "models"))
         listeners = listen(settings.host, settings.port)
         services = open_services(settings)
         app = make_app(services, token=settings.token, mcp=settings.mcp)

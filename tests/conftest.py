@@ -1,6 +1,7 @@
 """Fixtures used by more than one folder."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ import torch
 from retro.config.corpus import CorpusConfig
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
+from retro.model.pretrained.bundled import MODELS_VARIABLE
 from retro.run import Run, create_run
 from tests.fakes import store_texts
 
 pytest_plugins = ["tests.jobs.postgres"]
+
+# One conversion of the bundled model serves all tests, and all processes that they start.
+os.environ.setdefault(MODELS_VARIABLE, str(Path(__file__).parents[1] / ".models"))
 
 HEAVY = {"server", "postgres_server", "hasty", "small", "trained"}
 """Fixtures that start a server, or train a model."""

@@ -4,7 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.format import count
+from app.format import count, parameters
+from app.services.pretrained import pretrained_models
 from app.services.services import Services
 from app.services.views.generations import Generation
 from app.ui import PRIVATE, Query, loss
@@ -189,8 +190,13 @@ def fill_form(services: Services, query: Query) -> list[Any]:
             generation = None
     chosen = _choose(models, generation, query)
     corpus_id = generation.corpus_id if generation else None
-    if corpus_id not in [value for _, value in corpora]:
+    known = [value for _, value in corpora]
+    if corpus_id not in known:
+        corpus_id = query.get("corpus")
+    if corpus_id not in known:
         corpus_id = _corpus_of(services, chosen.partition(":")[0]) if chosen else None
+    if corpus_id is None and known:
+        corpus_id = known[0]
     prompt = generation.prompt if generation else _suggest(services, corpus_id)
     settings = generation.settings if generation else {}
     mode = settings.get("retrieval", "on")
@@ -220,6 +226,9 @@ def _models(services: Services) -> list[tuple[str, str]]:
             if item.val_loss_on is not None:
                 label += f" \N{MIDDLE DOT} loss {loss(item.val_loss_on)}"
             models.append((label, f"{run.id}:{item.step}"))
+    for known in pretrained_models():
+        words = f"pretrained, {parameters(known.parameters)} parameters, {known.licence}"
+        models.append((f"{known.title} \N{MIDDLE DOT} {words}", f"{known.name}:"))
     return models
 
 

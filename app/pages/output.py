@@ -10,6 +10,7 @@ from app.figures import mode_of
 from app.html import Html, escape, html
 from app.pages.cards import RUNNING
 from app.pages.result import render_result
+from app.services.pretrained import is_pretrained, pretrained_models
 from app.services.services import Services
 from app.services.views.generations import Generation, GenerationSummary
 from app.ui import Query, empty, missing
@@ -102,16 +103,19 @@ def _corpus_id(services: Services, generation: GenerationSummary) -> str | None:
 
 
 def _invitation(services: Services, query: Query) -> Html:
-    if "run" in query:
+    if "run" in query and not is_pretrained(query["run"]):
         try:
             services.runs.get(query["run"])
         except NotFoundError as error:
             return missing(error)
-    if not services.runs.list_writable():
+    can_write = pretrained_models() and any(
+        corpus.num_chunks for corpus in services.corpora.list_corpora()
+    )
+    if not services.runs.list_writable() and not can_write:
         return HEADING + empty(
             html(
-                "There is no model to write with yet. A checkpoint appears here as soon as "
-                'training has written one. <a href="/">Start</a>'
+                "There is no model to write with yet. One appears as soon as a corpus has an "
+                'index, or training has written a checkpoint. <a href="/">Start</a>'
             )
         )
     return HEADING + empty(html("Press <b>Generate</b>. The text appears here chunk by chunk."))

@@ -3,11 +3,12 @@
 import gradio as gr
 
 from app.errors import shows_errors
-from app.format import count, duration, percent
+from app.format import count, duration, parameters, percent
 from app.html import NOTHING, Html, escape, html, join
 from app.live_page import Page
 from app.pages.upload import render_upload
 from app.services.jobs import outcome, share_done
+from app.services.pretrained import pretrained_models
 from app.services.services import Services
 from app.services.views.corpora import ListedCorpus
 from app.services.views.runs import RunSummary, WritableRun
@@ -68,7 +69,7 @@ def render_steps(services: Services, _query: Query) -> Html:
     cards = [
         _text_step(services, corpus),
         _train_step(services, run, corpus),
-        _write_step(writable, bool(written)),
+        _write_step(writable, bool(written), corpus),
     ]
     return html('<h1>Start</h1><div class="steps" style="margin-top:14px">{}</div>', join(cards))
 
@@ -146,7 +147,22 @@ def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus
     return _step(2, "Train", escape(run.name), badge(run.state), body, link, active)
 
 
-def _write_step(run: WritableRun | None, has_written: bool) -> Html:
+def _write_step(run: WritableRun | None, has_written: bool, corpus: ListedCorpus) -> Html:
+    if run is None and corpus.num_chunks and (known := pretrained_models()):
+        model = known[0]
+        body = html(
+            "<div class=dim>{}, a pretrained model of {} parameters, reads the neighbors of this "
+            "corpus without any training.</div>",
+            model.title,
+            parameters(model.parameters),
+        )
+        link = html(
+            '<a class="btn primary" id="write-pretrained" href="/generate?run={}&amp;corpus={}">'
+            "Write now</a>",
+            model.name,
+            corpus.id,
+        )
+        return _step(3, "Write", "Ready to write", badge("ready"), body, link, True)
     if run is None:
         body = html(
             '<div class="dim">Possible as soon as training has written its first checkpoint.</div>'

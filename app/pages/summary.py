@@ -118,6 +118,11 @@ def render_origin(
             "The text outgrew the window of the model: the later chunks were written without "
             "the beginning."
         )
+    if generation.settings.get("reads_as_text"):
+        lines.append(
+            "The corpus was cut for another model: its chunks were read as text, and cut to the "
+            "length of this model's. A copy of the corpus for this model fits better."
+        )
     words = [generation.run_name, *setting_words(generation)]
     lines.append(escape(DOT.join(words)))
     return html('<div class="origin">{}</div>', join(html("<p>{}</p>", line) for line in lines))

@@ -16,7 +16,8 @@ WORDS = {
     # Ids and addresses.
     "corpus_id": "Id of the corpus, from the list of corpora.",
     "chunk_id": "Id of the chunk in its corpus, counted from 0; search has it.",
-    "run_id": "Id of the training run, from the list of runs.",
+    "run_id": "Id of the training run, from the list of runs; to write also smollm2-135m, a "
+    "pretrained model.",
     "job_id": "Id of the job, from the list of jobs or from what started it.",
     "generation_id": "Id of the text.",
     "step": "Step of the checkpoint.",

@@ -1,16 +1,19 @@
-"""Validate a generation request without loading the model."""
+"""Checks what is to be written without loading the model, of a run or a pretrained one."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from app.errors import MissingError
+from app.services.pretrained import is_pretrained
 from jobs.home import Home
 from retro.checkpoints import list_checkpoints
+from retro.config.pretrained import PretrainedConfig
 from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer, open_tokenizer
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, InputError
+from retro.errors import ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
+from retro.model.pretrained.bundled import is_converted, models_dir
 from retro.run import open_run
 
 MOST_PROMPT_CHARACTERS = 1_000_000
@@ -18,33 +21,63 @@ MOST_PROMPT_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
-    """What must be known of a run's model before it writes."""
+    """What must be known of a model before it writes."""
 
     run_id: str
+    """Run whose model it is, or the name of a pretrained model."""
     run_name: str
     chunk_size: int
     window: int
     """Tokens it reads at once."""
-    tokenizer_dir: Path
+    tokenizer_dir: Path | None
+    """None where the model has not been converted yet: its first text does that."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer it reads."""
-        return load_tokenizer(self.tokenizer_dir)
+    def is_pretrained(self) -> bool:
+        """Whether it is no run's model."""
+        return is_pretrained(self.run_id)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Identity of its tokenizer; None where that is not known yet."""
+        return (
+            None if self.tokenizer_dir is None else load_tokenizer(self.tokenizer_dir).fingerprint
+        )
+
+    def num_tokens(self, text: str) -> int | None:
+        """Return how many tokens a text has; None where that is not known yet."""
+        if self.tokenizer_dir is None:
+            return None
+        return len(load_tokenizer(self.tokenizer_dir).encode(text))
 
 
 @lru_cache(maxsize=4)
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Open the tokenizer of a run, which never changes; the last few are kept."""
+    """Open the tokenizer of a model, which never changes; the last few are kept."""
     return open_tokenizer(folder)
 
 
-def read_model(home: Home, run_id: str, run_name: str) -> ModelFacts:
-    """Read what is known of a run's model.
+def read_model(home: Home, run_id: str, run_name: str, chunk_size: int | None = None) -> ModelFacts:
+    """Read what is known of a model.
+
+    Args:
+        home: Where runs are.
+        run_id: A run, or the name of a pretrained model.
+        run_name: What people call it.
+        chunk_size: Tokens per chunk of a pretrained model, which reads those of any corpus.
 
     Raises:
         ArtifactMissingError: The run has not started, or its folder is gone.
     """
+    if is_pretrained(run_id):
+        settings = PretrainedConfig(base=run_id)
+        return ModelFacts(
+            run_id=run_id,
+            run_name=run_name,
+            chunk_size=chunk_size or settings.chunk_size,
+            window=settings.window,
+            tokenizer_dir=models_dir() / run_id if is_converted() else None,
+        )
     run = open_run(home.run_dir(run_id))
     if run.model is None:
         raise ArtifactMissingError(
@@ -59,13 +92,17 @@ def read_model(home: Home, run_id: str, run_name: str) -> ModelFacts:
     )
 
 
-def choose_step(home: Home, run_id: str, run_name: str, wanted: int | None) -> int:
+def choose_step(home: Home, run_id: str, run_name: str, wanted: int | None) -> int | None:
     """Return the step of a checkpoint that is there, the newest one if none is asked for.
+
+    A pretrained model has none.
 
     Raises:
         ArtifactMissingError: The run has no checkpoint.
         MissingError: It has none of this step.
     """
+    if is_pretrained(run_id):
+        return None
     # The files, not the rows: somebody may have deleted a folder by hand.
     steps = [record.step for record in list_checkpoints(home.run_dir(run_id))]
     if not steps:
@@ -108,34 +145,12 @@ def check_length(prompt: str, model: ModelFacts) -> None:
     Raises:
         InputError: It has more tokens than the model's window, or cannot be encoded.
     """
-    num_tokens = len(model.tokenizer.encode(prompt))
-    if num_tokens > model.window:
+    num_tokens = model.num_tokens(prompt)
+    if num_tokens is not None and num_tokens > model.window:
+        longer = "" if model.is_pretrained else ", or train with a longer sequence_length"
         raise InputError(
             f"The prompt must fit into the model's window of {model.window} tokens, "
-            f"got {num_tokens}. Shorten it, or train with a longer sequence_length."
-        )
-
-
-def check_corpus(corpus: Corpus, corpus_name: str, model: ModelFacts) -> None:
-    """Refuse a corpus that the model cannot read.
-
-    Raises:
-        ArtifactMismatchError: It was cut with another tokenizer or into other chunks.
-    """
-    found, needed = corpus.tokenizer.fingerprint, model.tokenizer.fingerprint
-    advice = (
-        "Choose a copy of the corpus that was built for this model ('Copy for another model' on "
-        "the corpus page), or switch retrieval off."
-    )
-    if found != needed:
-        raise ArtifactMismatchError(
-            f"The model of run {model.run_name!r} reads tokenizer {needed[:12]}, but corpus "
-            f"{corpus_name!r} was cut with {found[:12]}. {advice}"
-        )
-    if corpus.database.chunk_size != model.chunk_size:
-        raise ArtifactMismatchError(
-            f"The model of run {model.run_name!r} reads chunks of {model.chunk_size} tokens, but "
-            f"corpus {corpus_name!r} was cut into chunks of {corpus.database.chunk_size}. {advice}"
+            f"got {num_tokens}. Shorten it{longer}."
         )
 
 
@@ -173,8 +188,9 @@ def check_steering(steering: Steering, corpus: Corpus, model: ModelFacts) -> Non
 
 
 def _check_given(neighbor: GivenNeighbor, model: ModelFacts) -> None:
-    size, encode = model.chunk_size, model.tokenizer.encode
-    own, rest = len(encode(neighbor.text or "")), len(encode(neighbor.continuation))
+    size = model.chunk_size
+    own = model.num_tokens(neighbor.text or "") or 0
+    rest = model.num_tokens(neighbor.continuation) or 0
     # A text alone may be as long as a chunk and its continuation.
     limits = {"text": (own, size if rest else 2 * size), "continuation": (rest, size)}
     for name, (found, limit) in limits.items():

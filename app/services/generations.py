@@ -13,11 +13,17 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import MissingError
 from app.services.branching import Changes, Plan, plan_branch, plan_continuation
 from app.services.corpora import CorpusService
-from app.services.fit import ModelFacts, check_length, check_prompt, choose_step, read_model
+from app.services.fit import (
+    ModelFacts,
+    check_length,
+    check_prompt,
+    choose_step,
+)
 from app.services.following import Following, Reader
 from app.services.live import RETRIEVAL_MODES, LiveGeneration, variants_of
+from app.services.models import Models
 from app.services.orders import Order, check_retrieval, check_version, make_order
-from app.services.runs import RunService
+from app.services.pretrained import is_pretrained
 from app.services.seats import Seats
 from app.services.texts import generation_of
 from app.services.views.generations import Generation, GenerationSummary
@@ -40,11 +46,11 @@ ASK_LATER = "Try again in some seconds, or begin the text with a stream and read
 class GenerationService:
     """Everything about generations."""
 
-    def __init__(self, home: Home, store: Store, corpora: CorpusService, runs: RunService) -> None:
+    def __init__(self, home: Home, store: Store, corpora: CorpusService) -> None:
         self._home = home
         self._store = store
         self._corpora = corpora
-        self._runs = runs
+        self._models = Models(home, store, corpora)
         self._writer = Writer(home, store, corpora)
         self._following = Following(store, self._writer.find)
         self._waiting = Seats(MOST_WAITING, "clients may wait for their texts", ASK_LATER)
@@ -82,7 +88,7 @@ class GenerationService:
         """Begin to write a text; the work goes on in the background.
 
         Args:
-            run_id: Whose model writes.
+            run_id: Whose model writes: a run, or the name of a pretrained model.
             prompt: What the text continues.
             checkpoint_step: Which checkpoint; None is the newest.
             corpus_id: What it retrieves from; None is the corpus it was trained on.
@@ -104,16 +110,16 @@ class GenerationService:
         check_prompt(prompt)
         config = config_from_dict(SamplingConfig, sampling or {})
         steer = steering_from_dict(steering or {})
-        run = self._runs.get(run_id)
-        step = choose_step(self._home, run_id, run.name, checkpoint_step)
-        model = read_model(self._home, run_id, run.name)
+        if not is_pretrained(run_id):
+            corpus_id = corpus_id or self._store.get_run(run_id).corpus_id
+        model, step = self._models.chosen(run_id, corpus_id, checkpoint_step)
         check_length(prompt, model)
         order = make_order(
             self._home,
             self._corpora,
             model=model,
             step=step,
-            corpus_id=corpus_id or run.corpus_id,
+            corpus_id=corpus_id,
             prompt=prompt,
             retrieval=retrieval,
             config=config,
@@ -166,7 +172,7 @@ class GenerationService:
             retrieval=retrieval,
             sampling=sampling,
         )
-        model = self._model_of(parent)
+        model = self._models.of(parent)
         plan = plan_branch(parent, chunk_index, variant, changes, model.chunk_size)
         return self._go_on(parent, model, plan)
 
@@ -189,19 +195,9 @@ class GenerationService:
             ChangeRefusedError: It is still being written, or came to its own end.
         """
         parent = self._store.get_generation(generation_id)
-        model = self._model_of(parent)
+        model = self._models.of(parent)
         plan = plan_continuation(parent, variant, max_new_tokens, model.chunk_size)
         return self._go_on(parent, model, plan)
-
-    def _model_of(self, parent: GenerationRow) -> ModelFacts:
-        try:
-            self._store.get_run(parent.run_id)
-        except NotFoundError:
-            raise MissingError(
-                f"Run {parent.run_name!r}, whose model wrote this text, was deleted. "
-                f"Write a new text with another model."
-            ) from None
-        return read_model(self._home, parent.run_id, parent.run_name)
 
     def _go_on(self, parent: GenerationRow, model: ModelFacts, plan: Plan) -> Generation:
         step = choose_step(
@@ -238,6 +234,7 @@ class GenerationService:
             order.corpus_id,
             order.prompt,
             settings,
+            run_name=order.model.run_name if order.model.is_pretrained else None,
             parent_id=parent.id if parent else None,
             branch_index=plan.branch_index if plan else None,
             chunks={variant: inherited for variant in variants if inherited},
@@ -250,6 +247,7 @@ class GenerationService:
                 corpus_id=order.corpus_id,
                 corpus_name=order.corpus_name,
                 step=order.step,
+                chunk_size=order.model.chunk_size,
                 prompt=order.prompt,
                 config=order.config,
                 steering=order.steering,

@@ -6,9 +6,11 @@ Torch is imported when the first one is opened, not when the app starts.
 import gc
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.services.corpora import CorpusService
+from app.services.pretrained import is_pretrained
 from jobs.home import Home
 from retro.errors import ArtifactMismatchError
 
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
     from retro.generation.generate import Generator
 
 MOST_CACHED_GENERATORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model to be opened."""
+
+    run_id: str
+    """A run, or the name of a pretrained model."""
+    step: int | None
+    """Checkpoint of the run."""
+    chunk_size: int
+    """Tokens per chunk; a run's model has no other."""
+
+
+Key = tuple[Wanted, str | None, str | None]
+"""A model, and a corpus with its version."""
 
 
 class Generators:
@@ -27,29 +45,28 @@ class Generators:
     def __init__(self, home: Home, corpora: CorpusService) -> None:
         self._home = home
         self._corpora = corpora
-        self._kept: OrderedDict[tuple[str, int, str | None, str | None], Generator] = OrderedDict()
+        self._kept: OrderedDict[Key, Generator] = OrderedDict()
         self._shares_cores = False
 
-    def open(self, run_id: str, step: int, corpus_id: str | None) -> "Generator":
+    def open(self, wanted: Wanted, corpus_id: str | None) -> "Generator":
         """Return a model ready to write.
 
         Args:
-            run_id: Whose model.
-            step: Step of its checkpoint.
+            wanted: The model.
             corpus_id: What it retrieves from; None is nothing, and opens no corpus.
         """
         fingerprint = None if corpus_id is None else self._corpora.open(corpus_id).fingerprint
         for key, generator in self._kept.items():
             # One with a corpus can write without retrieval, too.
-            fits = corpus_id is None or key[2:] == (corpus_id, fingerprint)
-            if key[:2] == (run_id, step) and fits:
+            fits = corpus_id is None or key[1:] == (corpus_id, fingerprint)
+            if key[0] == wanted and fits:
                 self._kept.move_to_end(key)
                 return generator
-        self._kept.pop((run_id, step, None, None), None)
+        self._kept.pop((wanted, None, None), None)
         while len(self._kept) >= MOST_CACHED_GENERATORS:
             self._kept.popitem(last=False)
-        made = self._load(run_id, step, corpus_id)
-        self._kept[run_id, step, corpus_id, fingerprint] = made
+        made = self._load(wanted, corpus_id)
+        self._kept[wanted, corpus_id, fingerprint] = made
         return made
 
     def close(self) -> None:
@@ -61,7 +78,7 @@ class Generators:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _load(self, run_id: str, step: int, corpus_id: str | None) -> "Generator":
+    def _load(self, wanted: Wanted, corpus_id: str | None) -> "Generator":
         from retro.device import share_cores  # noqa: PLC0415  # imports torch
         from retro.generation.generate import Generator  # noqa: PLC0415
 
@@ -69,10 +86,11 @@ class Generators:
             share_cores()
             self._shares_cores = True
         return Generator.open(
-            self._home.run_dir(run_id),
+            wanted.run_id if is_pretrained(wanted.run_id) else self._home.run_dir(wanted.run_id),
             corpus_dir=None if corpus_id is None else self._home.corpus_dir(corpus_id),
-            step=step,
+            step=wanted.step,
             with_corpus=corpus_id is not None,
+            chunk_size=wanted.chunk_size,
         )
 
 

@@ -107,7 +107,9 @@ class LiveGeneration:
     corpus_id: str | None
     corpus_name: str
     """Empty with retrieval off."""
-    step: int
+    step: int | None
+    """Checkpoint of the run's model; None for a pretrained one."""
+    chunk_size: int
     prompt: str
     config: SamplingConfig
     steering: Steering

@@ -5,12 +5,13 @@ from typing import Any
 
 from app.errors import ChangeRefusedError, MissingError
 from app.services.corpora import CorpusService
-from app.services.fit import ModelFacts, check_corpus, check_steering
+from app.services.fit import ModelFacts, check_steering
 from app.services.live import RETRIEVAL_MODES
 from jobs.home import Home
 from jobs.store.rows import GenerationRow
 from retro.config.checks import config_to_dict
 from retro.config.sampling import SamplingConfig
+from retro.corpus.corpus import Corpus
 from retro.data.byte_level import check_text
 from retro.errors import ConfigError, shown
 from retro.generation.steering import Steering, steering_to_dict
@@ -21,13 +22,15 @@ class Order:
     """A text to be written."""
 
     model: ModelFacts
-    step: int
-    """Checkpoint of the model."""
+    step: int | None
+    """Checkpoint of the model; a pretrained one has none."""
     corpus_id: str | None
     corpus_name: str
     """Empty with retrieval off."""
     corpus_fingerprint: str | None
     """None with retrieval off, which leaves the corpus alone."""
+    reads_as_text: bool
+    """Whether the corpus was cut for another model, so that texts go between them."""
     prompt: str
     retrieval: str
     config: SamplingConfig
@@ -42,6 +45,8 @@ class Order:
             "checkpoint_step": self.step,
             "corpus_fingerprint": self.corpus_fingerprint,
             "steering": steering_to_dict(self.steering),
+            "chunk_size": self.model.chunk_size,
+            "reads_as_text": self.reads_as_text,
         }
 
 
@@ -57,7 +62,7 @@ def make_order(
     corpora: CorpusService,
     *,
     model: ModelFacts,
-    step: int,
+    step: int | None,
     corpus_id: str | None,
     prompt: str,
     retrieval: str,
@@ -70,7 +75,6 @@ def make_order(
         ConfigError: Settings contradict each other.
         InputError: Steering names what the corpus does not hold.
         ArtifactMissingError: The corpus has no index.
-        ArtifactMismatchError: The model cannot read it.
         MissingError: It is gone.
     """
     if retrieval == "both" and config.num_samples > 1:
@@ -80,15 +84,16 @@ def make_order(
         )
     for text in (*config.stop, *steering.exclude_documents):
         check_text(text)
-    name, fingerprint = "", None
+    name, corpus = "", None
     if retrieval != "off":
-        name, fingerprint = _check_corpus(home, corpora, model, corpus_id, steering)
+        name, corpus = _check_corpus(home, corpora, model, corpus_id, steering)
     return Order(
         model=model,
         step=step,
         corpus_id=corpus_id,
         corpus_name=name,
-        corpus_fingerprint=fingerprint,
+        corpus_fingerprint=None if corpus is None else corpus.fingerprint,
+        reads_as_text=corpus is not None and _is_foreign(corpus, model),
         prompt=prompt,
         retrieval=retrieval,
         config=config,
@@ -102,8 +107,8 @@ def _check_corpus(
     model: ModelFacts,
     corpus_id: str | None,
     steering: Steering,
-) -> tuple[str, str]:
-    """Return name and version of a corpus that the model can read."""
+) -> tuple[str, Corpus]:
+    """Return name and content of a corpus that is there."""
     if corpus_id is None:
         raise ConfigError("Retrieval needs a corpus, got none. Choose one or switch it off.")
     name = corpora.get(corpus_id).name
@@ -113,9 +118,15 @@ def _check_corpus(
             f"off."
         )
     corpus = corpora.open(corpus_id)
-    check_corpus(corpus, name, model)
     check_steering(steering, corpus, model)
-    return name, corpus.fingerprint
+    return name, corpus
+
+
+def _is_foreign(corpus: Corpus, model: ModelFacts) -> bool:
+    known = model.fingerprint
+    return (known is not None and known != corpus.tokenizer.fingerprint) or (
+        corpus.database.chunk_size != model.chunk_size
+    )
 
 
 def check_version(parent: GenerationRow, order: Order) -> None:

@@ -41,7 +41,7 @@ class Services:
         self.curves = CurveService(store)
         self.comparison = ComparisonService(store, self.curves)
         self.estimates = EstimateService(store, self.runs)
-        self.generations = GenerationService(home, store, self.corpora, self.runs)
+        self.generations = GenerationService(home, store, self.corpora)
         self.storage = StorageService(home, store)
         self.installation = InstallationService(store, self.storage, chosen, allowed)
         self.doors = Doors(self.corpora, self.runs, self.generations)

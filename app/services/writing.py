@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from app.errors import MissingError, OutOfMemoryError
 from app.services.corpora import CorpusService
 from app.services.fit import choose_step
-from app.services.generators import Generators, check_version
+from app.services.generators import Generators, Wanted, check_version
 from app.services.live import LiveGeneration, PartialChunk, variant_name
+from app.services.pretrained import is_pretrained
 from jobs.errors import JobError
 from jobs.home import Home
 from jobs.store.rows import GenerationRow
@@ -165,7 +166,8 @@ class Writer:
         self._check_files(live)
         choose_step(self._home, live.run_id, live.run_name, live.step)
         corpus_id = live.corpus_id if "on" in live.modes else None
-        generator = self._generators.open(live.run_id, live.step, corpus_id)
+        wanted = Wanted(live.run_id, live.step, live.chunk_size)
+        generator = self._generators.open(wanted, corpus_id)
         row = self._store.get_generation(live.id)
         check_version(generator, row.settings)
         with contextlib.ExitStack() as stack:
@@ -241,9 +243,13 @@ class Writer:
         if (gone := self._missing_files(live)) is not None:
             raise gone
 
+    def _has_run(self, run_id: str) -> bool:
+        return (self._home.run_dir(run_id) / CONFIG_NAME).exists()
+
     def _missing_files(self, live: LiveGeneration) -> MissingError | None:
         # A checkpoint that is loaded may go: training deletes old ones.
-        if not (self._home.run_dir(live.run_id) / CONFIG_NAME).exists():
+        has_model = is_pretrained(live.run_id) or self._has_run(live.run_id)
+        if not has_model:
             return MissingError(
                 f"Run {live.run_name!r} was deleted before this text was finished. "
                 f"What is written was kept; choose another model to go on."

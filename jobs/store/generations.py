@@ -24,6 +24,7 @@ class GenerationRecords(Database):
         prompt: str,
         settings: Mapping[str, Any],
         *,
+        run_name: str | None = None,
         parent_id: str | None = None,
         branch_index: int | None = None,
         chunks: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
@@ -35,6 +36,7 @@ class GenerationRecords(Database):
             corpus_id: What it retrieves from.
             prompt: What the text continues.
             settings: How it is written, as JSON.
+            run_name: What people call the model where it is no run's; then there is no such run.
             parent_id: Generation that it branches from or continues.
             branch_index: First chunk that it does not take over.
             chunks: Variant to the chunks it takes over, which are copied.
@@ -43,11 +45,11 @@ class GenerationRecords(Database):
             NotFoundError: There is no such run.
         """
         with self.write() as session:
-            run = get_run_record(session, run_id)
+            name = get_run_record(session, run_id).name if run_name is None else run_name
             generation = Generation(
                 id=new_id(),
                 run_id=run_id,
-                run_name=run.name,
+                run_name=name,
                 corpus_id=corpus_id,
                 prompt=prompt,
                 settings=dict(settings),

@@ -191,8 +191,8 @@ def _load(folder: Path) -> SavedTokenizer:
         return open_tokenizer(folder)
     except ArtifactMismatchError as error:
         raise ArtifactMismatchError(
-            f"{folder.name}/{TOKENIZER_FILE} must be a tokenizer of a corpus built here, and it "
-            f"cannot be read as one ({error.__cause__ or error}). Choose another one."
+            f"{folder.name}/{TOKENIZER_FILE} must be the tokenizer of a corpus or of a language "
+            f"model, and it cannot be read as one ({error.__cause__ or error}). Choose another one."
         ) from error
 
 

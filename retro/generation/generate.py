@@ -59,6 +59,7 @@ class Generator:
         step: int | None = None,
         device: torch.device | None = None,
         with_corpus: bool = True,
+        chunk_size: int | None = None,
     ) -> "Generator":
         """Load a model and open the corpus it reads.
 
@@ -70,6 +71,8 @@ class Generator:
             step: Step of the run's checkpoint; None is the newest.
             device: Where to compute; None is a GPU where there is one.
             with_corpus: False leaves the corpus alone; then retrieval must stay off.
+            chunk_size: Tokens per chunk of a pretrained model; None is that of the corpus. Others
+                have their own.
 
         Raises:
             ArtifactMissingError: Run, checkpoint, model, its tokenizer or corpus does not
@@ -83,6 +86,7 @@ class Generator:
             step=step,
             device=device or default_device(),
             with_corpus=with_corpus,
+            chunk_size=chunk_size,
         )
         corpus = None if source.corpus_dir is None else Corpus.open(source.corpus_dir)
         return cls(source.model, source.tokenizer, corpus)

@@ -39,10 +39,11 @@ def open_source(
     step: int | None,
     device: torch.device,
     with_corpus: bool,
+    chunk_size: int | None = None,
 ) -> Source:
     """Load model and tokenizer; see ``Generator.open``."""
     if str(path) == BUNDLED_NAME or _is_saved_model(path):
-        return _open_saved_model(path, corpus_dir, step, device, with_corpus)
+        return _open_saved_model(path, corpus_dir, step, device, with_corpus, chunk_size)
     run = open_run(Path(path))
     record = find_checkpoint(run.path, step)
     if run.model is None:
@@ -68,6 +69,7 @@ def _open_saved_model(
     step: int | None,
     device: torch.device,
     with_corpus: bool,
+    chunk_size: int | None,
 ) -> Source:
     folder = find_base(path) if str(path) == BUNDLED_NAME else find_model(path)
     if step is not None:
@@ -86,7 +88,7 @@ def _open_saved_model(
         )
     corpus_dir = corpus_dir if with_corpus else None
     if is_pretrained:
-        return _open_pretrained(path, corpus_dir, device)
+        return _open_pretrained(path, corpus_dir, device, chunk_size)
     if origin is None or origin.tokenizer is None:
         raise ArtifactMissingError(
             f"The saved model {Path(path).name} has no {TOKENIZER_FILE}, so it knows token ids "
@@ -103,12 +105,16 @@ def _open_saved_model(
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir)
 
 
-def _open_pretrained(name: str | Path, corpus_dir: Path | None, device: torch.device) -> Source:
-    """Open a pretrained model with the chunk size of the corpus it reads."""
+def _open_pretrained(
+    name: str | Path, corpus_dir: Path | None, device: torch.device, chunk_size: int | None
+) -> Source:
+    """Open a pretrained model, with the chunk size of the corpus it reads unless one is given."""
     folder = find_base(name)
     tokenizer = ModelTokenizer.load(folder)
+    if chunk_size is None and corpus_dir is not None:
+        chunk_size = Corpus.open(corpus_dir).database.chunk_size
     config = PretrainedConfig(base=str(name))
-    if corpus_dir is not None:
-        config = replace(config, chunk_size=Corpus.open(corpus_dir).database.chunk_size)
+    if chunk_size is not None:
+        config = replace(config, chunk_size=chunk_size)
     model = open_pretrained(folder, config, tokenizer.bos_id, device)
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir)

@@ -71,9 +71,8 @@ def test_a_copy_for_a_model_is_what_the_model_writes_from(own: Trained) -> None:
     corpus_id = make_rivers(services, chunk_size=32, vocab_size=300, num_neighbors=3)
     services.corpora.build(corpus_id)
     run_waiting_jobs(services)
-    refused = write(own, corpus_id)
-    assert refused.status_code == 409
-    assert "tokenizer" in refused.json()["detail"]
+    as_text = write(own, corpus_id)
+    assert as_text.json()["settings"]["reads_as_text"] is True
 
     answer = post(own.client, f"/corpora/{corpus_id}/copy", {"run_id": own.run_id})
 
@@ -96,6 +95,7 @@ def test_a_copy_for_a_model_is_what_the_model_writes_from(own: Trained) -> None:
     )
     written = write(own, copy["id"])
     assert written.status_code == 200
+    assert written.json()["settings"]["reads_as_text"] is False
     assert sources(written)
     assert sources(written) <= set(RIVERS)
 

@@ -79,6 +79,8 @@ GENERATION_SUMMARY: Json = {
         **settings_of(SamplingConfig(max_new_tokens=5)),
         "retrieval": "on",
         "checkpoint_step": 500,
+        "chunk_size": 64,
+        "reads_as_text": False,
         "corpus_fingerprint": FINGERPRINT,
         "steering": {
             "exclude_chunks": [16],

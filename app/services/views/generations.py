@@ -49,8 +49,13 @@ class GenerationSettings(View):
 
     retrieval: Literal["on", "off", "both"]
     """Whether neighbors are read; ``both`` writes two texts from one seed."""
-    checkpoint_step: int = left_out()
-    """Step of the checkpoint that writes."""
+    checkpoint_step: int | None = left_out()
+    """Step of the checkpoint that writes; null for a pretrained model."""
+    chunk_size: int = left_out()
+    """Tokens per chunk."""
+    reads_as_text: bool = left_out()
+    """Whether the corpus was cut for another model: its chunks were read as text then, and cut to
+    the length of this model's."""
     corpus_fingerprint: str | None = left_out()
     """Version of the corpus, the ``fingerprint`` of its summary; null with retrieval off."""
     steering: Steering = left_out()
@@ -93,7 +98,7 @@ class GenerationSummary(View):
     id: str
     """Id of the text."""
     run_id: str
-    """Run whose model writes it; that one may be deleted."""
+    """Run whose model writes it, which may be deleted, or the name of a pretrained model."""
     run_name: str
     """Name of that run."""
     corpus_id: str | None

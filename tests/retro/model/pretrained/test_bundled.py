@@ -1,7 +1,6 @@
 """The bundled model: converted once, itself with retrieval off, sense with it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from retro.model.pretrained.bundled import BUNDLED_NAME, MODELS_VARIABLE, bundle
 from tests.fakes import store_texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.heavy]
-ROOT = Path(__file__).parents[4]
 CPU = torch.device("cpu")
 PROMPT = "Country: Arland\n- Geography\nTotal area: 12,340 km2; land area: 12,100 km2\n"
 SHARED = "Comparative area: slightly larger than Maryland\nLand boundaries: 1,852 km total\n"
@@ -28,14 +26,6 @@ WORLD = {
     f"cold winters with frequent rain\nTerrain: mostly mountains with rivers\n"
     for name, area in [("Belmia", "9,240"), ("Cardia", "31,078"), ("Dolen", "2,586"), ("Esk", "87")]
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def models() -> Iterator[pytest.MonkeyPatch]:
-    """Convert into one folder of the working copy, so that it happens once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(MODELS_VARIABLE, str(ROOT / ".models"))
-        yield patch
 
 
 @pytest.fixture(scope="module")

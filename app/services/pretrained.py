@@ -1,0 +1,38 @@
+"""Pretrained models that people can write with at once, from any corpus."""
+
+from dataclasses import dataclass
+
+from retro.model.pretrained.bundled import BUNDLED_NAME, About, is_converted, is_installed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainedModel:
+    """A pretrained model, as people choose it."""
+
+    name: str
+    """What stands in the place of a run."""
+    title: str
+    parameters: int
+    licence: str
+    origin: str
+
+
+def is_pretrained(run_id: str) -> bool:
+    """Return whether what stands in the place of a run is a pretrained model."""
+    return run_id == BUNDLED_NAME
+
+
+def pretrained_models() -> list[PretrainedModel]:
+    """Return the models that are here, or that the first text converts."""
+    if not (is_installed() or is_converted()):
+        return []
+    about = About()
+    return [
+        PretrainedModel(
+            name=BUNDLED_NAME,
+            title=about.title,
+            parameters=about.parameters,
+            licence=about.licence,
+            origin=about.origin,
+        )
+    ]
