@@ -124,7 +124,7 @@ def attention_words(neighbor: ShownNeighbor) -> str:
         return ""
     after = neighbor.continuation_share
     on_it = f", {percent(after)} on its continuation" if after else ""
-    return f"{percent(share)} of cross-attention{on_it}"
+    return f"{percent(share)} of attention{on_it}"
 
 
 def neighbor_words(neighbor: ShownNeighbor) -> Iterator[str]:

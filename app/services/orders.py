@@ -124,9 +124,10 @@ def _check_corpus(
 
 def _is_foreign(corpus: Corpus, model: ModelFacts) -> bool:
     known = model.fingerprint
-    return (known is not None and known != corpus.tokenizer.fingerprint) or (
-        corpus.database.chunk_size != model.chunk_size
-    )
+    if known is None:
+        # Tokenizers that are made here have a token for padding, those of pretrained models none.
+        return corpus.database.pad_id >= 0
+    return (known, model.chunk_size) != (corpus.tokenizer.fingerprint, corpus.database.chunk_size)
 
 
 def check_version(parent: GenerationRow, order: Order) -> None:

@@ -9,7 +9,7 @@ def print_neighbor(neighbor: dict[str, Any]) -> None:
     print(
         f"    [{neighbor['rank']}] {neighbor['document']}, characters {neighbor['start']}-"
         f"{neighbor['end']}, squared distance {neighbor['distance']:.3f} (lower is nearer)"
-        + ("" if share is None else f", {share:.0%} of cross-attention")
+        + ("" if share is None else f", {share:.0%} of attention")
     )
     print(f"        {_one_line(neighbor['text'])}")
     if neighbor["continuation"]:

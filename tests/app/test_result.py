@@ -140,7 +140,7 @@ def test_the_longest_run_of_a_token_comes_first() -> None:
 def test_neighbors_tell_their_share_and_what_is_remarkable() -> None:
     shown = side(written.shown(written.generation(), {}, 0), 1)
 
-    assert "64 % of cross-attention, 40 % on its continuation" in shown
+    assert "64 % of attention, 40 % on its continuation" in shown
     assert "copied run, 6 tokens" in shown
     assert "distance 0.310, lower is nearer" in shown
     assert "% similar" not in shown

@@ -196,7 +196,7 @@ def shown_as_stored(page: Page, server: Server) -> None:
     page.locator(f"#card-on-{last['index']}").click(position={"x": 4, "y": 4})
     side = page.locator(f"[data-side='{last['index']}']")
     expect(side).to_be_visible()
-    expect(side).to_contain_text("of cross-attention")
+    expect(side).to_contain_text("of attention")
     expect(side).to_contain_text("lower is nearer")
 
 
