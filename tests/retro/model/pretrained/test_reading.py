@@ -196,3 +196,40 @@ def test_shares_are_of_all_attention_and_losses_are_those_of_the_logits() -> Non
     losses = model.losses(TokenRows(text, labels, counted), retrieved)
     assert torch.allclose(losses[:, :-1], -said.logprob_NT.double(), atol=1e-5)
     assert losses[0, -1] == 0
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("retrieval", [True, False])
+@torch.inference_mode()
+def test_single_tokens_are_read_as_the_model_reads_them(family: str, retrieval: bool) -> None:
+    model, text = reading(small_model(family)), tokens(1, NUM_TOKENS)
+    retrieved = neighbors_of((PADDING + NUM_TOKENS) // SIZE)
+    step = model.token_reader()
+    assert step is not None
+    caches = [
+        model.new_cache(1, left_padding=PADDING, keeps_shares=True, retrieval=retrieval)
+        for _ in range(2)
+    ]
+    read = 10
+    first = Retrieved(retrieved.ids[:, :1], retrieved.exists[:, :1]) if retrieval else None
+    for cache in caches:
+        model.predict(text[:, :read], cache, first)
+    fast = step.take_over(caches[1])
+
+    for place in range(read, NUM_TOKENS):
+        chunk, after = (PADDING + place) // SIZE, (PADDING + place + 1) // SIZE
+        found = None
+        if retrieval and after > chunk:
+            found = Retrieved(retrieved.ids[:, chunk:after], retrieved.exists[:, chunk:after])
+        said = model.predict(text[:, place : place + 1], caches[0], found)
+        logits_V = fast.read(int(text[0, place]), found)
+        assert torch.allclose(torch.from_numpy(logits_V), said.logits_NV[0], atol=1e-4)
+        shares = fast.shares()
+        assert (shares is None) is (said.share_NTK2 is None)
+        if shares is not None and said.share_NTK2 is not None:
+            assert torch.allclose(torch.from_numpy(shares), said.share_NTK2[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "olmo2", "phi3"])
+def test_models_that_are_built_otherwise_read_single_tokens_themselves(family: str) -> None:
+    assert reading(small_model(family)).token_reader() is None
