@@ -106,12 +106,14 @@
   }
 
   /* Not "disabled": whether a button can be pressed is decided by the server, which may say so
-   * while the request is under way. */
-  const busy = new WeakSet();
+   * while the request is under way. By what is done, not by the element: a page that changes
+   * may make "Resume" of the button that was "Pause". */
+  const busy = new Set();
 
   async function act(element) {
-    if (element.disabled || busy.has(element)) return;
     const { call: what, confirm: question, asks, then } = element.dataset;
+    const doing = `${what} ${element.dataset.body ?? ""}`;
+    if (element.disabled || busy.has(doing)) return;
     const label = element.textContent.trim();
     if (question && !(await ask(question, label))) return;
     let body = element.dataset.body ? JSON.parse(element.dataset.body) : undefined;
@@ -121,7 +123,7 @@
       body = { ...body, ...given };
     }
     const [method, address] = what.split(" ");
-    busy.add(element);
+    busy.add(doing);
     element.setAttribute("aria-busy", "true");
     try {
       const answer = await call(method, address, body);
@@ -130,7 +132,7 @@
     } catch (error) {
       notice(error.message);
     } finally {
-      setTimeout(() => { busy.delete(element); element.removeAttribute("aria-busy"); }, 600);
+      setTimeout(() => { busy.delete(doing); element.removeAttribute("aria-busy"); }, 600);
     }
   }
 

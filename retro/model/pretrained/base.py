@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # has no types
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
@@ -19,7 +18,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, shown
 from retro.model.hub import HUB_ERRORS, first_sentence
 from retro.model.pretrained.attention import ATTENTION_NAME
-from retro.model.pretrained.bundled import BUNDLED_NAME, Progress, bundled_model, without_bars
+from retro.model.pretrained.bundled import (
+    BUNDLED_NAME,
+    Progress,
+    bundled_model,
+    free_memory,
+    require_memory,
+    without_bars,
+)
 from retro.places import check_place
 from retro.whole_files import disk_errors
 
@@ -27,8 +33,6 @@ PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")
 """Files of the Hub that are wanted; pickles are not."""
 CONFIG_NAME = "config.json"
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-SPARE_SHARE = 0.1
-"""Share of the memory that a model must leave free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +185,9 @@ def _check_room(folder: Path, device: torch.device) -> None:
     """Refuse a model that would not fit, before it is loaded."""
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        needed = stored
+        require_memory(folder.name, stored, torch.cuda.mem_get_info(device)[0])
     else:
-        free = psutil.virtual_memory().available
-        needed = stored * _widening(folder)
-    if needed > free * (1 - SPARE_SHARE):
-        raise ArtifactMismatchError(
-            f"{folder.name} needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
-            f"free. Close other programs, or choose a smaller model."
-        )
+        require_memory(folder.name, stored * _widening(folder), free_memory())
 
 
 def _widening(folder: Path) -> int:

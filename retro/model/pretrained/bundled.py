@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # has no types
+
 from retro.disk import require_free
-from retro.errors import ArtifactError, ArtifactMissingError
+from retro.errors import ArtifactError, ArtifactMismatchError, ArtifactMissingError
 from retro.json_files import read_object
 from retro.whole_files import staged_folder, write_json
 
@@ -25,6 +27,8 @@ RECORD_NAME = "conversion.json"
 VERSION = 1
 """Changes when the conversion makes something else of the same file."""
 CONVERTED_BYTES = 545_000_000
+SPARE_SHARE = 0.1
+"""Share of the memory that a model must leave free."""
 MODELS_VARIABLE = "RETRO_MODELS"
 DEFAULT_MODELS = "~/.cache/retro/models"
 
@@ -69,6 +73,7 @@ def bundled_model(on_progress: Progress = lambda *_: None) -> Path:
 
     Raises:
         ArtifactMissingError: The package is not installed, or what reads its file.
+        ArtifactMismatchError: The memory is too small to convert it.
         DiskFullError: There is no room.
     """
     folder = models_dir() / BUNDLED_NAME
@@ -81,12 +86,37 @@ def bundled_model(on_progress: Progress = lambda *_: None) -> Path:
                 f"or name a folder or a model of the Hub."
             )
         require_free(folder, CONVERTED_BYTES, f"the model {BUNDLED_NAME}")
+        # As it is read, and once more to be saved.
+        require_memory(f"Converting {BUNDLED_NAME}", 2 * CONVERTED_BYTES, free_memory())
         folder.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(folder) as staging:
             with without_bars():
                 _convert(source, staging, on_progress)
             write_json(staging / RECORD_NAME, {"version": VERSION, "source": source.name})
     return folder
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that programs can still take."""
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(what: str, needed: int, free: int) -> None:
+    """Refuse what would not fit into the memory, before it is begun.
+
+    Args:
+        what: What needs it.
+        needed: Bytes that it takes.
+        free: Bytes there are.
+
+    Raises:
+        ArtifactMismatchError: It does not fit.
+    """
+    if needed > free * (1 - SPARE_SHARE):
+        raise ArtifactMismatchError(
+            f"{what} needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+            f"Close other programs, or choose a smaller model."
+        )
 
 
 def _gguf() -> Path | None:
