@@ -4,6 +4,7 @@ Shape suffixes: N texts side by side, T tokens, L chunks, M tokens per chunk, K 
 vocabulary.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -71,7 +72,8 @@ class Session:
         self, tokens: list[int], prefix: Prefix | None, should_stop: Callable[[], bool]
     ) -> Iterator[Event]:
         """Yield the events; see ``Generator.generate``."""
-        with one_blas_thread():
+        many = self._step is not None and self._step.uses_all_threads
+        with contextlib.nullcontext() if many else one_blas_thread():
             yield from self._run(tokens, prefix, should_stop)
 
     def _run(

@@ -98,6 +98,9 @@ class TokenText(Protocol):
 class TokenReader(Protocol):
     """Reads single tokens of one text faster than the model; its weights must not change."""
 
+    uses_all_threads: bool
+    """Whether its products are large enough for several threads."""
+
     def take_over(self, cache: TextCache) -> TokenText:
         """Return the one text of a cache, to be read on; the cache is not extended afterwards."""
         ...

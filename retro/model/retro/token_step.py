@@ -78,6 +78,8 @@ class TokenStep:
         model: On a CPU, in float32. Its weights must not be changed afterwards.
     """
 
+    uses_all_threads = False
+
     def __init__(self, model: RetroNetwork) -> None:
         unknown = unknown_parts(model)
         assert not unknown, f"suits_token_step is asked first; {unknown} would be passed over"
