@@ -173,3 +173,25 @@ def test_a_corpus_is_deleted_after_a_question(
     expect(page.locator(f"#corpus a[href*='{corpus_id}']")).to_have_count(0)
     assert not folder.exists()
     assert problems == []
+
+
+def test_a_button_that_became_another_one_is_pressed_at_once(page: Page, server: Server) -> None:
+    """A page that changes may make Resume of the button that was Pause a moment ago."""
+    calls: list[str] = []
+    page.route("**/api/v1/none/*", lambda route: (calls.append(route.request.url[-1]),
+                                                  route.fulfill(status=200, json={})))  # fmt: skip
+    page.goto(f"{server.address}/jobs")
+    page.evaluate(
+        """() => document.querySelector("#page").insertAdjacentHTML("afterbegin",
+        "<button type=button id=probe data-call='POST /api/v1/none/a'>Probe</button>")"""
+    )
+    button = page.locator("#probe")
+
+    button.click()
+    button.click()
+    button.evaluate("element => { element.dataset.call = 'POST /api/v1/none/b'; }")
+    button.click()
+
+    page.wait_for_timeout(300)
+    # The second press of the same action is a slip; that of the other one is not.
+    assert calls == ["a", "b"]
