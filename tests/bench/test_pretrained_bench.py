@@ -12,6 +12,6 @@ def test_a_change_has_an_interval_that_holds_it() -> None:
     change = losses.change(losses.on)
 
     value, low, high = (float(part.strip("[],%")) for part in change.split() if part.strip("[],%"))
-    assert value == -16.7
+    assert value == -17.3
     assert -30 <= low <= value <= high <= -10
     assert losses.change(losses.shuffled).startswith("+0.0 %")
