@@ -181,6 +181,7 @@ def test_a_button_that_became_another_one_is_pressed_at_once(page: Page, server:
     page.route("**/api/v1/none/*", lambda route: (calls.append(route.request.url[-1]),
                                                   route.fulfill(status=200, json={})))  # fmt: skip
     page.goto(f"{server.address}/jobs")
+    expect(page.locator("#page h1").first).to_be_visible()
     page.evaluate(
         """() => document.querySelector("#page").insertAdjacentHTML("afterbegin",
         "<button type=button id=probe data-call='POST /api/v1/none/a'>Probe</button>")"""
