@@ -125,14 +125,16 @@
     const [method, address] = what.split(" ");
     busy.add(doing);
     element.setAttribute("aria-busy", "true");
+    const release = () => { busy.delete(doing); element.removeAttribute("aria-busy"); };
     try {
       const answer = await call(method, address, body);
       if (then) window.retro.go(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
       else if (element.dataset.done) notice(element.dataset.done, "good");
+      setTimeout(release, 600);
     } catch (error) {
       notice(error.message);
-    } finally {
-      setTimeout(() => { busy.delete(doing); element.removeAttribute("aria-busy"); }, 600);
+      // What was refused may be tried again at once.
+      release();
     }
   }
 
