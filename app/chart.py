@@ -18,12 +18,14 @@ LOSSES = (
     ("val_loss_on", "validation, retrieval on", "c1"),
     ("val_loss_off", "validation, retrieval off", "c2"),
     ("val_loss_shuffled", "validation, others' neighbors", "c4"),
+    ("val_loss_base", "validation, the pretrained model alone", "c3"),
 )
 METRICS = {
     "val_loss_on": "Validation loss, retrieval on",
     "val_loss_off": "Validation loss, retrieval off",
     GAP: "Gain by retrieval (loss off minus on)",
     "val_loss_shuffled": "Validation loss, others' neighbors",
+    "val_loss_base": "Validation loss of the pretrained model alone",
     "train_loss": "Training loss",
     "learning_rate": "Learning rate",
     "tokens_per_second": "Tokens per second",

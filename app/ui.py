@@ -109,6 +109,7 @@ def job_address(job: Job) -> str:
 KIND_WORDS = {"train": "training", "build": "building"}
 STAGE_WORDS = {
     "ingest": "reading documents",
+    "convert": "converting the bundled model, once",
     "tokenize": "training the tokenizer",
     "chunk": "cutting into chunks",
     "embed": "computing keys",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from retro.artifacts import TOKENIZER_FILE, read_manifest
+from retro.artifacts import SPECIAL_TOKENS_FILE, TOKENIZER_FILE, read_manifest
 from retro.checkpoints import CHECKPOINT_KIND, CheckpointRecord, find_checkpoint
 from retro.config.checks import config_to_dict
 from retro.corpus.corpus import Corpus
@@ -62,9 +62,11 @@ def run_origin(run: Run, record: CheckpointRecord) -> ModelOrigin:
             f"Run {run.path.name} has no {path.parent.name}/{TOKENIZER_FILE}. "
             f"Copy it from its corpus."
         )
+    special = run.tokenizer_dir / SPECIAL_TOKENS_FILE
     settings = read_manifest(record.path, CHECKPOINT_KIND).settings
     return ModelOrigin(
         tokenizer=path.read_bytes(),
+        special_tokens=special.read_bytes() if special.exists() else None,
         corpus=_corpus_origin(run),
         preset=run.preset,
         training={} if run.training is None else config_to_dict(run.training),
@@ -72,6 +74,7 @@ def run_origin(run: Run, record: CheckpointRecord) -> ModelOrigin:
         tokens_seen=settings.get("tokens_seen"),
         val_loss_on=record.val_loss_on,
         val_loss_off=record.val_loss_off,
+        val_loss_base=settings.get("val_loss_base"),
     )
 
 

@@ -16,18 +16,15 @@ from typing import Any
 
 from retro.checkpoints import list_checkpoints
 from retro.config.checks import config_from_dict, config_to_dict
-from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
 from retro.json_files import read_object
-from retro.model.kinds import KIND_NAME, RETRO_KIND, ModelSettings, kind_in, settings_from_dict
-from retro.model.retro.presets import get_preset, resolve_preset
+from retro.model.choices import check_choices, kind_of, resolve_choices
+from retro.model.kinds import KIND_NAME, ModelSettings, kind_in, settings_from_dict
 from retro.places import check_place
 from retro.whole_files import staged_folder, write_json
 
 CONFIG_NAME = "config.json"
-FROM_CORPUS = ("num_tokens", "chunk_size")
-"""Fields of ``ModelConfig`` that a run takes from its corpus."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +88,9 @@ def create_run(
     Args:
         run_dir: Folder of the run; it must not hold a run.
         corpus_dir: Folder of the corpus.
-        preset: Name of a preset.
-        model: Fields of ``ModelConfig`` that override the preset.
+        preset: Name of a preset, or mode of a pretrained model.
+        model: Settings of the model that override the preset; with ``base``, the name or folder
+            of a pretrained model, this one is trained.
         training: Fields of ``TrainingConfig`` that override the preset.
 
     Raises:
@@ -108,7 +106,7 @@ def create_run(
     write_json(
         run_dir / CONFIG_NAME,
         {
-            KIND_NAME: RETRO_KIND,
+            KIND_NAME: kind_of(model),
             "preset": preset,
             "model_choices": model,
             "training_choices": training,
@@ -116,30 +114,6 @@ def create_run(
         },
     )
     return open_run(run_dir)
-
-
-def check_choices(preset: str, model: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-    """Check a run's settings as far as that is possible before its corpus is known.
-
-    Raises:
-        ConfigError: A name is unknown, or a value is outside its range.
-    """
-    chosen = get_preset(preset)
-    config_from_dict(TrainingConfig, {**chosen.training, **training})
-    for name in FROM_CORPUS:
-        if name in model:
-            raise ConfigError(
-                f"{name} follows from the corpus, got {model[name]!r}. Leave it out of the run."
-            )
-    length = model.get("max_seq_len", ModelConfig().max_seq_len)
-    config_from_dict(ModelConfig, {**chosen.model, **model, "chunk_size": _divisor(length)})
-
-
-def _divisor(length: object) -> int:
-    """Return a chunk size that fits, so that everything else about the model is checked."""
-    if isinstance(length, int) and length > 0 and length % 64 == 0:
-        return 64
-    return length if isinstance(length, int) and 2 <= length <= 4096 else 64
 
 
 def open_run(run_dir: Path) -> Run:
@@ -208,7 +182,7 @@ def resolved_run(run: Run, corpus: CorpusFacts, *, max_steps: int | None = None)
     if max_steps is not None:
         _refuse_shorter(run, max_steps)
         choices["max_steps"] = max_steps
-    model, training = resolve_preset(
+    model, training = resolve_choices(
         run.preset,
         model=run.model_choices,
         training=choices,

@@ -1,9 +1,11 @@
 """Refuses a run that the disk has no room for, before its first step."""
 
 from retro.checkpoints import list_checkpoints
-from retro.config.model import ModelConfig
+from retro.config.pretrained import PretrainedConfig
 from retro.config.training import FIRST_CHECKPOINT, TrainingConfig
 from retro.disk import require_free
+from retro.model.kinds import ModelSettings
+from retro.model.pretrained.stored import known_sizes
 from retro.model.retro.presets import parameter_count
 from retro.run import Run
 
@@ -15,8 +17,17 @@ BYTES_PER_LAYER = 16 * 1024
 """Names, shapes and padding of a layer's tensors in both files."""
 
 
-def estimate_checkpoint_bytes(config: ModelConfig) -> int:
-    """Return the size of a checkpoint without making the model, up to some percent too large."""
+def estimate_checkpoint_bytes(config: ModelSettings) -> int:
+    """Return the size of a checkpoint without making the model, up to some percent too large.
+
+    That of a pretrained model which is not here yet is not known: it counts as nothing.
+    """
+    if isinstance(config, PretrainedConfig):
+        sizes = known_sizes(config)
+        if sizes is None:
+            return 0
+        tensors_per_layer = BYTES_PER_LAYER * sizes.layers
+        return BYTES_PER_PARAMETER * sizes.trained(config) + tensors_per_layer + FIXED_BYTES
     layers = config.dec_depth + config.enc_depth + len(config.dec_cross_attn_layers)
     layers += len(config.encoder_cross_layers)
     return BYTES_PER_PARAMETER * parameter_count(config) + BYTES_PER_LAYER * layers + FIXED_BYTES
@@ -31,7 +42,9 @@ def checkpoints_to_come(config: TrainingConfig, step: int) -> int:
     return last // every - step // every + (last % every != 0) + is_first_extra
 
 
-def needed_bytes(model: ModelConfig, training: TrainingConfig, *, step: int, num_kept: int) -> int:
+def needed_bytes(
+    model: ModelSettings, training: TrainingConfig, *, step: int, num_kept: int
+) -> int:
     """Return the room that a run still takes on the disk.
 
     At most ``keep_checkpoints`` newest ones, the best one and the one that is just written are

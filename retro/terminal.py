@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from tqdm import tqdm
 
@@ -12,10 +12,14 @@ from retro.checkpoints import CheckpointRecord
 from retro.errors import ConfigError
 from retro.json_files import parse_json
 from retro.places import check_place
+from retro.run_samples import SampleWriter
 from retro.training.alerts import Alert
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 """What a command adds its parser to; argparse has no public name for it."""
+if TYPE_CHECKING:
+    from retro.model.language_model import LanguageModel
+
 METRICS_NAME = "metrics.jsonl"
 LONGEST_MESSAGE = 500
 
@@ -85,13 +89,17 @@ class Bars:
 class MetricsFile:
     """Prints measurements and keeps them beside the run, one JSON object per line.
 
+    Sample texts are printed and kept as well.
+
     Args:
         run_dir: Folder of the run.
+        corpus_dir: Folder of its corpus.
         note: What to print once the run goes on.
     """
 
-    def __init__(self, run_dir: Path, note: str | None = None) -> None:
+    def __init__(self, run_dir: Path, corpus_dir: Path, note: str | None = None) -> None:
         self.path = run_dir / METRICS_NAME
+        self.samples = SampleWriter(run_dir, corpus_dir)
         self.note = note
 
     def on_resume(self, step: int) -> None:
@@ -100,6 +108,7 @@ class MetricsFile:
             tqdm.write(f"going on after step {step}")
         if self.note is not None:
             tqdm.write(self.note)
+        self.samples.forget_after(step)
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
@@ -119,6 +128,11 @@ class MetricsFile:
                 f"step {step}: training loss {values['train_loss']:.3f}, "
                 f"{values['tokens_per_second']:.0f} tokens/s"
             )
+
+    def on_validated(self, step: int, model: "LanguageModel") -> None:
+        """Print and keep a sample text."""
+        if (sample := self.samples.write(step, model)) is not None:
+            tqdm.write(f"step {step} writes: {' '.join(sample.text.split())}")
 
     def on_saving(self, step: int) -> None:
         """Nothing is left to store: each measurement is written at once."""

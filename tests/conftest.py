@@ -51,6 +51,7 @@ TINY_TRAINING = {
     "checkpoint_every": 4,
     "log_every": 1,
     "precision": "float32",
+    "sample_tokens": 0,
 }
 
 

@@ -22,7 +22,8 @@ FLOORS = (
     {"retrieval", "run"},
     {"corpus", "run_space"},
     {"export", "generation", "training"},
-    {"retro_pytorch", "terminal"},
+    {"retro_pytorch", "run_samples"},
+    {"terminal"},
     {"commands"},
     {"__main__"},
 )
@@ -60,9 +61,10 @@ FENCES = {
     "alembic": ("jobs/schema/",),
     "sqlalchemy": ("jobs/store/", "jobs/schema/", "jobs/errors.py"),
     "faiss": ("retro/retrieval/",),
+    "peft": ("retro/model/pretrained/trained.py",),
     "huggingface_hub": (
         "retro/model/hub.py",
-        "retro/model/pretrained/base.py",
+        "retro/model/hub_names.py",
         "retro/retrieval/encoder_files.py",
     ),
     "tokenizers": ("retro/data/byte_level.py", "retro/data/model_tokenizer.py"),

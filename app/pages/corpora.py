@@ -174,12 +174,13 @@ def _render_corpus(services: Services, corpus: Corpus) -> Html:
     buttons = []
     if corpus.state in ("uploaded", "failed"):
         buttons.append(
-            action("Build and train", f"POST {address}/train", kind="primary",
-                   then="/runs?run={id}", elem_id="build-and-train")
+            action("Build the index", f"POST {address}/build", kind="primary", elem_id="build",
+                   done="The build was submitted.")
         )  # fmt: skip
         buttons.append(
-            action("Build only", f"POST {address}/build", done="The build was submitted.")
-        )
+            action("Build and train", f"POST {address}/train", then="/runs?run={id}",
+                   elem_id="build-and-train")
+        )  # fmt: skip
     if corpus.state == "ready":
         changed = corpus.has_changes
         train = html('<a class="btn{}" href="/runs?corpus=', "" if changed else " primary")

@@ -96,12 +96,18 @@ def _fields(settings: Mapping[str, Any]) -> Html:
         )
         for name, label, options in CHOICES
     )
+    tokenizer = html(
+        '<label>Cut for<input name="tokenizer" data-kind="text" maxlength="200" value="{}">'
+        '<small class="dim">Pretrained model whose tokenizer cuts the text: smollm2-135m, Hub '
+        "name or folder; empty trains one</small></label>",
+        settings.get("tokenizer") or "",
+    )
     encoder = html(
         '<label>Encoder<input name="encoder" data-kind="text" maxlength="200" value="{}">'
         '<small class="dim">Hub name or folder; empty is the bundled MiniLM</small></label>',
         settings.get("encoder") or "",
     )
-    return numbers + encoder + choices
+    return numbers + tokenizer + encoder + choices
 
 
 def _options(options: tuple[tuple[str, str], ...], chosen: object) -> Html:

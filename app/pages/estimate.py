@@ -10,8 +10,11 @@ from app.services.services import Services
 from app.services.views.runs import Estimate
 from app.ui import facts
 from jobs.errors import JobError
+from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
 from retro.errors import RetroError
+from retro.model.choices import BASE
+from retro.model.kinds import ModelSettings
 
 YEAR_S = 365 * 86_400
 
@@ -34,20 +37,26 @@ def render_estimate(
     """
     try:
         sizes = model()
-        defaults = services.runs.settings.preview(corpus_id, preset).training
+        base = sizes.get(BASE)
+        defaults = services.runs.settings.preview(
+            corpus_id, preset, model={BASE: base} if base else None
+        ).training
         chosen = training(defaults)
         preview = services.runs.settings.preview(corpus_id, preset, chosen, sizes)
         answer = services.estimates.estimate(corpus_id, preset=preset, model=sizes, training=chosen)
-        table = _presets(services, corpus_id, preset)
+        table = _presets(services, corpus_id, preset, base)
     except (RetroError, JobError) as error:
         return html('<div class="estimate bad-text" role="status">{}</div>', error)
-    layers = count(preview.model.dec_depth, "layer")
-    described = next((item.description for item in list_presets() if item.name == preset), "")
+    described = next((item.description for item in list_presets(base) if item.name == preset), "")
     checkpointing = "without" if preview.training.gradient_checkpointing else "with"
     other = answer.memory if checkpointing == "without" else answer.memory_checkpointed
     values = {
         "Parameters": html(
-            '<span id="estimate-parameters">{}</span>', parameters(answer.parameters)
+            '<span id="estimate-parameters">{}</span>{}',
+            parameters(answer.parameters),
+            NOTHING
+            if answer.trained == answer.parameters
+            else html('<div class="dim small">{:,} numbers are trained</div>', answer.trained),
         ),
         "Memory": html(
             '<span id="estimate-memory">{}</span><div class="dim small">{} {} gradient '
@@ -65,17 +74,22 @@ def render_estimate(
         "Checkpoints": f"{size(answer.checkpoint_bytes)} on the disk",
     }
     return html(
-        '<div class="estimate">{}{}<p class="dim small">{} {} of width {}. {} The time is '
+        '<div class="estimate">{}{}<p class="dim small">{} {} {} The time is '
         "estimated {}.</p>{}</div>",
         facts(values),
         _warning(answer),
         described,
-        layers,
-        preview.model.dec_dim,
+        _shape(preview.model),
         _parts(answer, checkpointing),
         answer.basis.text,
         table,
     )
+
+
+def _shape(model: ModelSettings) -> str:
+    if isinstance(model, ModelConfig):
+        return f"{count(model.dec_depth, 'layer')} of width {model.dec_dim}."
+    return f"What is trained is kept apart from {model.base}, which stays as it is."
 
 
 def _parts(answer: Estimate, checkpointing: str) -> str:
@@ -97,9 +111,10 @@ def _warning(answer: Estimate) -> Html:
     )
 
 
-def _presets(services: Services, corpus_id: str, chosen: str) -> Html:
+def _presets(services: Services, corpus_id: str, chosen: str, base: str | None) -> Html:
     rows = NOTHING
-    for item, estimate in services.estimates.presets(corpus_id):
+    what = "Mode" if base else "Preset"
+    for item, estimate in services.estimates.presets(corpus_id, base):
         mark = html(' <span class="dim small">chosen</span>') if item.name == chosen else ""
         more = (
             "" if estimate.fits is not False else html('<div class="bad-text small">too much</div>')
@@ -110,17 +125,20 @@ def _presets(services: Services, corpus_id: str, chosen: str) -> Html:
             item.name,
             mark,
             item.description,
-            parameters(estimate.parameters),
+            parameters(estimate.trained),
             _gigabytes(estimate.needed_bytes),
             more,
             _gigabytes(estimate.memory_checkpointed.total),
             _time(estimate.seconds),
         )
     return html(
-        '<details id="preset-table"><summary>All presets on this corpus</summary><div '
-        'class="scroll" tabindex="0"><table class="list"><thead><tr><th>Preset</th><th>'
-        "Parameters</th><th>Memory</th><th>With checkpointing</th><th>Time</th></tr></thead>"
+        '<details id="preset-table"><summary>All {}s on this corpus</summary><div '
+        'class="scroll" tabindex="0"><table class="list"><thead><tr><th>{}</th><th>'
+        "{}</th><th>Memory</th><th>With checkpointing</th><th>Time</th></tr></thead>"
         "<tbody>{}</tbody></table></div></details>",
+        what.lower(),
+        what,
+        "Trained" if base else "Parameters",
         rows,
     )
 

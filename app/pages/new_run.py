@@ -5,9 +5,17 @@ from typing import Any
 import gradio as gr
 
 from app.errors import shows_errors
-from app.format import count, parameters
 from app.html import NOTHING, Html, html
 from app.pages.estimate import render_estimate
+from app.pages.run_base import (
+    SCRATCH,
+    base_labels,
+    base_of,
+    choice_of,
+    default_name,
+    named,
+    preset_labels,
+)
 from app.pages.run_fields import (
     FIELDS,
     advanced_fields,
@@ -16,13 +24,13 @@ from app.pages.run_fields import (
     read_training,
     write_model,
 )
-from app.services.run_settings import DEFAULT_PRESET, list_presets
 from app.services.runs import MAY_SUCCEED
 from app.services.services import Services
 from app.ui import PRIVATE
 from jobs.errors import NotFoundError
 from jobs.store.states import RunState
 from retro.errors import ConfigError
+from retro.model.choices import BASE, DEFAULT_PRESETS, kind_of
 
 QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
 GO_THERE = "(address) => { if (address) location.href = address; }"
@@ -38,6 +46,10 @@ class NewRunForm:
                 self.corpus = gr.Dropdown(
                     label="Corpus", elem_id="run-corpus", scale=2, min_width=220
                 )
+                self.base = gr.Dropdown(
+                    label="Start from", elem_id="run-base", scale=2, min_width=220,
+                    allow_custom_value=True,
+                )  # fmt: skip
                 self.preset = gr.Dropdown(
                     label="Preset", elem_id="run-preset", scale=2, min_width=220
                 )
@@ -69,35 +81,45 @@ class NewRunForm:
 
     def wire(self, services: Services, demo: gr.Blocks) -> None:
         """Fill the form when the page is loaded or a choice changes, and submit it."""
-        chosen = [self.corpus, self.preset, self.model]
+        chosen = [self.corpus, self.base, self.preset, self.model]
 
         @shows_errors
         def load(request: gr.Request) -> list[Any]:
             return fill_form(services, dict(request.query_params))
 
         @shows_errors
-        def fill(corpus_id: str | None, preset: str, model: str) -> list[Any]:
+        def fill(corpus_id: str | None, base: str | None, preset: str, model: str) -> list[Any]:
             if corpus_id is None:
-                return ["", *[gr.update() for _ in FIELDS]]
-            defaults = services.runs.settings.preview(corpus_id, preset).training
-            values = [getattr(defaults, name) for name in FIELDS]
-            return [_estimate(services, corpus_id, preset, model, values), *values]
+                return [gr.update(), "", *[gr.update() for _ in FIELDS]]
+            base = named(base)
+            labels = preset_labels(services, corpus_id, base)
+            if preset not in [name for _, name in labels]:
+                preset = DEFAULT_PRESETS[kind_of(choice_of(base))]
+            preview = services.runs.settings.preview(corpus_id, preset, model=choice_of(base))
+            values = [getattr(preview.training, name) for name in FIELDS]
+            return [
+                gr.update(choices=labels, value=preset),
+                _estimate(services, corpus_id, base, preset, model, values),
+                *values,
+            ]
 
         @shows_errors
-        def estimate(corpus_id: str | None, preset: str, model: str, *values: Any) -> Html:
+        def estimate(
+            corpus_id: str | None, base: str | None, preset: str, model: str, *values: Any
+        ) -> Html:
             if corpus_id is None:
                 return NOTHING
-            return _estimate(services, corpus_id, preset, model, list(values))
+            return _estimate(services, corpus_id, named(base), preset, model, list(values))
 
         demo.load(
             load,
             None,
-            [self.box, self.corpus, self.preset, self.name, self.model, self.after, self.parent,
-             self.estimate, *self.fields],
+            [self.box, self.corpus, self.base, self.preset, self.name, self.model, self.after,
+             self.parent, self.estimate, *self.fields],
             **QUIET,
         )  # fmt: skip
-        for changed in (self.corpus, self.preset):
-            changed.input(fill, chosen, [self.estimate, *self.fields], **QUIET)
+        for changed in (self.corpus, self.base, self.preset):
+            changed.input(fill, chosen, [self.preset, self.estimate, *self.fields], **QUIET)
         # Of what is typed quickly only the last is estimated.
         gr.on(
             [field.input for field in (*self.fields, self.model)],
@@ -113,6 +135,7 @@ class NewRunForm:
         @shows_errors
         def submit(
             corpus_id: str | None,
+            base: str | None,
             preset: str,
             model: str,
             name: str,
@@ -125,14 +148,15 @@ class NewRunForm:
                 raise ConfigError(
                     "A corpus must be chosen, got none. Build one on the Corpora page."
                 )
-            defaults = services.runs.settings.preview(corpus_id, preset).training
+            start = choice_of(named(base))
+            defaults = services.runs.settings.preview(corpus_id, preset, model=start).training
             training = read_training(values, defaults)
             steps = int(training.get("max_steps", defaults.max_steps))
             run = services.runs.create(
-                name.strip() or f"{preset}, {count(steps, 'step')}",
+                name.strip() or default_name(named(base), preset, steps),
                 corpus_id,
                 preset=preset,
-                model=read_model(model),
+                model={**read_model(model), **start},
                 training=training,
                 after=after or None,
                 priority=priority or 0,
@@ -140,7 +164,7 @@ class NewRunForm:
             )
             return f"/runs?run={run.id}"
 
-        chosen = [self.corpus, self.preset, self.model]
+        chosen = [self.corpus, self.base, self.preset, self.model]
         order = [*chosen, self.name, self.after, self.priority, self.parent, *self.fields]
         self.start.click(submit, order, self.target, **PRIVATE).success(
             None, self.target, None, js=GO_THERE, **PRIVATE
@@ -159,7 +183,9 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
     ]
     ids = [value for _, value in usable]
     corpus_id = query["corpus"] if query.get("corpus") in ids else (ids[0] if ids else None)
-    preset, name, parent = DEFAULT_PRESET, "", ""
+    name, parent = "", ""
+    base = base_of(services, corpus_id)
+    preset = DEFAULT_PRESETS[kind_of(choice_of(base))]
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
     is_lost = False
@@ -171,15 +197,18 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
         else:
             settings = run.settings
             corpus_id = run.corpus_id if run.corpus_id in ids else corpus_id
-            preset, parent = settings.get("preset") or DEFAULT_PRESET, run.id
-            model, training = settings.get("model") or {}, settings.get("training") or {}
+            model, training = dict(settings.get("model") or {}), settings.get("training") or {}
+            base = model.pop(BASE, None)
+            preset = settings.get("preset") or DEFAULT_PRESETS[kind_of(choice_of(base))]
+            parent = run.id
             training = {**training, "max_steps": run.total_steps}
             name = services.runs.next_name(run.name)
     shown = corpus_id is not None and not is_lost and not {"run", "compare"} & query.keys()
     first = [
         gr.update(visible=shown),
         gr.update(choices=usable, value=corpus_id),
-        gr.update(choices=_preset_labels(services, corpus_id), value=preset),
+        gr.update(choices=base_labels(base), value=base or SCRATCH),
+        gr.update(choices=preset_labels(services, corpus_id, base), value=preset),
         name,
         write_model(model),
         gr.update(choices=_runs_to_follow(services), value=""),
@@ -188,27 +217,34 @@ def fill_form(services: Services, query: dict[str, str]) -> list[Any]:
     if corpus_id is None or not shown:
         return [*first, "", *[gr.update() for _ in FIELDS]]
     try:
-        filled = services.runs.settings.preview(corpus_id, preset, training, model).training
+        asked = {**model, **choice_of(base)}
+        filled = services.runs.settings.preview(corpus_id, preset, training, asked).training
         training = {}
     except ConfigError:
         # The corpus has changed since: what does not fit it any more is left to the person.
-        filled = services.runs.settings.preview(corpus_id, preset).training
+        start = choice_of(base)
+        filled = services.runs.settings.preview(corpus_id, preset, model=start).training
     values = [training.get(field, getattr(filled, field)) for field in FIELDS]
     return [
         *first,
-        _estimate(services, corpus_id, preset, write_model(model), values),
+        _estimate(services, corpus_id, base, preset, write_model(model), values),
         *values,
     ]
 
 
 def _estimate(
-    services: Services, corpus_id: str, preset: str, model: str, values: list[Any]
+    services: Services,
+    corpus_id: str,
+    base: str | None,
+    preset: str,
+    model: str,
+    values: list[Any],
 ) -> Html:
     return render_estimate(
         services,
         corpus_id,
         preset,
-        lambda: read_model(model),
+        lambda: {**read_model(model), **choice_of(base)},
         lambda defaults: read_training(values, defaults),
     )
 
@@ -220,14 +256,3 @@ def _runs_to_follow(services: Services) -> list[tuple[str, str]]:
         if run.state in MAY_SUCCEED and run.state != RunState.SUCCEEDED
     ]
     return [("no other run", ""), *waiting]
-
-
-def _preset_labels(services: Services, corpus_id: str | None) -> list[tuple[str, str]]:
-    labels = []
-    for item in list_presets():
-        label = item.name
-        if corpus_id is not None:
-            preview = services.runs.settings.preview(corpus_id, item.name)
-            label += f" \N{MIDDLE DOT} {parameters(preview.parameters)} parameters"
-        labels.append((label, item.name))
-    return labels

@@ -27,6 +27,7 @@ ADVANCED = {
     "beta2": "AdamW beta 2",
     "eval_every": "Measure every (steps)",
     "eval_sequences": "Sequences measured",
+    "sample_tokens": "Sample text (tokens)",
     "checkpoint_every": "Checkpoint every (steps)",
     "keep_checkpoints": "Checkpoints kept",
     "log_every": "Report every (steps)",

@@ -135,10 +135,34 @@ def render_details(services: Services, run: Run) -> Html:
     """Return the checkpoints, the settings and the log."""
     job = services.jobs.get(run.job_id) if run.job_id else None
     return html(
-        '<div class="grid2">{}{}</div>{}',
+        '{}<div class="grid2">{}{}</div>{}',
+        _samples(services, run),
         _checkpoints(run),
         _settings(services, run),
         _log(services, job),
+    )
+
+
+def _samples(services: Services, run: Run) -> Html:
+    """Return what the model wrote at each measurement, the newest first."""
+    samples = services.runs.samples(run.id)
+    if not samples:
+        return NOTHING
+    texts = join(
+        html(
+            '<div class="sample-text"><div class="dim small num">step {:,}</div>'
+            '<div dir="auto">{}</div></div>',
+            sample.step,
+            sample.text,
+        )
+        for sample in reversed(samples)
+    )
+    return html(
+        '<section class="panel" id="samples"><h2>Sample texts</h2><p class="dim small" '
+        'dir="auto">What the model writes after the beginning of a held-out document, always '
+        "with the same seed: \u201c{}\u201d</p>{}</section>",
+        samples[-1].prompt,
+        texts,
     )
 
 

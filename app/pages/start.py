@@ -23,11 +23,15 @@ text and reads them before it goes on. You can see which passages shaped each pi
 output, and where they come from.</p>""")
 
 SAMPLE_DOOR = html("""<h2>Try with sample text</h2><p class="dim">Builds an index from the language
-reference of Python, which is part of this program, and trains a small model on it. The first
-text can be written after a few minutes, without a GPU and without a network.</p>""")
+reference of Python, which is part of this program. {then} Neither a GPU nor a network is
+needed.</p>""")
+SAMPLE_THEN = {
+    True: "A pretrained model writes from it about a minute later.",
+    False: "A small model is trained on it, and writes its first text after a few minutes.",
+}
 
 UPLOAD_DOOR = html("""<h2>Upload a folder</h2><p class="dim">Your own text: notes, books, manuals,
-code. It stays on this machine. Afterwards one click builds the index and trains a model.</p>
+code. It stays on this machine. Afterwards one click builds the index.</p>
 {box}""")
 
 
@@ -39,7 +43,8 @@ def build(services: Services, demo: gr.Blocks) -> None:
         # Shown, by a style, as long as the part above is the introduction.
         with gr.Row(elem_classes="doors"):
             with gr.Column(elem_classes=["form-panel", "door"]):
-                gr.HTML(SAMPLE_DOOR, apply_default_css=False, js_on_load=None)
+                then = SAMPLE_THEN[bool(pretrained_models())]
+                gr.HTML(SAMPLE_DOOR.format(then=then), apply_default_css=False, js_on_load=None)
                 sample = gr.Button(SAMPLE_BUTTON, variant="primary", elem_id="try-sample")
             with gr.Column(elem_classes=["form-panel", "door"]):
                 box = UPLOAD_DOOR.format(box=render_upload("start"))
@@ -66,10 +71,12 @@ def render_steps(services: Services, _query: Query) -> Html:
         corpus = next((item for item in corpora if item.id == run.corpus_id), corpus)
     writable = next(iter(services.runs.list_writable()), None)
     written = services.generations.list_generations(limit=1)
+    pretrained = pretrained_models()
+    train = _train_step(services, run, corpus, is_third=bool(pretrained))
+    write = _write_step(writable, bool(written), corpus, is_second=bool(pretrained))
     cards = [
         _text_step(services, corpus),
-        _train_step(services, run, corpus),
-        _write_step(writable, bool(written), corpus),
+        *([write, train] if pretrained else [train, write]),
     ]
     return html('<h1>Start</h1><div class="steps" style="margin-top:14px">{}</div>', join(cards))
 
@@ -98,7 +105,10 @@ def _progress(services: Services, job_id: str | None) -> Html:
         return html('<div class="dim small">{}</div>', services.jobs.why_waiting(job))
     if job.state not in ("starting", "running"):
         return callout(outcome(job)) if job.state in ("failed", "dead") else NOTHING
-    left = services.curves.time_left(job.run_id) if job.kind == "train" and job.run_id else None
+    if job.kind == "train" and job.run_id:
+        left = services.curves.time_left(job.run_id)
+    else:
+        left = services.jobs.time_left(job)
     rest = "" if left is None else f", about {duration(left)} left"
     return html(
         "{}<div class='dim small'>{}, {}{}</div>",
@@ -121,11 +131,29 @@ def _text_step(services: Services, corpus: ListedCorpus) -> Html:
     if building or corpus.state == "failed":
         body += _progress(services, corpus.build_job_id)
     link = html('<a href="/corpora?corpus={}">Open the corpus</a>', corpus.id)
+    if corpus.state in ("uploaded", "failed"):
+        button = action(
+            "Build the index",
+            f"POST /api/v1/corpora/{corpus.id}/build",
+            kind="primary",
+            elem_id="build",
+        )
+        link = html("{} {}", button, link)
     state = badge(corpus.state)
     return _step(1, "Text", escape(corpus.name), state, body, link, corpus.state != "ready")
 
 
-def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus) -> Html:
+def _train_step(
+    services: Services, run: RunSummary | None, corpus: ListedCorpus, *, is_third: bool
+) -> Html:
+    position = 3 if is_third else 2
+    if run is None and is_third:
+        body = html(
+            '<div class="dim">A model that learns from your text writes more like it, and makes '
+            "more of what it reads.</div>"
+        )
+        link = html('<a href="/runs?corpus={}">Train a model</a>', corpus.id)
+        return _step(position, "Train", "Not needed to write", "", body, link, False)
     if run is None:
         link = action(
             "Build and train",
@@ -136,7 +164,7 @@ def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus
         if corpus.state == "empty":
             link = html('<a href="/corpora?corpus={}">Upload files first</a>', corpus.id)
         body = html('<div class="dim">No model has been trained yet.</div>')
-        return _step(2, "Train", "No model yet", "", body, link, corpus.state == "ready")
+        return _step(position, "Train", "No model yet", "", body, link, corpus.state == "ready")
     body = html("<div class=dim>step {:,} of {:,}</div>", run.step, run.total_steps)
     if run.state in ("queued", "starting", "running"):
         body += _progress(services, run.job_id)
@@ -144,30 +172,35 @@ def _train_step(services: Services, run: RunSummary | None, corpus: ListedCorpus
         body += callout(run.message, calm=run.state != "failed")
     link = html('<a href="/runs?run={}">Open the run</a>', run.id)
     active = run.state in ("starting", "running")
-    return _step(2, "Train", escape(run.name), badge(run.state), body, link, active)
+    return _step(position, "Train", escape(run.name), badge(run.state), body, link, active)
 
 
-def _write_step(run: WritableRun | None, has_written: bool, corpus: ListedCorpus) -> Html:
-    if run is None and corpus.num_chunks and (known := pretrained_models()):
-        model = known[0]
+def _write_step(
+    run: WritableRun | None, has_written: bool, corpus: ListedCorpus, *, is_second: bool
+) -> Html:
+    position = 2 if is_second else 3
+    if run is None and corpus.num_chunks and is_second:
+        model = pretrained_models()[0]
         body = html(
             "<div class=dim>{}, a pretrained model of {} parameters, reads the neighbors of this "
             "corpus without any training.</div>",
             model.title,
             parameters(model.parameters),
         )
-        link = html(
-            '<a class="btn primary" id="write-pretrained" href="/generate?run={}&amp;corpus={}">'
-            "Write now</a>",
-            model.name,
-            corpus.id,
+        button = action(
+            "Write now",
+            f"POST /api/v1/corpora/{corpus.id}/write",
+            kind="primary",
+            then="/generate?gen={id}",
+            elem_id="write-pretrained",
         )
-        return _step(3, "Write", "Ready to write", badge("ready"), body, link, True)
+        form = html("/generate?run={}&amp;corpus={}", model.name, corpus.id)
+        link = html('{} <a href="{}">Open the writing page</a>', button, form)
+        return _step(position, "Write", "Ready to write", badge("ready"), body, link, True)
     if run is None:
-        body = html(
-            '<div class="dim">Possible as soon as training has written its first checkpoint.</div>'
-        )
-        return _step(3, "Write", "Not yet", "", body, "", False)
+        awaited = "the index is built" if is_second else "training has written its first checkpoint"
+        body = html('<div class="dim">Possible as soon as {}.</div>', awaited)
+        return _step(position, "Write", "Not yet", "", body, "", False)
     newest = run.checkpoints[-1]
     body = html(
         "<div class=dim>{}, step {:,}. More training writes better text; you can write at any "
@@ -177,4 +210,4 @@ def _write_step(run: WritableRun | None, has_written: bool, corpus: ListedCorpus
     )
     title = "Ready to write again" if has_written else "Ready to write"
     link = write_button(run) + html(' <a href="/generate">Open the writing page</a>')
-    return _step(3, "Write", title, badge("ready"), body, link, not has_written)
+    return _step(position, "Write", title, badge("ready"), body, link, not has_written)

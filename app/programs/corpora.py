@@ -13,6 +13,7 @@ from app.services.services import Services
 from app.services.views import corpora as views
 from app.services.views import documents as document_views
 from app.services.views.examples import RUN_ID
+from app.services.views.generations import Generation
 from app.services.views.jobs import Job
 from app.services.views.runs import Run
 from retro.errors import InputError
@@ -212,6 +213,12 @@ def copy(services: Services, corpus_id: str, body: CopyRequest | None = None) ->
 def build_and_train(services: Services, corpus_id: str) -> Any:
     """Submit a build, if one is needed, and a run with defaults that waits for it."""
     return services.doors.build_and_train(corpus_id)
+
+
+@FAMILY.post("/{corpus_id}/write", status=202, view=Generation)
+def write(services: Services, corpus_id: str) -> Any:
+    """Start a text with the pretrained model, with a prompt from held-out text."""
+    return services.doors.write_from(corpus_id)
 
 
 @FAMILY.get("/{corpus_id}/documents", view=document_views.DocumentPage)

@@ -34,6 +34,9 @@ class Settings(Body):
 
     corpus_id: str
     preset: str | None = None
+    base: str | None = None
+    revision: str | None = None
+    mode: str | None = None
     model: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
 
@@ -91,6 +94,8 @@ def create(services: Services, body: NewRun) -> Any:
     """Make a run and submit its training, which waits for a build that is under way.
 
     The presets are at /api/v1/presets; `model` and `training` replace their fields by name. With
+    `base` (smollm2-135m, a name on the Hub or a folder) a pretrained model is trained, in the
+    `mode` gates, lora or full; where the corpus was not cut by its tokenizer, a copy is built. With
     `after`, it waits until that run has succeeded.
     """
     return services.runs.create(**body.model_dump())
@@ -230,10 +235,17 @@ def metrics(
 ) -> Any:
     """Measured values, thinned to at most `max_points` for each name.
 
-    Names are `train_loss`, `val_loss_on`, `val_loss_off`, `val_loss_shuffled`, `learning_rate`,
-    `gradient_norm` and `tokens_per_second`.
+    Names are `train_loss`, `val_loss_on`, `val_loss_off`, `val_loss_shuffled`, `val_loss_base`
+    (of a pretrained model before its training), `learning_rate`, `gradient_norm` and
+    `tokens_per_second`.
     """
     return services.curves.metrics(run_id, name, since_step, max_points)
+
+
+@FAMILY.get("/{run_id}/samples", view=views.SampleTexts, items="samples")
+def samples(services: Services, run_id: str) -> Any:
+    """What the model wrote at each measurement: the same beginning and seed, by step."""
+    return services.runs.samples(run_id)
 
 
 def _parts(text: str) -> list[str]:

@@ -1,13 +1,14 @@
 """Corpora: make, fill with the sample, copy, build, list, delete."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from app.errors import ChangeRefusedError
 from app.services.changes import unfinished_runs
 from app.services.corpus_documents import NO_CHANGES, CorpusDocuments
+from app.services.corpus_tokenizers import default_tokenizer, merged, suits
 from app.services.filling import fill_from_corpus, fill_from_sample
 from app.services.jobs import JobService
 from app.services.versions import (
@@ -96,7 +97,9 @@ class CorpusService(CorpusDocuments):
 
     def _config(self, settings: dict[str, Any]) -> CorpusConfig:
         defaults = {} if self._encoder is None else {"encoder": self._encoder}
-        return config_from_dict(CorpusConfig, {**defaults, **settings})
+        return config_from_dict(
+            CorpusConfig, merged({**defaults, "tokenizer": default_tokenizer()}, settings)
+        )
 
     def _source(self, run_id: Any) -> TokenizerSource | None:
         if run_id is None:
@@ -123,15 +126,43 @@ class CorpusService(CorpusDocuments):
             ArtifactMissingError: The run has not started yet.
         """
         row = self._store.get_corpus(corpus_id)
-        self._check_filled(row)
         source = self._source(run_id)
         if name is None:
             name = f"{row.name}, copy" if source is None else f"{row.name}, for {source.name}"
             name = name[:MOST_NAME_CHARACTERS]
         settings = {**row.settings, **({} if source is None else source.settings({}))}
+        return self._copy(
+            row, name, settings, lambda made: self._give_tokenizer(row.id, made, source)
+        )
+
+    def for_training(self, corpus_id: str, base: str | None) -> str:
+        """Return a corpus that a model can be trained on: this one, or a copy cut for the model.
+
+        Args:
+            corpus_id: What the model is to learn from.
+            base: The pretrained model; None is RETRO from scratch.
+
+        Returns:
+            Id of the corpus; that of a copy, which is being built, where this one was cut for
+            another model.
+        """
+        row = self._store.get_corpus(corpus_id)
+        if suits(row, self._home.corpus_dir(corpus_id), base):
+            return corpus_id
+        settings = merged(row.settings, {"tokenizer": base})
+        name = f"{row.name}, for {base or 'RETRO from scratch'}"[:MOST_NAME_CHARACTERS]
+        for other in self._store.list_corpora():
+            if other.name == name and other.settings == settings:
+                return other.id
+        return self._copy(row, name, settings, lambda _made: None).id
+
+    def _copy(
+        self, row: CorpusRow, name: str, settings: dict[str, Any], prepare: Callable[[str], None]
+    ) -> Corpus:
+        self._check_filled(row)
         with self._new_corpus(check_name(name), settings) as made_id:
-            fill_from_corpus(self._home, self._store, corpus_id, made_id)
-            self._give_tokenizer(corpus_id, made_id, source)
+            fill_from_corpus(self._home, self._store, row.id, made_id)
+            prepare(made_id)
             self.build(made_id)
         return self.get(made_id)
 
@@ -184,7 +215,7 @@ class CorpusService(CorpusDocuments):
         """
         row = self._store.get_corpus(corpus_id)
         cleaned = None if name is None else check_name(name)
-        config = config_from_dict(CorpusConfig, {**row.settings, **(settings or {})})
+        config = config_from_dict(CorpusConfig, merged(row.settings, settings or {}))
         if settings is not None:
             self._store.set_corpus_settings(corpus_id, config_to_dict(config))
         if cleaned is not None:
@@ -246,7 +277,9 @@ class CorpusService(CorpusDocuments):
             )
         if source is not None:
             chosen = source.settings(chosen)
-        config = config_from_dict(CorpusConfig, {**row.settings, **chosen})
+        if wishes.get("new_tokenizer"):
+            chosen = {"tokenizer": None, **chosen}
+        config = config_from_dict(CorpusConfig, merged(row.settings, chosen))
         folder = self._home.corpus_dir(row.id)
         needed = estimate_build_bytes(folder, config, sizes=self._store.document_sizes(row.id))
         require_free(folder, needed, f"building {row.name!r}")

@@ -11,12 +11,11 @@ from jobs.home import Home
 from jobs.store.store import Store
 from retro.config.checks import MOST_NEIGHBORS
 from retro.corpus.corpus import Corpus
-from retro.data.documents import read_stored
 from retro.errors import ArtifactMissingError, ConfigError, InputError
 from retro.retrieval.retriever import Neighbor
+from retro.run_samples import beginning_of_held_out
 
 MOST_SEARCH_CHARACTERS = 20_000
-PROMPT_CHARACTERS = 160
 
 
 class CorpusReader:
@@ -102,16 +101,7 @@ class CorpusReader:
 
     def suggest_prompt(self, corpus_id: str) -> str:
         """Return the beginning of a held-out document, which is a fair thing to continue."""
-        corpus = self.open(corpus_id)
-        records = corpus.database.documents
-        held_out = [record.path for record in records if record.split == "validation"]
-        paths = held_out or [record.path for record in records]
-        folder = self._home.corpus_dir(corpus_id)
-        for path in paths[:20]:
-            text = read_stored(folder, path).strip()
-            if len(text) >= PROMPT_CHARACTERS:
-                return beginning(text, PROMPT_CHARACTERS)
-        return beginning(read_stored(folder, paths[0]).strip(), PROMPT_CHARACTERS)
+        return beginning_of_held_out(self.open(corpus_id))
 
 
 def _check_k(k: int) -> None:
@@ -124,15 +114,6 @@ def _check_chunk(corpus: Corpus, chunk_id: int) -> None:
         raise MissingError(
             f"chunk_id must be between 0 and {corpus.database.num_chunks - 1}, got {chunk_id}."
         )
-
-
-def beginning(text: str, num_characters: int) -> str:
-    """Return the start of a text, cut between words."""
-    if len(text) <= num_characters:
-        return text
-    cut = text[:num_characters]
-    last = max(cut.rfind(" "), cut.rfind("\n"))
-    return cut[:last].rstrip() if last > num_characters // 2 else cut
 
 
 def _views(neighbors: Sequence[Neighbor]) -> list[views.Neighbor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from app.services.run_settings import list_presets
+from app.services.run_settings import list_presets, with_base
 from app.services.runs import RunService
 from app.services.system import list_devices
 from app.services.views import runs as views
@@ -18,11 +18,12 @@ from jobs.store.rows import RunRow
 from jobs.store.store import Store
 from jobs.work.devices import CPU_SLOT
 from retro.config.checks import config_from_dict
-from retro.config.model import ModelConfig
 from retro.config.training import Precision, TrainingConfig
 from retro.errors import ConfigError
-from retro.model.retro.costs import TrainingMemory, forward_flops, peak_flops, training_memory
-from retro.model.retro.presets import parameter_count
+from retro.model.choices import BASE, kind_of
+from retro.model.costs import flops_per_token, memory_of, num_parameters, num_trained
+from retro.model.kinds import ModelSettings, settings_from_dict
+from retro.model.memory import peak_flops
 from retro.run_space import needed_bytes
 
 PROGRAM_BYTES = 350_000_000
@@ -69,6 +70,9 @@ class EstimateService:
         preset: str | None = None,
         model: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
+        base: str | None = None,
+        revision: str | None = None,
+        mode: str | None = None,
     ) -> views.Estimate:
         """Return parameters, memory in bytes and seconds of a run, without making it.
 
@@ -76,6 +80,7 @@ class EstimateService:
             ConfigError: A name is unknown or a value out of range.
             NotFoundError: There is no such corpus.
         """
+        preset, model = with_base(preset, model, base=base, revision=revision, mode=mode)
         resolved, config = self._runs.settings.resolve(corpus_id, preset, model, training)
         device = list_devices()[0]
         kept, recomputed = (_memory(resolved, config, device, again) for again in (False, True))
@@ -83,7 +88,8 @@ class EstimateService:
         has = device.memory_bytes
         seconds, speed, basis = self._time(resolved, config, device)
         return views.Estimate(
-            parameters=parameter_count(resolved),
+            parameters=num_parameters(resolved),
+            trained=num_trained(resolved),
             memory=kept,
             memory_checkpointed=recomputed,
             needed_bytes=needed.total,
@@ -95,18 +101,27 @@ class EstimateService:
             basis=basis,
         )
 
-    def presets(self, corpus_id: str) -> list[tuple[Preset, views.Estimate]]:
-        """Return the presets with their estimates; one that does not fit the corpus is left out."""
+    def presets(
+        self, corpus_id: str, base: str | None = None
+    ) -> list[tuple[Preset, views.Estimate]]:
+        """Return the presets with their estimates; one that does not fit the corpus is left out.
+
+        Args:
+            corpus_id: The corpus.
+            base: A pretrained model, for its modes instead.
+        """
+        model = {BASE: base} if base else None
         found = []
-        for preset in list_presets():
+        for preset in list_presets(base):
             try:
-                found.append((preset, self.estimate(corpus_id, preset=preset.name)))
+                estimate = self.estimate(corpus_id, preset=preset.name, model=model)
+                found.append((preset, estimate))
             except ConfigError:
                 continue
         return found
 
     def _time(
-        self, model: ModelConfig, config: TrainingConfig, device: Device
+        self, model: ModelSettings, config: TrainingConfig, device: Device
     ) -> tuple[float, float, views.EstimateBasis]:
         """Return seconds, tokens per second, and where they come from."""
         per_token = _flops_per_token(model, config)
@@ -157,38 +172,35 @@ class EstimateService:
         on_gpu = list_devices()[0].kind == "cuda"
         if job.worker != socket.gethostname() or (job.slot != CPU_SLOT) != on_gpu:
             return None
-        model = config_from_dict(ModelConfig, resolved["model"])
-        config = config_from_dict(TrainingConfig, resolved["training"])
+        # What the run chose tells its kind.
+        kind = kind_of(row.settings.get("model") or {})
+        try:
+            model = settings_from_dict(kind, resolved["model"])
+            config = config_from_dict(TrainingConfig, resolved["training"])
+            per_token = _flops_per_token(model, config)
+        except ConfigError:
+            return None
         since = max(0, row.step - SPEED_POINTS * config.log_every)
         points = self._store.metrics(row.id, "tokens_per_second", since)
         speeds = [point.value for point in points if point.value > 0]
-        if not speeds:
-            return None
-        return Measured(row.name, _flops_per_token(model, config), median(speeds))
+        return Measured(row.name, per_token, median(speeds)) if speeds else None
 
 
-def _flops_per_token(model: ModelConfig, config: TrainingConfig) -> float:
+def _flops_per_token(model: ModelSettings, config: TrainingConfig) -> float:
     """Return the operations of training on one token, those that are done twice included."""
-    length = config.sequence_length
-    total = forward_flops(model, length, config.num_neighbors).training
-    return total / length * (RECOMPUTED if config.gradient_checkpointing else 1.0)
+    total = flops_per_token(model, config)
+    return total * (RECOMPUTED if config.gradient_checkpointing else 1.0)
 
 
 def _memory(
-    model: ModelConfig, config: TrainingConfig, device: Device, checkpointing: bool
+    model: ModelSettings, config: TrainingConfig, device: Device, checkpointing: bool
 ) -> views.TrainingMemory:
     # Whether a CPU would choose bfloat16 is not known here: the larger is reported.
+    on_gpu = device.kind == "cuda"
     halves = config.precision is Precision.BFLOAT16 or (
-        config.precision is Precision.AUTO and device.kind == "cuda"
+        config.precision is Precision.AUTO and on_gpu
     )
-    memory: TrainingMemory = training_memory(
-        model,
-        batch_size=config.batch_size,
-        tokens=config.sequence_length,
-        num_neighbors=config.num_neighbors,
-        value_bytes=3 if halves else 4,
-        checkpointing=checkpointing,
-    )
+    memory = memory_of(model, config, checkpointing=checkpointing, halves=halves, gpu=on_gpu)
     return views.TrainingMemory(
         weights=memory.weights,
         gradients=memory.gradients,

@@ -13,6 +13,7 @@ from retro.corpus.corpus import Corpus
 from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
+from retro.model.kinds import window_of
 from retro.model.pretrained.bundled import is_converted, models_dir
 from retro.run import open_run
 
@@ -87,7 +88,7 @@ def read_model(home: Home, run_id: str, run_name: str, chunk_size: int | None = 
         run_id=run_id,
         run_name=run_name,
         chunk_size=run.model.chunk_size,
-        window=run.model.max_seq_len,
+        window=window_of(run.model),
         tokenizer_dir=run.tokenizer_dir,
     )
 

@@ -18,6 +18,16 @@ from retro.errors import ConfigError
 MOST_LOG_LINES = 2000
 MOST_LINE_CHARACTERS = 2000
 READ_BYTES = 1 << 16
+BUILD_SHARES = {
+    "ingest": 0.02,
+    "convert": 0.01,
+    "tokenize": 0.02,
+    "chunk": 0.08,
+    "embed": 0.79,
+    "index": 0.04,
+    "neighbors": 0.04,
+}
+"""Stages of a build in their order, with the share of its time that they take on a CPU."""
 UNUSUAL_SILENCE_S = 600.0
 """A job that runs reports far more often than this, seconds."""
 
@@ -145,8 +155,15 @@ class JobService:
             ) from error
 
     def time_left(self, job: views.Job) -> float | None:
-        """Return the seconds until the end of the stage a job is in, where that is known."""
-        return self._pace.time_left(job)
+        """Return the seconds until the end of a job, where that is known.
+
+        What comes after the present stage of a build is taken to go on at the same pace.
+        """
+        left = self._pace.time_left(job)
+        if left is None or job.stage not in BUILD_SHARES or job.done >= job.total:
+            return left
+        open_share = BUILD_SHARES[job.stage] * (1 - job.done / job.total)
+        return left * (1 - share_done(job)) / open_share
 
     def cancel(self, job_id: str) -> views.Job:
         """Ask a job to stop; a training run writes a checkpoint first."""
@@ -207,5 +224,10 @@ def silence(job: views.Job, now: float) -> float | None:
 
 
 def share_done(job: views.Job) -> float:
-    """Return how much of the present stage of a job is finished, between 0 and 1."""
-    return min(1.0, job.done / job.total) if job.total else 0.0
+    """Return how much of a job is finished, between 0 and 1; of a build over all its stages."""
+    share = min(1.0, job.done / job.total) if job.total else 0.0
+    if job.stage not in BUILD_SHARES:
+        return share
+    stages = list(BUILD_SHARES)
+    before = sum(BUILD_SHARES[stage] for stage in stages[: stages.index(job.stage)])
+    return before + share * BUILD_SHARES[job.stage]

@@ -9,7 +9,7 @@ from typing import Any
 from app.errors import ChangeRefusedError, MissingError
 from app.services.corpora import MOST_NAME_CHARACTERS, CorpusService, check_name
 from app.services.recipes import Recipe, as_command, as_python
-from app.services.run_settings import DEFAULT_PRESET, RunSettings, asked_for
+from app.services.run_settings import DEFAULT_PRESET, RunSettings, asked_for, with_base
 from app.services.run_words import check_notes, check_tags
 from app.services.views import runs as views
 from jobs.errors import NotFoundError
@@ -20,11 +20,13 @@ from jobs.store.states import CorpusState, RunState
 from jobs.store.store import Store
 from jobs.version_files import corpus_to_train_on
 from retro.checkpoints import pin_checkpoint
-from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
 from retro.disk import require_free
 from retro.errors import ArtifactMissingError, ConfigError, shown
-from retro.model.retro.presets import parameter_count
+from retro.model.choices import BASE
+from retro.model.costs import num_parameters
+from retro.model.kinds import ModelSettings
+from retro.run_samples import read_samples
 from retro.run_space import needed_bytes
 
 MAY_SUCCEED = (
@@ -56,18 +58,27 @@ class RunService:
         preset: str | None = None,
         model: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
+        base: str | None = None,
+        revision: str | None = None,
+        mode: str | None = None,
         after: str | None = None,
         priority: int = 0,
         parent_id: str | None = None,
     ) -> views.Run:
         """Make a run and submit its training; it waits for a build that is under way.
 
+        A model learns from a corpus that its own tokenizer has cut. Where the corpus was cut for
+        another one, the run gets a copy, whose build is a job of its own.
+
         Args:
             name: For people.
             corpus_id: What it learns and retrieves from.
             preset: Name of a preset; None is the smallest.
-            model: Fields of ``ModelConfig`` that override the preset.
+            model: Settings of the model that override the preset.
             training: Fields of ``TrainingConfig`` that override the preset.
+            base: Pretrained model to start from; None is RETRO from scratch.
+            revision: Branch, tag or commit of ``base`` on the Hub.
+            mode: What is trained in ``base``; None is ``lora``.
             after: Run that must have succeeded before this one starts.
             priority: A higher one starts first.
             parent_id: Run whose settings it takes over.
@@ -81,8 +92,9 @@ class RunService:
         check_priority(priority)
         after_id = None if after is None else self._job_to_wait_for(after)
         cleaned = check_name(name)
-        corpus = self._store.get_corpus(corpus_id)
+        preset, model = with_base(preset, model, base=base, revision=revision, mode=mode)
         settings = asked_for(preset, model, training)
+        corpus = self._store.get_corpus(corpus_id)
         model_config, training_config = self.settings.of(corpus, settings)
         if corpus.state not in (CorpusState.READY, CorpusState.BUILDING):
             raise ArtifactMissingError(
@@ -90,10 +102,11 @@ class RunService:
                 f"and it is {corpus.state.value}. Build it first."
             )
         self._require_room(cleaned, model_config, training_config)
+        corpus_id = self._corpora.for_training(corpus_id, settings["model"].get(BASE))
         job = self._store.start_run(
             cleaned,
             corpus_id,
-            {**settings, "parameters": parameter_count(model_config)},
+            {**settings, "parameters": num_parameters(model_config)},
             training_config.max_steps,
             task=settings,
             parent_id=parent_id,
@@ -104,7 +117,7 @@ class RunService:
         return self.get(job.run_id)
 
     def _require_room(
-        self, name: str, model: ModelConfig, training: TrainingConfig, step: int = 0
+        self, name: str, model: ModelSettings, training: TrainingConfig, step: int = 0
     ) -> None:
         """Refuse a run whose checkpoints would not fit on the disk."""
         needed = needed_bytes(model, training, step=step, num_kept=0)
@@ -134,6 +147,12 @@ class RunService:
             checkpoints=self._store.list_checkpoints(run_id),
             alerts=self._store.list_alerts(run_id),
         )
+
+    def samples(self, run_id: str) -> list[views.SampleText]:
+        """Return what its model wrote at each measurement, from one beginning, by step."""
+        self._store.get_run(run_id)
+        found = read_samples(self._home.run_dir(run_id))
+        return [views.SampleText.of(sample) for sample in found]
 
     def name_of(self, run_id: str) -> str | None:
         """Return the name of a run, None if it is gone."""

@@ -3,8 +3,6 @@
 import argparse
 import os
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -53,7 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Chunk, embed and index a folder of text, or the documents of another corpus."""
     from retro.corpus.files import is_corpus  # noqa: PLC0415  # --help is fast
     from retro.corpus.ingest import ingest_folder  # noqa: PLC0415
-    from retro.corpus.tokenizer import tokenizer_words  # noqa: PLC0415
+    from retro.corpus.tokenizer import (  # noqa: PLC0415
+        find_tokenizer,
+        is_model_name,
+        tokenizer_words,
+    )
     from retro.data.documents import (  # noqa: PLC0415
         DOCUMENTS_NAME,
         SkippedFile,
@@ -63,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if (arguments.folder is None) == (arguments.sample is None):
         raise ConfigError("build needs either a FOLDER or --sample NAME, and not both.")
-    source = None if arguments.tokenizer is None else _find_source(arguments.tokenizer)
+    name = arguments.tokenizer
+    source = None if name is None or is_model_name(name) else find_tokenizer(name)
     config = _corpus_config(arguments, source)
     bars = Bars()
 
@@ -101,24 +104,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def _find_source(name: str) -> "TokenizerSource":
-    from retro.corpus.tokenizer import find_tokenizer  # noqa: PLC0415  # --help is fast
-    from retro.model.hub import is_hub_name  # noqa: PLC0415
-    from retro.model.pretrained.bundled import BUNDLED_NAME  # noqa: PLC0415
-
-    if Path(name).exists() or not (name == BUNDLED_NAME or is_hub_name(name)):
-        return find_tokenizer(name)
-    from retro.model.pretrained.base import find_base  # noqa: PLC0415  # imports torch
-
-    return replace(find_tokenizer(find_base(name)), name=name)
-
-
 def _corpus_config(arguments: argparse.Namespace, source: "TokenizerSource | None") -> CorpusConfig:
     """Return the settings of a build: chosen ones, then those of the corpus that is there."""
     from retro.corpus.files import is_corpus, read_config  # noqa: PLC0415  # --help is fast
 
     names = ("chunk_size", "num_neighbors", "vocab_size", "encoder", "exclusion", "index_kind")
     chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.tokenizer is not None or arguments.new_tokenizer:
+        chosen["tokenizer"] = arguments.tokenizer if source is None else None
     before: dict[str, Any] = {"encoder": os.environ.get("RETRO_ENCODER") or None}
     for folder in (arguments.out, arguments.folder):
         if folder is not None and is_corpus(folder):

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch  # noqa: PLC0415  # --help is fast
 
     from retro.export import export_run  # noqa: PLC0415  # imports torch
-    from retro.model.hub import check_repository  # noqa: PLC0415
+    from retro.model.hub_names import check_repository  # noqa: PLC0415
     from retro.model.open import open_saved  # noqa: PLC0415
 
     if arguments.private and arguments.push_to_hub is None:

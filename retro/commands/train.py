@@ -14,6 +14,8 @@ from retro.config.checks import config_from_dict, config_to_dict
 from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
 from retro.json_files import parse_json
+from retro.model.choices import DEFAULT_PRESETS, kind_of
+from retro.model.pretrained.modes import MODES
 from retro.model.retro.presets import PRESETS
 from retro.run import CONFIG_NAME, Run, create_run, open_run
 from retro.terminal import Bars, MetricsFile, Subparsers, new_place, place
@@ -26,6 +28,15 @@ def add_parser(commands: Subparsers) -> None:
     command.add_argument("corpus", type=place, metavar="CORPUS")
     command.add_argument("--out", required=True, type=new_place, metavar="RUN")
     command.add_argument("--preset", help=f"one of {', '.join(PRESETS)} (default tiny)")
+    command.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="train a pretrained model: smollm2-135m, a folder, or a name on the Hub",
+    )
+    command.add_argument("--revision", help="branch, tag or commit of --base on the Hub")
+    command.add_argument(
+        "--mode", choices=list(MODES), help="what is trained in --base (default lora)"
+    )
     command.add_argument("--max-steps", type=int, help="length of the whole run")
     command.add_argument("--batch-size", type=int)
     command.add_argument("--learning-rate", type=float)
@@ -46,7 +57,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Train a new run, or go on with one."""
     from retro.training.trainer import train as train_run  # noqa: PLC0415  # imports torch
 
-    model = dict(arguments.model)
+    model = {
+        **dict(arguments.model),
+        **{
+            name: getattr(arguments, name)
+            for name in ("base", "revision")
+            if getattr(arguments, name) is not None
+        },
+    }
+    preset = _preset(arguments)
     training = {
         **dict(arguments.training),
         **{
@@ -58,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     note = None
     if (arguments.out / CONFIG_NAME).exists():
         before = open_run(arguments.out)
-        _refuse_changes(before, arguments.preset, model, training)
+        _refuse_changes(before, preset, model, training)
         note = _length_note(before, arguments.max_steps)
     else:
         if arguments.max_steps is not None:
@@ -66,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         create_run(
             arguments.out,
             arguments.corpus,
-            preset=arguments.preset or "tiny",
+            preset=preset or DEFAULT_PRESETS[kind_of(model)],
             model=model,
             training=training,
         )
@@ -76,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         corpus_dir=arguments.corpus,
         max_steps=arguments.max_steps,
-        listener=MetricsFile(arguments.out, note),
+        listener=MetricsFile(arguments.out, arguments.corpus, note),
         should_stop=stop,
         on_progress=bars,
     )
@@ -85,6 +104,18 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"stopped at step {result.step}; the same command goes on from there")
     else:
         print(f"finished at step {result.step}")
+
+
+def _preset(arguments: argparse.Namespace) -> str | None:
+    """Return the preset or the mode that is asked for."""
+    if arguments.mode is None:
+        return str(arguments.preset) if arguments.preset is not None else None
+    if arguments.preset is not None:
+        raise ConfigError(
+            f"A run has either a preset, for RETRO from scratch, or a mode, for a pretrained "
+            f"model, got {arguments.preset} and {arguments.mode}. Leave one of them out."
+        )
+    return str(arguments.mode)
 
 
 def _refuse_changes(

@@ -12,6 +12,7 @@ from retro.config.checks import (
     check_number,
     check_optional_place,
 )
+from retro.errors import ConfigError
 
 BUNDLED_ENCODER = "all-MiniLM-L6-v2"
 """Name of the encoder that needs no download."""
@@ -76,6 +77,10 @@ class CorpusConfig:
     index_kind: IndexKind = IndexKind.AUTO
     """Structure of the index."""
 
+    tokenizer: str | None = None
+    """Model whose tokenizer cuts the text: ``smollm2-135m``, a folder, or a name on the Hub. None
+    keeps the one there is, else trains one."""
+
     seed: int = 0
     """Seed of the choice of validation documents and of index training."""
 
@@ -86,6 +91,12 @@ class CorpusConfig:
         if self.vocab_size is not None:
             check_integer(self, "vocab_size", 258, 1_000_000)
         check_optional_place(self, "encoder")
+        check_optional_place(self, "tokenizer")
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise ConfigError(
+                f"vocab_size follows from the tokenizer of {self.tokenizer}, got "
+                f"{self.vocab_size}. Leave one of them out."
+            )
         check_number(self, "validation_fraction", 0.0, 0.5)
         check_choice(self, "exclusion", Exclusion)
         check_integer(self, "exclusion_window", 1, LARGEST_INTEGER)

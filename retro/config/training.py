@@ -71,6 +71,9 @@ class TrainingConfig:
     eval_sequences: int = 32
     """Most validation sequences per measurement."""
 
+    sample_tokens: int = 64
+    """Tokens of the sample text that is written at every measurement; 0 writes none."""
+
     checkpoint_every: int = 50
     """Optimizer steps between checkpoints; the first comes after 25 steps at the latest."""
 
@@ -117,6 +120,7 @@ class TrainingConfig:
         check_number(self, "gradient_clip", 0.0, 1e6, above_minimum=True)
         check_integer(self, "eval_every", 1, 1_000_000_000)
         check_integer(self, "eval_sequences", 1, 1_000_000)
+        check_integer(self, "sample_tokens", 0, 10_000)
         check_integer(self, "checkpoint_every", 1, 1_000_000_000)
         check_integer(self, "keep_checkpoints", 1, 1_000_000)
         check_integer(self, "log_every", 1, 1_000_000_000)

@@ -33,6 +33,7 @@ from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import (
     TokenizerRecord,
     TokenizerSource,
+    find_model_tokenizer,
     find_tokenizer,
     is_whole,
     save_tokenizer,
@@ -80,8 +81,8 @@ def build_corpus(
         embedder: Makes the embedder, given the tokenizer; None is the encoder that
             ``config`` names.
         tokenizer: A run, a saved model, another corpus, or a folder with
-            ``tokenizer.json``, whose tokenizer the corpus takes; None keeps the one it
-            has, and trains one where it has none.
+            ``tokenizer.json``, whose tokenizer the corpus takes; None is that of the model
+            ``config`` names, else keeps the one it has, and trains one where it has none.
         new_tokenizer: Train the tokenizer on the present documents, whatever there was.
         documents: Paths of the documents; None is all that lies in ``documents/``.
 
@@ -96,6 +97,8 @@ def build_corpus(
         DiskFullError: The disk is full; what was finished is kept.
     """
     source = find_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if source is None and config.tokenizer is not None and not new_tokenizer:
+        source = find_model_tokenizer(config.tokenizer, on_progress)
     if source is not None:
         if new_tokenizer:
             raise ConfigError(

@@ -6,7 +6,7 @@ on can take the model's. Importing this module does not import torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ from retro.errors import (
     shown,
 )
 from retro.json_files import read_object
+from retro.model.hub_names import is_hub_name
+from retro.model.pretrained.bundled import BUNDLED_NAME
 from retro.places import check_place
+from retro.progress import Progress, no_progress
 from retro.whole_files import staged_folder
 
 SETTINGS_FILES = ("config.json", CONFIG_NAME)
@@ -80,7 +83,7 @@ class TokenizerSource:
                     f"{shown(found)}. Leave {name} out, or choose another tokenizer."
                 )
         chunk_size = {} if self.chunk_size is None else {"chunk_size": self.chunk_size}
-        return {**given, **chunk_size, "vocab_size": None}
+        return {**given, **chunk_size, "vocab_size": None, "tokenizer": None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +185,28 @@ def find_tokenizer(path: str | Path) -> TokenizerSource:
         name=f"{place.parent.name}/{place.name}" if is_bare else place.name,
         chunk_size=_chunk_size(place),
     )
+
+
+def find_model_tokenizer(name: str, on_progress: Progress = no_progress) -> TokenizerSource:
+    """Open the tokenizer of a pretrained model, converting or downloading the model if need be.
+
+    Args:
+        name: The bundled model, a folder, or a name on the Hub.
+        on_progress: Called with stage ``convert`` where the bundled model is converted.
+
+    Raises:
+        ConfigError: No model could be called so.
+        ArtifactMissingError: It is neither here nor can it be had.
+        ArtifactMismatchError: Its tokenizer is damaged, or of a kind that is not known.
+    """
+    from retro.model.pretrained.base import find_base  # noqa: PLC0415  # imports torch
+
+    return replace(find_tokenizer(find_base(name, on_progress=on_progress)), name=name)
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether a name is that of a pretrained model that is no folder here."""
+    return not Path(name).exists() and (name == BUNDLED_NAME or is_hub_name(name))
 
 
 def _load(folder: Path) -> SavedTokenizer:

@@ -76,7 +76,10 @@ class ByteLevelTokenizer:
 
     @staticmethod
     def is_in(folder: Path) -> bool:
-        """Return whether the tokenizer of a folder was made here, as far as one can tell."""
+        """Return whether a folder's tokenizer is one that this library trained.
+
+        A missing file counts as one, so that loading it says what is missing.
+        """
         path = folder / TOKENIZER_FILE
         return not path.exists() or f'"{SPECIAL_TOKENS[0]}"'.encode() in read_limited(path)
 

@@ -15,14 +15,12 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from retro.artifacts import TOKENIZER_FILE
+from retro.artifacts import SPECIAL_TOKENS_FILE, TOKENIZER_FILE
 from retro.data.byte_level import PIECE_CHARACTERS, byte_of_letter, check_text, split_text
 from retro.errors import ArtifactMismatchError
 from retro.json_files import parse_json, read_limited
 from retro.whole_files import write_bytes, write_json
 
-FACTS_NAME = "special_tokens.json"
-"""Beside ``tokenizer.json``: which tokens begin and end a text."""
 MODEL_FILES = ("generation_config.json", "config.json")
 """Files of a model that say so too, the first that knows."""
 NO_ID = -1
@@ -79,7 +77,7 @@ class ModelTokenizer:
     def save(self, folder: Path) -> None:
         """Write what ``load`` reads into a folder."""
         write_bytes(folder / TOKENIZER_FILE, self._backend.to_str(pretty=True).encode())
-        write_json(folder / FACTS_NAME, {"bos_id": self.bos_id, "eos_id": self.eos_id})
+        write_json(folder / SPECIAL_TOKENS_FILE, {"bos_id": self.bos_id, "eos_id": self.eos_id})
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens.
@@ -184,8 +182,8 @@ def _spans_of_bytes(text: str, tokens: Sequence[bytes]) -> NDArray[np.int64] | N
 
 
 def _special_ids(folder: Path) -> tuple[int, int]:
-    if (folder / FACTS_NAME).exists():
-        facts = parse_json(read_limited(folder / FACTS_NAME))
+    if (folder / SPECIAL_TOKENS_FILE).exists():
+        facts = parse_json(read_limited(folder / SPECIAL_TOKENS_FILE))
         return int(facts["bos_id"]), int(facts["eos_id"])
     found: dict[str, int] = {}
     for name in MODEL_FILES:

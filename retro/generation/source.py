@@ -12,7 +12,8 @@ from retro.corpus.corpus import Corpus
 from retro.data.model_tokenizer import ModelTokenizer
 from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.hub import find_model, is_hub_name, is_saved_model
+from retro.model.hub import find_model, is_saved_model
+from retro.model.hub_names import is_hub_name
 from retro.model.language_model import ReadingModel
 from retro.model.open import open_checkpoint, open_pretrained, open_saved
 from retro.model.origin import ModelOrigin
@@ -116,5 +117,5 @@ def _open_pretrained(
     config = PretrainedConfig(base=str(name))
     if chunk_size is not None:
         config = replace(config, chunk_size=chunk_size)
-    model = open_pretrained(folder, config, tokenizer.bos_id, device)
+    model = open_pretrained(folder, config, device)
     return Source(model=model, tokenizer=tokenizer, corpus_dir=corpus_dir)

@@ -4,18 +4,16 @@ A saved model is a folder of ``config.json``, ``model.safetensors``, ``README.md
 they are known, ``origin.json`` and ``tokenizer.json``.
 """
 
-import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from httpx2 import HTTPError
-from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin, snapshot_download
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented there
+import torch
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from retro.artifacts import TOKENIZER_FILE
+from retro.artifacts import SPECIAL_TOKENS_FILE, TOKENIZER_FILE
 from retro.errors import (
     ArtifactMismatchError,
     ArtifactMissingError,
@@ -25,30 +23,28 @@ from retro.errors import (
     shown,
 )
 from retro.json_files import read_object
+from retro.model.hub_names import HUB_ERRORS, check_repository, download, first_sentence
 from retro.model.kinds import (
-    ModelSettings,
     are_saved_settings,
     kind_in,
     saved_settings,
+    settings_from_dict,
     without_kind,
 )
 from retro.model.origin import ORIGIN_NAME, ModelOrigin
-from retro.model.tensor_file import WEIGHTS_NAME, load_tensors, save_tensors
+from retro.model.tensor_file import WEIGHTS_NAME
 from retro.places import check_place
 from retro.whole_files import STAGING_PREFIX, disk_errors, staged_folder, sync_folder, write_json
 
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
 CARD_MARK = "<!-- Written by retro. Saving a model here again replaces this file. -->"
-MODEL_FILES = (WEIGHTS_NAME, TOKENIZER_FILE, ORIGIN_NAME, CARD_NAME, CONFIG_NAME)
+MODEL_FILES = (
+    WEIGHTS_NAME, TOKENIZER_FILE, SPECIAL_TOKENS_FILE, ORIGIN_NAME, CARD_NAME, CONFIG_NAME
+)  # fmt: skip
 """In the order in which they are put in place: a folder without settings is not opened."""
 
-LONGEST_REASON = 200
-HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 STAGING_NAME = f"{STAGING_PREFIX}model"
-
-HUB_ERRORS = (OSError, HTTPError, ValueError, RuntimeError)
-"""What the Hub's client raises for a wrong name, no network, no access and no login."""
 
 
 class HubModel(
@@ -65,7 +61,8 @@ class HubModel(
 
     kind: ClassVar[str]
     """Name of the kind of model; it is saved with the settings."""
-    config: ModelSettings
+    config: Any
+    """Settings of its kind."""
     origin: ModelOrigin | None = None
     """Where the model comes from; saved with it and found again. None for a bare model."""
 
@@ -149,10 +146,11 @@ class HubModel(
                 f"{folder.name} must hold a model of kind {cls.kind!r} to be opened as "
                 f"{cls.__name__}, got {kind!r}. Open it with retro.model.open.open_saved."
             )
-        model = cls(**{**without_kind(settings), **changes})
-        load_tensors(model, folder / WEIGHTS_NAME, "Copy the file again, or save the model again.")
+        values = {**without_kind(settings), **changes}
+        model = cls.create(settings_from_dict(kind, values), torch.device(map_location))
+        model.load_weights(folder)
         model.origin = ModelOrigin.read(folder)
-        return model.to(map_location).eval()
+        return model.eval()
 
     def push_to_hub(  # type: ignore[override]  # the rest follows from the model
         self,
@@ -209,13 +207,26 @@ class HubModel(
         body = f"{self.card_body(num_parameters)}\n\n{CARD_MARK}\n"
         return ModelCard(f"---\n{header}\n---\n\n{body}")
 
+    @classmethod
+    def create(cls, settings: Any, device: torch.device) -> Self:
+        """Return a model with initial weights on a device."""
+        raise NotImplementedError
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``model.safetensors`` into a folder."""
+        raise NotImplementedError
+
+    def load_weights(self, folder: Path) -> None:
+        """Read what ``save_weights`` wrote."""
+        raise NotImplementedError
+
     def card_body(self, num_parameters: int) -> str:
         """Return the text of the model card, as Markdown."""
         raise NotImplementedError
 
     def _write(self, folder: Path) -> None:
         """Write every file of the model; the folder is empty."""
-        save_tensors(self, folder / WEIGHTS_NAME)
+        self.save_weights(folder)
         if self.origin is not None:
             self.origin.write(folder)
         (folder / CARD_NAME).write_text(str(self.generate_model_card()), encoding="utf-8")
@@ -243,70 +254,19 @@ def read_saved_settings(folder: Path) -> dict[str, Any]:
     return read_object(folder / CONFIG_NAME)
 
 
-def check_repository(repo_id: str) -> None:
-    """Refuse a name that nothing on the Hub can have.
-
-    Raises:
-        PublishError: It is such a name.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except ValueError as error:
-        raise PublishError(
-            f"The name of a model on the Hub must be like user/model, got {shown(repo_id)} "
-            f"({first_sentence(error)}). Choose another name."
-        ) from error
-
-
-def is_hub_name(name: str) -> bool:
-    """Return whether a model on the Hub can have a name."""
-    return HUB_NAME.fullmatch(name) is not None
-
-
-def find_model(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-) -> Path:
+def find_model(name: str | Path, **wishes: Any) -> Path:
     """Return the folder of a saved model, downloading it if need be.
 
     Args:
         name: A folder, or a name on the Hub.
-        revision: As for ``HubModel.from_pretrained``, like all that follow.
-        token: Access token of the Hub.
-        cache_dir: Where downloads are kept.
-        force_download: Download again what is in the cache.
-        local_files_only: Use the cache alone.
+        wishes: As for ``retro.model.hub_names.download``.
 
     Raises:
         ConfigError: No model could be called so.
         ArtifactMissingError: It is neither here nor can it be downloaded.
         DiskFullError: There is no room for the download.
     """
-    if check_place("The model", name).is_dir():
-        return Path(name)
-    try:
-        with disk_errors(Path(name)):
-            return Path(
-                snapshot_download(
-                    str(name),
-                    revision=revision,
-                    token=token,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    allow_patterns=list(MODEL_FILES),
-                )
-            )
-    except HUB_ERRORS as error:
-        raise ArtifactMissingError(
-            f"The model {shown(str(name))} is not a folder here and cannot be had from the Hub "
-            f"({first_sentence(error)}). Check the name and the network."
-        ) from error
+    return download(name, MODEL_FILES, "Check the name and the network.", **wishes)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -337,9 +297,3 @@ def _put_in_place(staged: Path, folder: Path) -> None:
         else:
             target.unlink(missing_ok=True)
     sync_folder(folder)
-
-
-def first_sentence(error: Exception) -> str:
-    """Return the first sentence of what a library says, shortened."""
-    lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0][:LONGEST_REASON].rstrip(".: ") if lines else type(error).__name__

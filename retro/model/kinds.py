@@ -9,13 +9,18 @@ from typing import Any, TypeAlias
 
 from retro.config.checks import config_from_dict, config_to_dict
 from retro.config.model import ModelConfig
+from retro.config.pretrained import PretrainedConfig
 from retro.errors import ConfigError, shown
 
-ModelSettings: TypeAlias = ModelConfig
+ModelSettings: TypeAlias = ModelConfig | PretrainedConfig
 """Settings of a model of any kind."""
 
 RETRO_KIND = "retro"
-SETTINGS: dict[str, type[ModelSettings]] = {RETRO_KIND: ModelConfig}
+PRETRAINED_KIND = "pretrained"
+SETTINGS: dict[str, type[ModelSettings]] = {
+    RETRO_KIND: ModelConfig,
+    PRETRAINED_KIND: PretrainedConfig,
+}
 """Kind to the type of its settings."""
 
 KIND_NAME = "kind"
@@ -43,7 +48,13 @@ def settings_from_dict(kind: str, values: Mapping[str, Any]) -> ModelSettings:
     Raises:
         ConfigError: A name is unknown, or a value is outside its range.
     """
-    return config_from_dict(SETTINGS[kind], values)
+    made: ModelSettings = config_from_dict(SETTINGS[kind], values)
+    return made
+
+
+def window_of(settings: ModelSettings) -> int:
+    """Return the tokens that a model reads at once."""
+    return settings.max_seq_len if isinstance(settings, ModelConfig) else settings.window
 
 
 def without_kind(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,6 +191,10 @@ class LanguageModel(ReadingModel, Protocol):
     """Where the model comes from; None where nothing is known."""
     gradient_checkpointing: bool
     """Whether inner states are computed again for the gradient instead of kept."""
+    starts_trained: bool
+    """Whether the model writes sense before its first step."""
+    tokenizer_dir: Path | None
+    """Folder with the tokenizer it was trained with before; None where it takes any."""
 
     @property
     def network(self) -> nn.Module:
@@ -233,6 +237,14 @@ class LanguageModel(ReadingModel, Protocol):
 
 class ModelClass(Protocol):
     """How the models of one kind are made."""
+
+    def settle(self, settings: Any) -> Any:
+        """Return settings with everything written down that ``create`` would find out.
+
+        Raises:
+            RetroError: They name something that is not there, or cannot be used.
+        """
+        ...
 
     def create(self, settings: Any, device: torch.device) -> LanguageModel:
         """Return a model with initial weights.

@@ -6,13 +6,23 @@ import torch
 
 from retro.config.pretrained import PretrainedConfig
 from retro.model.hub import find_model, read_saved_settings
-from retro.model.kinds import RETRO_KIND, ModelSettings, kind_in
+from retro.model.kinds import PRETRAINED_KIND, RETRO_KIND, ModelSettings, kind_in
 from retro.model.language_model import LanguageModel, ModelClass, ReadingModel
 from retro.model.pretrained.base import open_base
 from retro.model.pretrained.model import PretrainedModel
 from retro.model.retro.model import RETRO
 
-CLASSES: dict[str, ModelClass] = {RETRO_KIND: RETRO}
+CLASSES: dict[str, ModelClass] = {RETRO_KIND: RETRO, PRETRAINED_KIND: PretrainedModel}
+
+
+def settle_settings(kind: str, settings: ModelSettings) -> ModelSettings:
+    """Return settings with everything written down that a new model would find out.
+
+    Args:
+        kind: Kind of the model.
+        settings: Its settings.
+    """
+    return CLASSES[kind].settle(settings)
 
 
 def new_model(kind: str, settings: ModelSettings, device: torch.device) -> LanguageModel:
@@ -26,22 +36,19 @@ def new_model(kind: str, settings: ModelSettings, device: torch.device) -> Langu
     return CLASSES[kind].create(settings, device)
 
 
-def open_pretrained(
-    folder: Path, config: PretrainedConfig, bos_id: int, device: torch.device
-) -> ReadingModel:
+def open_pretrained(folder: Path, config: PretrainedConfig, device: torch.device) -> ReadingModel:
     """Return a pretrained model of transformers that reads neighbors, in evaluation mode.
 
     Args:
         folder: Where ``retro.model.pretrained.base.find_base`` found it.
         config: Its settings.
-        bos_id: Token that begins a text.
         device: Where the model is to be.
 
     Raises:
         ArtifactMissingError: A file of it is not there.
         ArtifactMismatchError: It cannot read neighbors, a file is damaged, or it is too large.
     """
-    return PretrainedModel(config, open_base(folder, device), bos_id)
+    return PretrainedModel(config, open_base(folder, device)).eval()
 
 
 def open_checkpoint(

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
-from retro.artifacts import TOKENIZER_FILE
+from retro.artifacts import SPECIAL_TOKENS_FILE, TOKENIZER_FILE
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.json_files import read_limited, read_object
 
@@ -49,6 +49,8 @@ class ModelOrigin:
 
     tokenizer: bytes | None = field(default=None, repr=False)
     """Content of ``tokenizer.json``; without it the model reads and writes ids only."""
+    special_tokens: bytes | None = field(default=None, repr=False)
+    """Content of ``special_tokens.json``, which belongs to the tokenizer of a pretrained model."""
     corpus: CorpusOrigin | None = None
     """What it was trained on."""
     preset: str | None = None
@@ -63,11 +65,16 @@ class ModelOrigin:
     """Validation loss with retrieval at this step, in nats per token."""
     val_loss_off: float | None = None
     """The same with retrieval off."""
+    val_loss_base: float | None = None
+    """The same of a pretrained model before its training."""
 
     def write(self, folder: Path) -> None:
         """Write ``origin.json``, and ``tokenizer.json`` where there is a tokenizer."""
         values = asdict(self)
         tokenizer = values.pop("tokenizer")
+        special = values.pop("special_tokens")
+        if special is not None:
+            (folder / SPECIAL_TOKENS_FILE).write_bytes(special)
         if tokenizer is not None:
             (folder / TOKENIZER_FILE).write_bytes(tokenizer)
             values["tokenizer_sha256"] = hashlib.sha256(tokenizer).hexdigest()
@@ -103,12 +110,21 @@ class ModelOrigin:
             raise ArtifactMismatchError(
                 f"{folder.name}/{ORIGIN_NAME} is damaged ({error}). Save the model again."
             ) from error
-        return cls(**origin, tokenizer=None if sha256 is None else _read_tokenizer(folder, sha256))
+        special = folder / SPECIAL_TOKENS_FILE
+        return cls(
+            **origin,
+            tokenizer=None if sha256 is None else _read_tokenizer(folder, sha256),
+            special_tokens=read_limited(special) if special.exists() else None,
+        )
 
 
 def _known(facts: type[FactsT], values: Mapping[str, Any]) -> dict[str, Any]:
     names = {item.name for item in fields(facts)}  # type: ignore[arg-type]  # both are dataclasses
-    kept = {name: value for name, value in values.items() if name in names - {"tokenizer"}}
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name in names - {"tokenizer", "special_tokens"}
+    }
     for name, value in kept.items():
         kind: type | UnionType = str
         if name.startswith("num_") or name in ("step", "tokens_seen", "exclusion_window"):

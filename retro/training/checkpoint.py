@@ -138,6 +138,8 @@ def save_checkpoint(
             "training": config_to_dict(run.training),
             "num_threads": values["num_threads"],
         }
+        if state.val_loss_base is not None:
+            settings["val_loss_base"] = state.val_loss_base
         write_manifest(staging, CHECKPOINT_KIND, content=fingerprint(settings), settings=settings)
     return next(r for r in list_checkpoints(run.path) if r.step == state.step)
 
@@ -235,8 +237,8 @@ def _refuse_other_settings(run: Run, path: Path, manifest: Manifest) -> None:
     sizes = manifest.settings.get("model")
     if sizes is not None and settings_from_dict(run.kind, sizes) != run.model:
         raise ArtifactMismatchError(
-            f"{path.name} belongs to a model of other sizes than run {run.path.name} has now. "
-            f"Restore config.json of the run, or start a new run."
+            f"{path.name} belongs to a model with other settings than run {run.path.name} has "
+            f"now. Restore config.json of the run and its base, or start a new run."
         )
 
 

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from retro.checkpoints import CheckpointRecord
+from retro.model.language_model import LanguageModel
 from retro.training.alerts import Alert
 
 
@@ -14,8 +15,15 @@ class TrainingListener(Protocol):
 
         Args:
             step: Optimizer step, counted from 1.
-            values: ``train_loss``, ``val_loss_on``, ``val_loss_off``, ``val_loss_shuffled``
-                (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
+            values: ``train_loss``, ``val_loss_on``, ``val_loss_off``, ``val_loss_shuffled``,
+                of a pretrained model ``val_loss_base``, that without retrieval before the first
+                step (nats per token), ``learning_rate``, ``gradient_norm``, ``tokens_per_second``.
+        """
+
+    def on_validated(self, step: int, model: LanguageModel) -> None:
+        """Use the model, which is in evaluation mode, after its losses were measured.
+
+        Called only where the run writes sample texts. Random states must stay as they are.
         """
 
     def on_saving(self, step: int) -> None:
@@ -46,6 +54,9 @@ class SilentListener:
 
     def on_metrics(self, step: int, values: dict[str, float]) -> None:
         """Ignore measurements."""
+
+    def on_validated(self, step: int, model: LanguageModel) -> None:
+        """Write nothing."""
 
     def on_saving(self, step: int) -> None:
         """Keep nothing."""

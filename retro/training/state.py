@@ -23,6 +23,8 @@ class TrainerState:
     """Newest validation loss with retrieval, in nats per token."""
     val_loss_off: float | None = None
     """Newest validation loss with retrieval off."""
+    val_loss_base: float | None = None
+    """Validation loss with retrieval off before the first step, where the model was pretrained."""
     best_val_loss: float | None = None
     """Validation loss with retrieval that later ones must improve on, in nats per token."""
     best_step: int | None = None

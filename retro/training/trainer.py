@@ -1,28 +1,24 @@
-"""Trains a run: resumable at every checkpoint, measured with retrieval on and off.
-
-Shape suffixes: B rows of a batch, T tokens, N any number, K neighbors per chunk, R tokens per
-retrieved value.
-"""
+"""Trains a run: resumable at every checkpoint, measured with retrieval on and off."""
 
 import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
-import numpy as np
 import torch
 
 from retro.config.corpus import Exclusion
 from retro.config.training import FIRST_CHECKPOINT, TrainingConfig
 from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
+from retro.data.tokenizer import open_tokenizer
 from retro.device import autocast_dtype, default_device, keep_freed_memory
-from retro.errors import TrainingError
-from retro.model.language_model import LanguageModel, Retrieved
-from retro.model.open import new_model
+from retro.errors import ArtifactMismatchError, ConfigError, TrainingError
+from retro.model.language_model import LanguageModel
+from retro.model.open import new_model, settle_settings
 from retro.progress import Progress, no_progress
 from retro.run import CorpusFacts, Run, open_run, resolved_run, write_resolved
 from retro.run_space import require_room
@@ -39,6 +35,7 @@ from retro.training.listener import SilentListener, TrainingListener
 from retro.training.lock import only_trainer
 from retro.training.optimizer import learning_rate, make_optimizer
 from retro.training.state import TrainerState
+from retro.training.validation import validation_losses
 from retro.training.window import ReportWindow, StepReport
 from retro.whole_files import remove_staging
 
@@ -126,6 +123,8 @@ def train(
         corpus = Corpus.open(corpus_dir)
         facts = corpus_facts(corpus, corpus_dir)
         run = resolved_run(run, facts, max_steps=max_steps)
+        assert run.model is not None
+        run = replace(run, model=settle_settings(run.kind, run.model))
         require_room(run)
         trainer = Trainer(run, corpus, device or default_device(), on_alert=listener.on_alert)
         write_resolved(run, facts)
@@ -153,6 +152,7 @@ class Trainer:
         if device.type == "cpu":
             keep_freed_memory()
         self.model: LanguageModel = new_model(run.kind, run.model, device)
+        self._check_fit(corpus)
         self.model.gradient_checkpointing = self.config.gradient_checkpointing
         self.network = self.model.network
         if self.config.compile:
@@ -163,6 +163,23 @@ class Trainer:
         self.order = SequenceOrder(self.dataset, self.config.batch_size, self.config.seed)
         self.resumed = restore_newest(run, self.model, self.optimizer, on_alert)
         self.state = self.resumed or TrainerState()
+
+    def _check_fit(self, corpus: Corpus) -> None:
+        """Refuse what a model that was trained before cannot learn from."""
+        length, window = self.config.sequence_length, self.model.window
+        if length > window:
+            raise ConfigError(
+                f"sequence_length must be at most the model's window of {window} tokens, got "
+                f"{length}. Shorten it."
+            )
+        folder = self.model.tokenizer_dir
+        if folder is None or open_tokenizer(folder).fingerprint == corpus.tokenizer.fingerprint:
+            return
+        raise ArtifactMismatchError(
+            f"A pretrained model learns from a corpus that its own tokenizer has cut, and "
+            f"{self.run.corpus_path.name} was cut by another one. Build the corpus with "
+            f"--tokenizer {folder.name}."
+        )
 
     def _dataset(self, corpus: Corpus, split: Literal["train", "validation"]) -> SequenceDataset:
         return SequenceDataset(
@@ -187,6 +204,8 @@ class Trainer:
         batches = self._batches()
         window = ReportWindow()
         stopped = should_stop()
+        if self.model.starts_trained and state.val_loss_base is None and not stopped:
+            self._validate(listener)
         while state.step < config.max_steps and not stopped:
             window.add(self._step(batches, listener))
             is_last = state.step == config.max_steps
@@ -215,7 +234,14 @@ class Trainer:
     def _validate(self, listener: TrainingListener) -> None:
         """Measure the validation losses, and report what follows from them."""
         state, config = self.state, self.config
-        losses = self.evaluate()
+        self.network.eval()
+        with self._autocast():
+            losses = validation_losses(self.model, self.validation, config)
+        if self.model.starts_trained:
+            if state.step == 0:
+                state.val_loss_base = losses["val_loss_off"]
+            if state.val_loss_base is not None:
+                losses["val_loss_base"] = state.val_loss_base
         listener.on_metrics(state.step, losses)
         loss = losses["val_loss_on"]
         if not math.isfinite(loss):
@@ -226,10 +252,16 @@ class Trainer:
         state.val_step = state.step
         if told is not None:
             listener.on_alert(told)
+        if config.sample_tokens:
+            listener.on_validated(state.step, self.model)
 
     def _save(self, listener: TrainingListener) -> None:
         # A last step with finite loss and gradients can still have made weights infinite.
-        largest = max(p.detach().abs().max().item() for p in self.network.parameters())
+        largest = max(
+            weights.detach().abs().max().item()
+            for weights in self.network.parameters()
+            if weights.requires_grad
+        )
         if not math.isfinite(largest):
             rate = self.config.learning_rate
             _fail(not_finite_after("largest weight", largest, self.state.step, rate), listener)
@@ -278,43 +310,10 @@ class Trainer:
         state.tokens_seen += num_labels
         return StepReport(total, norm, rate, num_labels)
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Return validation losses with retrieval on, off, and with others' neighbors.
-
-        Where the last is no higher than the first, the model does not use what it retrieves.
-        """
-        self.network.eval()
-        sums = np.zeros(3)
-        count = 0
-        num_sequences = min(len(self.validation), self.config.eval_sequences)
-        # Evenly over all held-out documents: the first sequences are of one or two alone.
-        chosen_N = np.arange(num_sequences) * len(self.validation) // num_sequences
-        for start in range(0, num_sequences, self.config.batch_size):
-            rows_B = chosen_N[start : start + self.config.batch_size]
-            batch = DeviceBatch.move(self.validation.batch(rows_B), self.device)
-            for i, retrieved in enumerate((batch.retrieved, None, _shuffled(batch.retrieved))):
-                with self._autocast():
-                    losses_BT = self.model.losses(batch.rows, retrieved)
-                sums[i] += losses_BT.double().sum().item()
-            count += batch.num_labels
-        on, off, shuffled = (float(total) / max(1, count) for total in sums)
-        return {"val_loss_on": on, "val_loss_off": off, "val_loss_shuffled": shuffled}
-
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
-
-
-def _shuffled(retrieved: Retrieved) -> Retrieved:
-    """Return each chunk's retrieved values with another chunk."""
-
-    def moved(values: torch.Tensor) -> torch.Tensor:
-        chunks_NKR = values.flatten(0, -3)
-        return chunks_NKR.roll(max(1, len(chunks_NKR) // 2), 0).view_as(values)
-
-    return Retrieved(moved(retrieved.ids), moved(retrieved.exists))
 
 
 def _fail(alert: Alert, listener: TrainingListener) -> NoReturn:

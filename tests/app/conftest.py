@@ -40,7 +40,7 @@ def client(services: Services) -> Iterator[TestClient]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     torch.set_num_threads(1)
     services = make_services(tmp_path_factory.mktemp("trained") / "home")
-    corpus = services.corpora.create("letters", settings={"chunk_size": 16})
+    corpus = services.corpora.create("letters", settings={"chunk_size": 16, "tokenizer": None})
     vocabulary = WORDS.split()
     files = []
     for number in range(6):

@@ -44,6 +44,7 @@ TRAINING = {
     "checkpoint_every": 2,
     "log_every": 1,
     "precision": "float32",
+    "sample_tokens": 0,
 }
 
 

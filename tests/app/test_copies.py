@@ -37,7 +37,8 @@ def add(services: Services, corpus_id: str, texts: dict[str, str]) -> dict[str, 
 
 
 def make_rivers(services: Services, **settings: Any) -> str:
-    corpus_id = str(services.corpora.create("rivers", settings=settings).id)
+    own = {"tokenizer": None, **settings}
+    corpus_id = str(services.corpora.create("rivers", settings=own).id)
     add(services, corpus_id, RIVERS)
     return corpus_id
 

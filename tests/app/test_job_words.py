@@ -17,7 +17,7 @@ REASON = "A corpus must have at least 3 chunks"
 
 
 def corpus_of(services: Services, text: str, name: str = "notes") -> str:
-    corpus = services.corpora.create(name)
+    corpus = services.corpora.create(name, settings={"tokenizer": None})
     file = UploadedFile(path="one.txt", content=io.BytesIO(text.encode()))
     services.uploads.add(corpus.id, [file])
     return str(corpus.id)

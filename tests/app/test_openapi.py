@@ -44,6 +44,7 @@ GETS = [
     "/runs/{run_id}",
     "/runs/{run_id}/metrics",
     "/runs/{run_id}/recipe",
+    "/runs/{run_id}/samples",
     "/generations",
 ]
 STEERING = {
@@ -95,10 +96,21 @@ def answer_schemas(schema: Any) -> dict[str, Any]:
     return found
 
 
+def names_of(described: Any, schema: Any) -> set[str]:
+    name = described.get("$ref", "").rsplit("/", 1)[-1]
+    return set(schema["components"]["schemas"].get(name, {}).get("properties", {}))
+
+
+def names_in(value: Any) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
+
+
 def fields_in(value: Any, described: Any, schema: Any, owner: str) -> Iterator[tuple[str, bool]]:
     """Yield every field in a value, with the schema it is in, and whether that names it."""
     choices = [item for item in described.get("anyOf", []) if item != {"type": "null"}]
-    described = choices[0] if choices else described
+    if choices:
+        # Of several kinds the one that has the value's names.
+        described = max(choices, key=lambda item: len(names_of(item, schema) & names_in(value)))
     if "$ref" in described:
         owner = described["$ref"].rsplit("/", 1)[-1]
         described = schema["components"]["schemas"][owner]

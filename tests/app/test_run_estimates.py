@@ -14,6 +14,7 @@ from app.services.views.system import Device
 from jobs.store.states import JobState
 from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
+from retro.model.pretrained.bundled import BUNDLED_NAME
 from tests.app.test_run_curves import measure
 from tests.browser.run_rows import add_corpus, add_run
 
@@ -96,7 +97,7 @@ def test_what_does_not_fit_the_device_is_told(
 ) -> None:
     assert estimate(client, corpus_id).json()["fits"] is True
     assert estimate(client, corpus_id, preset="retro-7.5b").json()["fits"] is False
-    shown = _estimate(services, corpus_id, "retro-7.5b", "", [None] * len(FIELDS))
+    shown = _estimate(services, corpus_id, None, "retro-7.5b", "", [None] * len(FIELDS))
     assert "more than this device has (16 GB)" in shown
 
     device.memory_bytes = None
@@ -166,12 +167,13 @@ def test_a_duplicate_fills_the_form_with_the_settings_of_its_run(
 ) -> None:
     run_id = add_run(services.store, corpus_id, "first", step=10, seed=7, packing=False)
 
-    box, _, preset, name, model, _, parent, shown, *values = fill_form(
+    box, _, base, preset, name, model, _, parent, shown, *values = fill_form(
         services, {"duplicate": run_id}
     )
     filled = dict(zip(FIELDS, values, strict=True))
 
     assert (box["visible"], preset["value"], name, model) == (True, "tiny", "first (2)", "")
+    assert base["value"] == "scratch"
     assert (parent, filled["seed"], filled["packing"], filled["max_steps"]) == (
         run_id, 7, False, 600,
     )  # fmt: skip
@@ -184,7 +186,7 @@ def test_the_form_is_on_the_list_only(
 ) -> None:
     assert fill_form(services, {})[0]["visible"] is True
     assert fill_form(services, query)[0]["visible"] is False
-    assert len(fill_form(services, query)) == 8 + len(FIELDS)
+    assert len(fill_form(services, query)) == 9 + len(FIELDS)
     assert corpus_id
 
 
@@ -192,9 +194,57 @@ def test_a_wrong_value_is_told_in_the_form_while_typing(services: Services, corp
     values: list[Any] = [None] * len(FIELDS)
     values[FIELDS.index("batch_size")] = -1
 
-    wrong = _estimate(services, corpus_id, "tiny", "", values)
-    hostile = _estimate(services, corpus_id, "tiny", "<b>=1", [None] * len(FIELDS))
+    wrong = _estimate(services, corpus_id, None, "tiny", "", values)
+    hostile = _estimate(services, corpus_id, None, "tiny", "<b>=1", [None] * len(FIELDS))
 
     assert "batch_size must be a whole number between 1 and 65536, got -1." in wrong
     assert "&lt;b&gt;" in hostile
     assert "<b>" not in hostile
+
+
+@pytest.mark.parametrize(("mode", "trained"), [("gates", 270), ("lora", 921_870)])
+def test_modes_of_a_pretrained_model_are_estimated_without_loading_it(
+    client: TestClient, corpus_id: str, mode: str, trained: int
+) -> None:
+    found = estimate(client, corpus_id, base=BUNDLED_NAME, mode=mode).json()
+
+    assert (found["parameters"], found["trained"]) == (134_515_008, trained)
+    assert 1e9 < found["needed_bytes"] < 3e9
+    assert found["memory_checkpointed"]["total"] < found["memory"]["total"]
+    assert 60 < found["seconds"] < 20_000
+    assert found["checkpoint_bytes"] < 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"base": "nobody/nothing"}, "known only when the model is on this machine"),
+        ({"mode": "lora"}, "mode and revision belong to a pretrained model, got 'lora' and no"),
+        ({"base": BUNDLED_NAME, "mode": "most"}, "mode must be one of gates, lora, full"),
+        ({"base": BUNDLED_NAME, "mode": "lora", "preset": "tiny"}, "either a preset"),
+        ({"preset": "gates"}, "gates is a way to train a pretrained model"),
+        ({"base": "a\0b"}, "base"),
+    ],
+)
+def test_a_wrong_choice_of_a_base_is_one_sentence(
+    client: TestClient, corpus_id: str, body: dict[str, Any], words: str
+) -> None:
+    answer = estimate(client, corpus_id, **body)
+
+    assert (answer.status_code, words in answer.json()["detail"]) == (422, True), answer.text
+
+
+def test_the_form_begins_with_the_model_that_a_corpus_was_cut_for(
+    services: Services, corpus_id: str
+) -> None:
+    services.corpora.change(corpus_id, settings={"tokenizer": BUNDLED_NAME})
+
+    _, _, base, preset, *rest = fill_form(services, {})
+
+    assert (base["value"], preset["value"]) == (BUNDLED_NAME, "lora")
+    assert [name for _, name in preset["choices"]] == ["gates", "lora", "full"]
+    assert "921,870 numbers are trained" in rest[4]
+    shown = _estimate(
+        services, corpus_id, BUNDLED_NAME, "gates", "lora_rank=4", [None] * len(FIELDS)
+    )
+    assert "270 numbers are trained" in shown

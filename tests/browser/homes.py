@@ -23,7 +23,7 @@ def make_trained_home(home: Path) -> dict[str, str]:
     """
     torch.set_num_threads(1)
     services = make_services(home)
-    corpus = services.corpora.create(HOSTILE, settings={"chunk_size": 16})
+    corpus = services.corpora.create(HOSTILE, settings={"chunk_size": 16, "tokenizer": None})
     vocabulary = WORDS.split()
     files = []
     for number in range(6):

@@ -44,7 +44,7 @@ def trained_home(tmp_path: Path) -> None:
     """A model that was trained for a moment, in the home of the server."""
     torch.set_num_threads(1)
     services = make_services(tmp_path / "home")
-    corpus = services.corpora.create("letters", settings={"chunk_size": 16})
+    corpus = services.corpora.create("letters", settings={"chunk_size": 16, "tokenizer": None})
     vocabulary = WORDS.split()
     files = []
     for number in range(6):

@@ -1,4 +1,4 @@
-"""A new user's way: from the first page to text with its neighbors in two clicks."""
+"""A new user's way: from the first page to text with its neighbors, then to training."""
 
 import re
 import time
@@ -12,8 +12,9 @@ from tests.browser.looks import picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
-FIRST_CHECKPOINT_MS = 480_000
+INDEX_MS = 240_000
 TEXT_MS = 180_000
+TRAINING_MS = 240_000
 LONGEST_ANSWER_S = 0.3
 
 
@@ -28,9 +29,9 @@ def test_two_clicks_to_text_with_neighbors(page: Page, server: Server, problems:
     page.reload()
     expect(page.locator(".steps")).to_contain_text("building")
     expect(page.locator("#try-sample")).to_be_hidden()
-    write = page.locator("#write")
-    expect(write).to_be_visible(timeout=FIRST_CHECKPOINT_MS)
-    pages_answer_quickly_while_training(server)
+    write = page.locator("#write-pretrained")
+    expect(write).to_be_visible(timeout=INDEX_MS)
+    picture(page, "start-ready")
 
     write.click()
 
@@ -40,8 +41,21 @@ def test_two_clicks_to_text_with_neighbors(page: Page, server: Server, problems:
     expect(page.locator("#result")).to_have_attribute("data-state", "succeeded", timeout=TEXT_MS)
     cards_show_what_conditioned_them(page, server)
     picture(page, "generate")
+    begin_training(page, server)
+    pages_answer_quickly_while_training(server)
     every_other_page_shows_the_work(page, server)
     assert problems == []
+
+
+def begin_training(page: Page, server: Server) -> None:
+    page.goto(f"{server.address}/")
+    page.get_by_role("link", name="Train a model").click()
+    expect(page.locator("#run-base input")).to_have_value(re.compile("smollm2-135m"))
+    expect(page.locator("#estimate-parameters")).to_contain_text("135")
+    picture(page, "new-run")
+    page.locator("#start-run").click()
+    page.wait_for_url(re.compile(r"/runs\?run=\w+"))
+    expect(page.locator("#samples")).to_be_visible(timeout=TRAINING_MS)
 
 
 def pages_answer_quickly_while_training(server: Server) -> None:

@@ -25,6 +25,7 @@ from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
 from retro.errors import ArtifactMissingError, TrainingError
 from retro.run import create_run, open_run
+from retro.run_samples import SampleWriter
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
 
@@ -207,7 +208,9 @@ class KilledAfterTheSecondCheckpoint(train_task.RunRecorder):
     """Looks at the database between a checkpoint and what is recorded of it."""
 
     def __init__(self, context: JobContext, run_id: str) -> None:
-        super().__init__(context, run_id, write_every_s=1000.0)
+        home = context.home
+        samples = SampleWriter(home.run_dir(run_id), home.corpus_dir(context.job.corpus_id or ""))
+        super().__init__(context, run_id, samples, write_every_s=1000.0)
         self.stored: list[list[int]] = []
         self._run = context.store, run_id
 
@@ -244,7 +247,8 @@ def test_a_database_that_cannot_be_written_does_not_end_the_training(
     run = store.create_run("first", corpus.id, SETTINGS, 10)
     store.submit("train", run_id=run.id, settings=SETTINGS)
     context = claim(store, home)
-    recorder = train_task.RunRecorder(context, run.id, write_every_s=0.0)
+    samples = SampleWriter(home.run_dir(run.id), home.corpus_dir(corpus.id))
+    recorder = train_task.RunRecorder(context, run.id, samples, write_every_s=0.0)
     recorder.on_metrics(1, {"train_loss": 2.5})
     event.listen(store.engine, "before_cursor_execute", fail_to_write)
 

@@ -14,7 +14,7 @@ from retro.corpus.tokenizer import find_tokenizer
 from retro.errors import ConfigError, PublishError, RetroError
 from retro.export import export_run
 from retro.generation.generate import Generator
-from retro.model.hub import check_repository
+from retro.model.hub_names import check_repository
 from retro.model.retro.model import RETRO
 from retro.places import check_place
 from retro.retrieval.encoder_files import find_encoder, find_encoder_offline

@@ -1,4 +1,4 @@
-"""A language model that writes what it was told to: for tests of writing, not of models."""
+"""A language model that writes a given script, for tests of the writing logic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,12 +1,16 @@
 """Small causal language models of transformers with random weights, one for each family."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from tests.conftest import country_texts
 
 VOCAB_SIZE = 256
 POSITIONS = 256
@@ -53,3 +57,36 @@ def save_small_model(folder: Path, config: PreTrainedConfig) -> None:
     """Write a model with random weights into a folder."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def save_model_with_tokenizer(folder: Path, kind: str = "bytes", family: str = "llama") -> Path:
+    """Write a model with random weights and a tokenizer of a kind that pretrained models have."""
+    made = Tokenizer(models.BPE(byte_fallback=kind == "word start"))
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<pad>", "<s>", "<|end|>"]
+    if kind == "word start":
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+        made.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+        )
+        alphabet = []
+    else:
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+    if kind == "composed":
+        made.normalizer = normalizers.NFC()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(country_texts().values(), trainer)
+    if kind == "word start":
+        values = json.loads(made.to_str())
+        vocabulary = values["model"]["vocab"]
+        vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)}
+        made = Tokenizer.from_str(json.dumps(values))
+    folder.mkdir(exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    config = FAMILIES[family]()
+    config.vocab_size = made.get_vocab_size()
+    save_small_model(folder, config)
+    return folder

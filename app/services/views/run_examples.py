@@ -10,6 +10,7 @@ from app.services.views.examples import (
     settings_of,
 )
 from retro.config.model import ModelConfig
+from retro.config.pretrained import PretrainedConfig, TrainingMode
 from retro.config.training import TrainingConfig
 
 JOB: Json = {
@@ -46,6 +47,12 @@ JOB_EVENT: Json = {
     "message": "",
 }
 
+TRAINED_BASE: Json = {
+    "model": settings_of(
+        PretrainedConfig(base="smollm2-135m", base_sha256=64 * "a", mode=TrainingMode.LORA)
+    ),
+    "training": settings_of(TrainingConfig(max_steps=240, batch_size=1, packing=False)),
+}
 RUN_SUMMARY: Json = {
     "id": RUN_ID,
     "name": "First model",
@@ -73,6 +80,12 @@ RUN_SUMMARY: Json = {
     "message": "",
     "created_at": CREATED_AT,
     "updated_at": CREATED_AT + 60,
+}
+SAMPLE_TEXT: Json = {
+    "step": 100,
+    "prompt": "The harbour of the town",
+    "text": " is small, and its boats are older than the houses.",
+    "num_neighbors": 2,
 }
 CHECKPOINT: Json = {
     "step": 500,
@@ -109,6 +122,7 @@ MEMORY: Json = {
 }
 ESTIMATE: Json = {
     "parameters": 3_120_000,
+    "trained": 3_120_000,
     "memory": MEMORY,
     "memory_checkpointed": {**MEMORY, "activations": 60_000_000, "total": 459_920_000},
     "needed_bytes": 639_920_000,

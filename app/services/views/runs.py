@@ -5,18 +5,30 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict
 
 from app.services.views.base import Json, Stored, View, left_out
-from app.services.views.run_examples import CHECKPOINT, ESTIMATE, POINT, RECIPE, RUN, RUN_SUMMARY
+from app.services.views.run_examples import (
+    CHECKPOINT,
+    ESTIMATE,
+    POINT,
+    RECIPE,
+    RUN,
+    RUN_SUMMARY,
+    SAMPLE_TEXT,
+    TRAINED_BASE,
+)
 from app.services.views.system import Device
 from jobs.store.states import RunState
 from retro.config.model import ModelConfig
+from retro.config.pretrained import PretrainedConfig
 from retro.config.training import TrainingConfig
 
 
 class ResolvedSettings(View):
     """All settings that a run is trained with."""
 
-    model: ModelConfig
-    """Sizes of its model."""
+    model_config = ConfigDict(json_schema_extra={"examples": [TRAINED_BASE]})
+
+    model: ModelConfig | PretrainedConfig
+    """Sizes of its model, or which pretrained model it is and what is trained in it."""
     training: TrainingConfig
     """How it is trained."""
 
@@ -25,7 +37,7 @@ class RunSettings(View):
     """What was asked for when a run was made, and what it came to."""
 
     preset: str
-    """Size of the model that the other settings start from."""
+    """Size of the model that the other settings start from, or mode of a pretrained model."""
     model: Json
     """Fields of the model that replace those of the preset, by name; any of ``resolved.model``."""
     training: Json
@@ -141,7 +153,8 @@ class Point(View):
 
     name: str
     """What was measured. Losses (``train_loss``, ``val_loss_on``, ``val_loss_off``,
-    ``val_loss_shuffled``) are in nats per token."""
+    ``val_loss_shuffled`` and, of a pretrained model before its training, ``val_loss_base``) are
+    in nats per token."""
     step: int
     """Optimizer step after which it was measured."""
     value: float
@@ -153,6 +166,28 @@ class Points(View):
 
     points: list[Point]
     """The values."""
+
+
+class SampleText(View):
+    """What the model of a run wrote after some steps."""
+
+    model_config = ConfigDict(json_schema_extra={"example": SAMPLE_TEXT})
+
+    step: int
+    """Optimizer steps taken."""
+    prompt: str
+    """The beginning of a held-out document, the same at every step."""
+    text: str
+    """What the model wrote behind it, always with the same seed."""
+    num_neighbors: int
+    """Neighbors that its chunks read."""
+
+
+class SampleTexts(View):
+    """Sample texts of a run, by step."""
+
+    samples: list[SampleText]
+    """The texts."""
 
 
 class TrainingMemory(View):
@@ -192,6 +227,8 @@ class Estimate(View):
 
     parameters: int
     """Weights of the model."""
+    trained: int
+    """Those that training changes, what it adds included."""
     memory: TrainingMemory
     """Memory without gradient checkpointing."""
     memory_checkpointed: TrainingMemory

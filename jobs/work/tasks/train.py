@@ -11,8 +11,10 @@ from jobs.work.context import JobContext
 from retro.checkpoints import CheckpointRecord, list_checkpoints
 from retro.config.checks import config_to_dict
 from retro.errors import RetroError
-from retro.model.retro.presets import parameter_count
+from retro.model.costs import num_parameters
+from retro.model.language_model import LanguageModel
 from retro.run import CONFIG_NAME, create_run, open_run
+from retro.run_samples import SampleWriter
 from retro.training.alerts import Alert
 from retro.training.trainer import train
 
@@ -45,7 +47,7 @@ def run(context: JobContext) -> str:
             training=settings.get("training"),
         )
     corpus_dir = corpus_to_train_on(run_dir, corpus_dir)
-    recorder = RunRecorder(context, run_id)
+    recorder = RunRecorder(context, run_id, SampleWriter(run_dir, corpus_dir))
     try:
         result = train(
             run_dir,
@@ -72,14 +74,21 @@ class RunRecorder:
     Args:
         context: The job.
         run_id: Its run.
+        samples: Writes its sample texts.
         write_every_s: Shortest time between two writes of measured values, seconds.
     """
 
     def __init__(
-        self, context: JobContext, run_id: str, *, write_every_s: float = WRITE_EVERY_S
+        self,
+        context: JobContext,
+        run_id: str,
+        samples: SampleWriter,
+        *,
+        write_every_s: float = WRITE_EVERY_S,
     ) -> None:
         self._context = context
         self._run_id = run_id
+        self._samples = samples
         self._write_every_s = write_every_s
         self._points: list[MetricPoint] = []
         self._step = 0
@@ -91,6 +100,7 @@ class RunRecorder:
         store, token = self._context.store, self._context.token
         run_dir = self._context.home.run_dir(self._run_id)
         self._step = self._written_step = step
+        self._samples.forget_after(step)
         # What was measured after this step will be measured again.
         store.forget_metrics_after(self._run_id, step, token)
         store.forget_alerts_after(self._run_id, step, token)
@@ -107,7 +117,7 @@ class RunRecorder:
                 "preset": resolved.preset,
                 "model": resolved.model_choices,
                 "training": resolved.training_choices,
-                "parameters": parameter_count(resolved.model),
+                "parameters": num_parameters(resolved.model),
                 "resolved": {
                     "model": config_to_dict(resolved.model),
                     "training": config_to_dict(resolved.training),
@@ -127,6 +137,10 @@ class RunRecorder:
         self._step = max(self._step, step)
         listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         logger.info("step %d: %s", step, listed)
+
+    def on_validated(self, step: int, model: LanguageModel) -> None:
+        """Write a sample text."""
+        self._samples.write(step, model)
 
     def on_saving(self, _step: int) -> None:
         """Write everything measured until now: after the checkpoint it is not measured again.

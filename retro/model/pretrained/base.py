@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from retro.errors import ArtifactMismatchError, ArtifactMissingError, shown
-from retro.model.hub import HUB_ERRORS, first_sentence
+from retro.errors import ArtifactMismatchError, ArtifactMissingError
+from retro.model.hub_names import download, first_sentence
 from retro.model.pretrained.attention import ATTENTION_NAME
 from retro.model.pretrained.bundled import (
     BUNDLED_NAME,
@@ -26,12 +25,10 @@ from retro.model.pretrained.bundled import (
     require_memory,
     without_bars,
 )
-from retro.places import check_place
-from retro.whole_files import disk_errors
+from retro.model.pretrained.stored import CONFIG_NAME
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")
 """Files of the Hub that are wanted; pickles are not."""
-CONFIG_NAME = "config.json"
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -43,6 +40,8 @@ class Base:
     folder: Path
     window: int
     """Most positions, those of the neighbors included."""
+    bos_id: int
+    """Token that begins a text."""
 
 
 def is_base(folder: Path) -> bool:
@@ -76,33 +75,22 @@ def find_base(
     """
     if str(name) == BUNDLED_NAME:
         return bundled_model(on_progress)
-    folder = check_place("The model", name)
-    if folder.is_dir():
-        return folder
-    try:
-        with disk_errors(folder):
-            return Path(
-                snapshot_download(
-                    str(name),
-                    revision=revision,
-                    local_files_only=local_files_only,
-                    allow_patterns=list(PATTERNS),
-                )
-            )
-    except HUB_ERRORS as error:
-        raise ArtifactMissingError(
-            f"The model {shown(str(name))} is not a folder here and cannot be had from the Hub "
-            f"({first_sentence(error)}). Check the name and the network, or use {BUNDLED_NAME}, "
-            f"which needs none."
-        ) from error
+    return download(
+        name,
+        PATTERNS,
+        f"Check the name and the network, or use {BUNDLED_NAME}, which needs none.",
+        revision=revision,
+        local_files_only=local_files_only,
+    )
 
 
-def open_base(folder: Path, device: torch.device) -> Base:
+def open_base(folder: Path, device: torch.device, *, is_trained: bool = False) -> Base:
     """Open a pretrained model for reading neighbors.
 
     Args:
         folder: What ``find_base`` found.
         device: Where it is to be.
+        is_trained: Whether its weights are going to change; they are float32 then.
 
     Raises:
         ArtifactMissingError: A file of it is not there.
@@ -111,9 +99,10 @@ def open_base(folder: Path, device: torch.device) -> Base:
     """
     config = _read_config(folder)
     _check_config(folder, config)
-    _check_room(folder, device)
+    halves = device.type == "cuda" and not is_trained
+    _check_room(folder, device, halves=halves)
     # bfloat16 is a hundred times slower on many processors.
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if halves else torch.float32
     try:
         with without_bars():
             model = AutoModelForCausalLM.from_pretrained(
@@ -128,7 +117,17 @@ def open_base(folder: Path, device: torch.device) -> Base:
     network: nn.Module = model
     network.to(device).eval()
     _check_output(folder, model)
-    return Base(model=model, folder=folder, window=_window(config))
+    return Base(model=model, folder=folder, window=_window(config), bos_id=_bos_id(model))
+
+
+def _bos_id(model: Any) -> int:
+    for name in ("bos_token_id", "eos_token_id"):
+        for settings in (model.generation_config, model.config):
+            value = getattr(settings, name, None)
+            value = value[0] if isinstance(value, list) and value else value
+            if isinstance(value, int):
+                return value
+    return 0
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
@@ -181,13 +180,12 @@ def _refusal(config: PreTrainedConfig) -> str | None:
     return None
 
 
-def _check_room(folder: Path, device: torch.device) -> None:
+def _check_room(folder: Path, device: torch.device, *, halves: bool) -> None:
     """Refuse a model that would not fit, before it is loaded."""
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if device.type == "cuda":
-        require_memory(folder.name, stored, torch.cuda.mem_get_info(device)[0])
-    else:
-        require_memory(folder.name, stored * _widening(folder), free_memory())
+    needed = stored if halves else stored * _widening(folder)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    require_memory(folder.name, needed, free)
 
 
 def _widening(folder: Path) -> int:

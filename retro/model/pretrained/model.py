@@ -1,23 +1,30 @@
-"""A pretrained causal language model that reads the neighbors of its chunks.
+"""A pretrained causal language model that reads the neighbors of its chunks, and learns to.
 
 Shape suffixes: B rows, N texts side by side, T tokens, L groups of tokens, D width, V vocabulary.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from retro.config.pretrained import PretrainedConfig
+from retro.config.pretrained import PretrainedConfig, TrainingMode
 from retro.errors import ArtifactMismatchError
+from retro.model.hub import HubModel
+from retro.model.kinds import PRETRAINED_KIND
 from retro.model.language_model import Prediction, Retrieved, TextCache, TokenRows
-from retro.model.loss import score_tokens
+from retro.model.loss import linear_cross_entropy, score_tokens
 from retro.model.pretrained.attention import GroupStates, Reading
-from retro.model.pretrained.base import Base
-from retro.model.pretrained.states import NeighborMemory, join_groups, layers_of
+from retro.model.pretrained.base import Base, find_base, open_base
+from retro.model.pretrained.card import card_of
+from retro.model.pretrained.states import NeighborMemory, join_groups, layers_of, nothing_like
+from retro.model.pretrained.stored import tensors_sha256
 from retro.model.pretrained.token_step import TokenStep, suits
+from retro.model.pretrained.trained import GATE_SCALE, add_trained, recomputing, trained_tensors
+from retro.model.tensor_file import WEIGHTS_NAME, load_named, save_named
 
 
 @dataclass(slots=True)
@@ -48,22 +55,23 @@ class OwnStates(TextCache):
         )
 
 
-class PretrainedModel:
-    """A causal language model of transformers behind the interface of ``ReadingModel``.
+class PretrainedModel(HubModel):
+    """A causal language model of transformers behind the interface of ``LanguageModel``.
 
     Args:
         config: Settings.
         base: The model, opened.
-        bos_id: Token in front of every neighbor.
 
     Raises:
         ArtifactMismatchError: Its window is too small for two chunks and the neighbors.
     """
 
-    def __init__(self, config: PretrainedConfig, base: Base, bos_id: int) -> None:
-        self.config = config
-        self.base: Any = base.model
-        self._to_logits: nn.Linear = self.base.get_output_embeddings()
+    kind = PRETRAINED_KIND
+    starts_trained = True
+
+    def __init__(self, config: PretrainedConfig, base: Base) -> None:
+        super().__init__()
+        self.config: PretrainedConfig = config
         self.first_position = 1 + 2 * config.chunk_size
         self.window = min(config.window, base.window - self.first_position)
         """Most tokens of a text that the model reads at once."""
@@ -74,7 +82,43 @@ class PretrainedModel:
                 f"{config.chunk_size}, and that of {base.folder.name} holds {base.window}. Use a "
                 f"corpus with smaller chunks, or another model."
             )
-        self._memory = NeighborMemory(self._read_alone, bos_id)
+        self.base: Any = base.model
+        self.gate_LH = add_trained(self.base, config)
+        self.gradient_checkpointing = False
+        self.tokenizer_dir: Path | None = base.folder
+        self._memory = NeighborMemory(self._read_alone, base.bos_id)
+
+    @classmethod
+    def settle(cls, settings: PretrainedConfig) -> PretrainedConfig:
+        """Return the settings with the identity of the base; see ``ModelClass``."""
+        folder = find_base(settings.base, revision=settings.revision)
+        commit = folder.name if folder.parent.name == "snapshots" else settings.revision
+        is_folder = Path(settings.base).is_dir()
+        return replace(
+            settings,
+            base=str(folder.resolve()) if is_folder else settings.base,
+            revision=commit,
+            base_sha256=tensors_sha256(folder),
+        )
+
+    @classmethod
+    def create(cls, settings: PretrainedConfig, device: torch.device) -> Self:
+        """Return the base on a device, with nothing trained yet.
+
+        Raises:
+            ArtifactMissingError: The base is neither here nor can it be had.
+            ArtifactMismatchError: It is another one than that of the settings, or cannot be used.
+        """
+        folder = find_base(settings.base, revision=settings.revision)
+        wanted = settings.base_sha256
+        if wanted is not None and (found := tensors_sha256(folder)) != wanted:
+            raise ArtifactMismatchError(
+                f"What was trained belongs to the model {settings.base} with the sha256 "
+                f"{wanted[:12]}, and {folder.name} has {found[:12]}. Restore that model, or name "
+                f"its folder as base."
+            )
+        is_trained = settings.mode is TrainingMode.FULL
+        return cls(settings, open_base(folder, device, is_trained=is_trained))
 
     @property
     def chunk_size(self) -> int:
@@ -82,27 +126,87 @@ class PretrainedModel:
         return self.config.chunk_size
 
     @property
+    def to_logits(self) -> nn.Linear:
+        """Output layer."""
+        layer: nn.Linear = self.base.get_output_embeddings()
+        return layer
+
+    @property
     def vocab_size(self) -> int:
         """Token ids are below this."""
-        return int(self._to_logits.out_features)
+        return int(self.to_logits.out_features)
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self._to_logits.weight.device
+        return self.to_logits.weight.device
+
+    @property
+    def network(self) -> nn.Module:
+        """The model itself, which has all weights."""
+        return self
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the base is what it was, with nothing added to it."""
+        return self.config.mode in (TrainingMode.NONE, TrainingMode.GATES)
+
+    def train(self, mode: bool = True) -> Self:
+        """Begin or end training; the base has no dropout either way."""
+        super().train(mode)
+        self.base.eval()
+        if not self.is_frozen:
+            # The weights may have changed, or are going to.
+            self._memory.clear()
+        return self
+
+    def mean_loss(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
+        """Return the mean loss of rows; see ``LanguageModel``."""
+        with recomputing(self.base, active=self.gradient_checkpointing):
+            x_BTD = self._row_states(rows, retrieved)
+        total = linear_cross_entropy(
+            x_BTD.flatten(0, 1),
+            self.to_logits.weight,
+            rows.labels_BT.flatten(),
+            rows.counted_BT.flatten(),
+        )
+        if not total.requires_grad and self.gate_LH is not None:
+            # Rows without neighbors teach the gates nothing.
+            total = total + 0 * self.gate_LH.sum()
+        return total / rows.counted_BT.sum().clamp(min=1)
 
     def losses(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
         """Return the loss of each label; see ``ReadingModel``."""
         x_BTD = self._row_states(rows, retrieved)
         # One place more than there are labels: nothing is asked behind the last.
         _, logprob_BT = score_tokens(
-            torch.cat([x_BTD, x_BTD[:, -1:]], dim=1), rows.labels_BT, self._to_logits
+            torch.cat([x_BTD, x_BTD[:, -1:]], dim=1), rows.labels_BT, self.to_logits
         )
         return -logprob_BT * rows.counted_BT
 
     def _row_states(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
+        assert rows.packing is None, "a pretrained model reads one text per row"
+        num_tokens = rows.tokens_BT.shape[1]
         cache = self.new_cache(len(rows.tokens_BT), retrieval=retrieved is not None)
-        return self._states(rows.tokens_BT, cache, retrieved)[0]
+        with recomputing(self.base, active=False):
+            reading = self.reading(num_tokens, cache, retrieved)
+        return self._last_states(rows.tokens_BT, cache, reading, use_cache=False)
+
+    def _last_states(
+        self, tokens_NT: Tensor, cache: OwnStates, reading: Reading | None, *, use_cache: bool
+    ) -> Tensor:
+        """Return the states after the next tokens of texts."""
+        first = cache.first_position + cache.num_tokens
+        positions = torch.arange(first, first + tokens_NT.shape[1], device=tokens_NT.device)
+        given = {} if reading is None else {"neighbors": reading}
+        states: Tensor = self.base.base_model(
+            input_ids=tokens_NT,
+            position_ids=positions.expand(len(tokens_NT), -1),
+            past_key_values=cache.layers if use_cache else None,
+            use_cache=use_cache,
+            **given,
+        ).last_hidden_state
+        return states
 
     def new_cache(
         self,
@@ -136,7 +240,7 @@ class PretrainedModel:
         logits_NV, logprob_NT = score_tokens(
             x_NTD[:, -1 - num_scored :],
             tokens_NT[:, tokens_NT.shape[1] - num_scored :],
-            self._to_logits,
+            self.to_logits,
         )
         return Prediction(logits_NV, logprob_NT, share_NTK2)
 
@@ -144,25 +248,15 @@ class PretrainedModel:
         self, tokens_NT: Tensor, cache: OwnStates, retrieved: Retrieved | None
     ) -> tuple[Tensor, Tensor | None]:
         """Read the next tokens; return states and shares of attention."""
-        num_tokens = tokens_NT.shape[1]
-        reading = self.reading(num_tokens, cache, retrieved)
-        first = cache.first_position + cache.num_tokens
-        positions = torch.arange(first, first + num_tokens, device=tokens_NT.device)
-        given = {} if reading is None else {"neighbors": reading}
-        out = self.base.base_model(
-            input_ids=tokens_NT,
-            position_ids=positions.expand(len(tokens_NT), -1),
-            past_key_values=cache.layers,
-            use_cache=True,
-            **given,
-        )
-        cache.num_tokens += num_tokens
+        reading = self.reading(tokens_NT.shape[1], cache, retrieved)
+        x_NTD = self._last_states(tokens_NT, cache, reading, use_cache=True)
+        cache.num_tokens += tokens_NT.shape[1]
         share_NTK2 = None
         if reading is not None:
             cache.neighbors = reading.states.groups(reading.states.exists_NLR.shape[1] - 1)
             if reading.share_NTK2:
                 share_NTK2 = torch.stack(reading.share_NTK2).mean(0)
-        return out.last_hidden_state, share_NTK2
+        return x_NTD, share_NTK2
 
     def reading(
         self, num_tokens: int, cache: OwnStates, retrieved: Retrieved | None
@@ -186,9 +280,9 @@ class PretrainedModel:
             if before is None:
                 cache.neighbors = None if num_complete or not skipped else cache.neighbors
                 return None
-            found = _nothing_like(before, num_complete)
+            found = nothing_like(before, num_complete)
         if skipped and before is None and found is not None:
-            before = _nothing_like(found, 1)
+            before = nothing_like(found, 1)
         states = join_groups(before, found)
         assert states is not None
         return Reading(
@@ -197,6 +291,7 @@ class PretrainedModel:
             skipped=skipped,
             num_neighbors=states.exists_NLR.shape[2] // (2 * size) if cache.keeps_shares else 0,
             own_tokens=size,
+            gate_LH=None if self.gate_LH is None else self.gate_LH * GATE_SCALE,
         )
 
     def _read_alone(self, ids: Tensor, exists: Tensor) -> DynamicCache:
@@ -213,19 +308,24 @@ class PretrainedModel:
 
     def token_reader(self) -> TokenStep | None:
         """Return what reads single tokens faster, where the model is built for it."""
-        is_plain = self.device.type == "cpu" and self._to_logits.weight.dtype == torch.float32
+        is_plain = self.device.type == "cpu" and self.to_logits.weight.dtype == torch.float32
         return TokenStep(self) if is_plain and suits(self.base.config) else None
 
+    def save_weights(self, folder: Path) -> None:
+        """Write what was trained into a checkpoint's folder; the base is not copied."""
+        save_named(trained_tensors(self), folder / WEIGHTS_NAME)
 
-def _nothing_like(states: GroupStates, num_groups: int) -> GroupStates:
-    """Return groups without neighbors, of the shapes of others."""
+    def load_weights(self, folder: Path) -> None:
+        """Read what was trained; see ``LanguageModel``."""
+        load_named(
+            trained_tensors(self),
+            folder / WEIGHTS_NAME,
+            "Choose another checkpoint, or copy the model again.",
+        )
+        self._memory.clear()
 
-    def empty(layer: Tensor) -> Tensor:
-        return layer.new_zeros(len(layer), num_groups, *layer.shape[2:])
-
-    exists_NLR = empty(states.exists_NLR)
-    return GroupStates(
-        [empty(layer) for layer in states.keys],
-        [empty(layer) for layer in states.values],
-        exists_NLR,
-    )
+    def card_body(self, num_parameters: int) -> str:
+        """Return the text of the model card."""
+        del num_parameters
+        num_trained = sum(tensor.numel() for tensor in trained_tensors(self).values())
+        return card_of(self.config, num_trained, self.origin)

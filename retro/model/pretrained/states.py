@@ -137,3 +137,17 @@ def _filled(states: GroupStates, width: int) -> GroupStates:
         [pad(layer, (0, 0, 0, missing)) for layer in states.values],
         pad(states.exists_NLR, (0, missing)),
     )
+
+
+def nothing_like(states: GroupStates, num_groups: int) -> GroupStates:
+    """Return groups without neighbors, of the shapes of others."""
+
+    def empty(layer: Tensor) -> Tensor:
+        return layer.new_zeros(len(layer), num_groups, *layer.shape[2:])
+
+    exists_NLR = empty(states.exists_NLR)
+    return GroupStates(
+        [empty(layer) for layer in states.keys],
+        [empty(layer) for layer in states.values],
+        exists_NLR,
+    )

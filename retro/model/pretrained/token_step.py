@@ -19,6 +19,7 @@ from torch import Tensor
 from retro.model.language_model import Retrieved, TextCache
 from retro.model.pretrained.attention import GroupStates
 from retro.model.pretrained.states import layers_of
+from retro.model.pretrained.trained import GATE_SCALE, effective_weight
 
 Array = NDArray[np.float32]
 KINDS = ("llama", "mistral", "qwen2")
@@ -57,9 +58,9 @@ class Layer:
         has_bias = parts[0].bias is not None
         return cls(
             first_norm=_array(layer.input_layernorm.weight),
-            qkv=_array(torch.cat([part.weight for part in parts])),
+            qkv=_array(torch.cat([effective_weight(part) for part in parts])),
             qkv_bias=_array(torch.cat([part.bias for part in parts])) if has_bias else None,
-            out=_array(attention.o_proj.weight),
+            out=_array(effective_weight(attention.o_proj)),
             out_bias=None if attention.o_proj.bias is None else _array(attention.o_proj.bias),
             second_norm=_array(layer.post_attention_layernorm.weight),
             gate_up=_array(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
@@ -84,6 +85,8 @@ class TokenStep:
         self.embedding = _array(base.get_input_embeddings().weight)
         self.last_norm = _array(base.base_model.norm.weight)
         self.to_logits = _array(base.get_output_embeddings().weight)
+        gate_LH = model.gate_LH
+        self.gate_LH = None if gate_LH is None else _array(gate_LH * GATE_SCALE)
         self.epsilon = np.float32(config.rms_norm_eps)
         self.key_heads = int(config.num_key_value_heads)
         self.heads = int(config.num_attention_heads)
@@ -162,6 +165,9 @@ class TokenText:
         if neighbors is None:
             return _softmax(scores) @ values_HSE, None
         read_HGR = query_HGE @ neighbors.keys[layer].transpose(0, 2, 1)
+        if self._step.gate_LH is not None:
+            gate_HG1 = self._step.gate_LH[layer].reshape(*read_HGR.shape[:2], 1)
+            read_HGR = read_HGR + gate_HG1
         read_HGR = np.where(neighbors.exists_R, read_HGR, -np.inf).astype(np.float32)
         weights = _softmax(np.concatenate([scores, read_HGR], axis=-1))
         own, read = weights[..., :num_own], weights[..., num_own:]

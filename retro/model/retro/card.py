@@ -1,36 +1,9 @@
-"""The model card: what a person who finds a saved model should know, as Markdown."""
-
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""The model card of RETRO."""
 
 from retro.config.checks import config_to_dict
 from retro.config.model import ModelConfig
-from retro.model.origin import CorpusOrigin, ModelOrigin
-
-PAPER_URL = "https://arxiv.org/abs/2112.04426"
-
-WITH_TOKENIZER = """\
-```python
-from retro.config.sampling import SamplingConfig
-from retro.generation.events import ChunkEvent
-from retro.generation.generate import Generator
-
-generator = Generator.open("MODEL", with_corpus=False)
-for event in generator.generate("How it begins", SamplingConfig(), retrieval=False):
-    print(event.chunk.text if isinstance(event, ChunkEvent) else "", end="")
-```
-
-On the command line, without and with retrieval:
-
-```bash
-python -m retro generate MODEL --prompt "How it begins" --retrieval off
-python -m retro generate MODEL --prompt "How it begins" --corpus CORPUS
-```
-
-`MODEL` is this folder or its name on the Hub; `CORPUS` is a corpus that was cut into chunks by the
-tokenizer of this model.
-"""
+from retro.model.card import PAPER_URL, WITH_TOKENIZER, card_text
+from retro.model.origin import ModelOrigin
 
 WITHOUT_TOKENIZER = """\
 ```python
@@ -46,7 +19,7 @@ The model was saved without a tokenizer: it reads and writes token ids.
 """
 
 
-def card_text(config: ModelConfig, num_parameters: int, origin: ModelOrigin | None) -> str:
+def card_of(config: ModelConfig, num_parameters: int, origin: ModelOrigin | None) -> str:
     """Return the body of a model card.
 
     Args:
@@ -54,78 +27,14 @@ def card_text(config: ModelConfig, num_parameters: int, origin: ModelOrigin | No
         num_parameters: Weights, tied ones counted once.
         origin: Where the model comes from; None says that nothing is known.
     """
-    known = ModelOrigin() if origin is None else origin
-    trained = "" if known.corpus is None else f", trained on {_plain(known.corpus.name)}"
-    settings = config_to_dict(config)
-    parts = [
-        f"# RETRO with {num_parameters / 1e6:.1f} M parameters{trained}",
+    has_tokenizer = origin is not None and origin.tokenizer is not None
+    return card_text(
+        f"RETRO with {num_parameters / 1e6:.1f} M parameters",
         f"A retrieval-enhanced transformer ([Borgeaud et al., arXiv:2112.04426]({PAPER_URL})): for "
         f"each chunk of {config.chunk_size} tokens it reads the neighbors of the chunk before, "
         f"which are the nearest chunks of a retrieval database, and their continuations.",
-        "## Use",
-        (WITHOUT_TOKENIZER if known.tokenizer is None else WITH_TOKENIZER).strip(),
-        "## Losses",
-        _losses(known),
-        "## Corpus",
-        _corpus(known.corpus),
-        "## Model",
-        f"{num_parameters:,} parameters"
-        + ("." if known.preset is None else f"; preset `{_plain(known.preset)}`."),
-        _table(["setting", "value"], _rows(settings)),
-        "## Training",
-        _table(["setting", "value"], _rows(known.training))
-        if known.training
-        else "Its training settings were not saved with it.",
-    ]
-    return "\n\n".join(parts)
-
-
-def _losses(origin: ModelOrigin) -> str:
-    if origin.step is None:
-        return "Its training was not recorded with it."
-    tokens = "" if origin.tokens_seen is None else f" and {origin.tokens_seen:,} tokens"
-    trained = f"After {origin.step:,} optimizer steps{tokens}"
-    if origin.val_loss_on is None or origin.val_loss_off is None:
-        return f"{trained}. The validation loss was not measured at this step."
-    rows = [("on", f"{origin.val_loss_on:.4f}"), ("off", f"{origin.val_loss_off:.4f}")]
-    table = _table(["retrieval", "validation loss (nats per token)"], rows)
-    return f"{trained}:\n\n{table}"
-
-
-def _corpus(corpus: CorpusOrigin | None) -> str:
-    if corpus is None:
-        return "What it was trained on was not saved with it."
-    excluded = corpus.exclusion
-    if excluded == "window" and corpus.exclusion_window is not None:
-        excluded = f"same document within {corpus.exclusion_window} tokens"
-    elif excluded == "document":
-        excluded = "same document"
-    rows = [
-        ("name", corpus.name),
-        ("documents", _count(corpus.num_documents)),
-        ("chunks", _count(corpus.num_chunks)),
-        ("tokens", _count(corpus.num_tokens)),
-        ("neighbors stored for each chunk", _count(corpus.num_neighbors)),
-        ("neighbors never come from", excluded),
-        ("encoder for keys", corpus.encoder),
-        ("fingerprint", corpus.fingerprint),
-    ]
-    return _table(["fact", "value"], [(name, value or "not known") for name, value in rows])
-
-
-def _count(value: int | None) -> str | None:
-    return None if value is None else f"{value:,}"
-
-
-def _rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(f"`{name}`", json.dumps(value)) for name, value in settings.items()]
-
-
-def _table(head: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_plain(cell) for cell in line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return a text that cannot break out of its line or its cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+        WITH_TOKENIZER if has_tokenizer else WITHOUT_TOKENIZER,
+        size=f"{num_parameters:,} parameters",
+        settings=config_to_dict(config),
+        origin=origin,
+    )

@@ -8,33 +8,13 @@ FLOP utilisation (PaLM, arXiv:2204.02311, appendix B).
 from dataclasses import dataclass
 
 from retro.config.model import ModelConfig
+from retro.model.memory import BYTES_PER_WEIGHT, TrainingMemory
 from retro.model.retro.presets import parameter_count
 
-PEAK_BFLOAT16 = (
-    ("B200", 2250e12),
-    ("GH200", 989e12),
-    ("H200", 989e12),
-    ("H100 PCIe", 756e12),
-    ("H100", 989e12),
-    ("H800", 989e12),
-    ("A100", 312e12),
-    ("A800", 312e12),
-    ("A10G", 70e12),
-    ("A10", 125e12),
-    ("L40S", 362e12),
-    ("L40", 181e12),
-    ("L4", 121e12),
-    ("RTX 5090", 209e12),
-    ("RTX 4090", 165e12),
-    ("RTX 3090", 71e12),
-)
-"""Dense bfloat16 FLOP/s by part of the card's name, from the makers' data sheets; first match."""
 PEAK_OVER_COUNTED = 1.7
 """Largest need of a step as measured, over the inner states that are counted one by one."""
 RECOMPUTED_SHARE = 1.5
 """The same for the one layer that is computed again with gradient checkpointing."""
-BYTES_PER_WEIGHT = 4
-"""Weights, their gradients and both moments of AdamW are float32 in every precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +64,6 @@ def forward_flops(
         products += cross * retrieved * size
         products += cca * reading * num_neighbors * length
     return Flops(linear=2.0 * weights, attention=4.0 * inner * products)
-
-
-def peak_flops(card: str) -> float | None:
-    """Return the dense bfloat16 peak of a card in FLOP/s, None where it is not known."""
-    return next((peak for name, peak in PEAK_BFLOAT16 if name in card), None)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingMemory:
-    """Bytes that a training step needs at its peak."""
-
-    weights: int
-    gradients: int
-    moments: int
-    """The two moments of AdamW."""
-    activations: int
-    """Inner states that are kept for the gradient, and what is computed from them."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.moments + self.activations
 
 
 def training_memory(

@@ -15,7 +15,7 @@ from retro.model.hub import HubModel
 from retro.model.kinds import RETRO_KIND
 from retro.model.language_model import Prediction, Retrieved, TextCache, TokenRows
 from retro.model.loss import score_tokens
-from retro.model.retro.card import card_text
+from retro.model.retro.card import card_of
 from retro.model.retro.decoder import DecoderCache
 from retro.model.retro.network import RetroNetwork
 from retro.model.retro.token_step import TokenStep, suits_token_step
@@ -48,6 +48,13 @@ class RETRO(RetroNetwork, HubModel):
     """
 
     kind = RETRO_KIND
+    starts_trained = False
+    tokenizer_dir: Path | None = None
+
+    @classmethod
+    def settle(cls, settings: ModelConfig) -> ModelConfig:
+        """Return the settings, which say everything."""
+        return settings
 
     @classmethod
     def create(cls, settings: ModelConfig, device: torch.device) -> Self:
@@ -201,8 +208,10 @@ class RETRO(RetroNetwork, HubModel):
 
     def load_weights(self, folder: Path) -> None:
         """Read the weights of a checkpoint; see ``LanguageModel``."""
-        load_tensors(self, folder / WEIGHTS_NAME, "Choose another checkpoint.")
+        load_tensors(
+            self, folder / WEIGHTS_NAME, "Choose another checkpoint, or copy the model again."
+        )
 
     def card_body(self, num_parameters: int) -> str:
         """Return the text of the model card."""
-        return card_text(self.config, num_parameters, self.origin)
+        return card_of(self.config, num_parameters, self.origin)

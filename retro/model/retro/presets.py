@@ -4,29 +4,13 @@ Source of the paper's sizes: Borgeaud et al., arXiv:2112.04426, table 1 and sect
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from retro.config.checks import config_from_dict
 from retro.config.model import ModelConfig
 from retro.config.training import TrainingConfig
 from retro.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preset:
-    """Sizes of a model and how it is trained, before a corpus is known."""
-
-    name: str
-    description: str
-    """One sentence for the person who chooses."""
-
-    model: dict[str, Any]
-    """Fields of ``ModelConfig`` that differ from its defaults."""
-
-    training: dict[str, Any]
-    """Fields of ``TrainingConfig`` that differ from its defaults."""
+from retro.model.preset import Preset, find_preset, resolve_training
 
 
 def _paper_preset(
@@ -142,19 +126,6 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def get_preset(name: str) -> Preset:
-    """Return a preset by name.
-
-    Raises:
-        ConfigError: There is none of this name.
-    """
-    if name in PRESETS:
-        return PRESETS[name]
-    close = get_close_matches(str(name), PRESETS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {str(name)[:60]!r}.{hint}")
-
-
 def resolve_preset(
     name: str,
     *,
@@ -165,8 +136,6 @@ def resolve_preset(
     num_neighbors: int,
 ) -> tuple[ModelConfig, TrainingConfig]:
     """Combine a preset, a person's choices and the facts of a corpus.
-
-    The sequence length of a preset is rounded up to whole chunks, at least two.
 
     Args:
         name: Name of the preset.
@@ -182,27 +151,11 @@ def resolve_preset(
     Raises:
         ConfigError: A name is unknown, or a value is outside its range or does not fit.
     """
-    preset = get_preset(name)
-    training_values = {
-        **preset.training,
-        "num_neighbors": min(TrainingConfig().num_neighbors, num_neighbors),
-        **training,
-    }
-    if "sequence_length" not in training:
-        chunks = max(2, -(-training_values["sequence_length"] // chunk_size))
-        training_values["sequence_length"] = chunks * chunk_size
-    training_config = config_from_dict(TrainingConfig, training_values)
+    preset = find_preset(name, PRESETS)
+    training_config = resolve_training(
+        preset, training, chunk_size=chunk_size, num_neighbors=num_neighbors
+    )
     length = training_config.sequence_length
-    if length % chunk_size != 0:
-        raise ConfigError(
-            f"sequence_length must be a multiple of the corpus's chunk size of {chunk_size} "
-            f"tokens, got {length}."
-        )
-    if training_config.num_neighbors > num_neighbors:
-        raise ConfigError(
-            f"num_neighbors must be at most the {num_neighbors} that the corpus stores for each "
-            f"chunk, got {training_config.num_neighbors}. Rebuild the corpus with more."
-        )
     model_config = config_from_dict(
         ModelConfig,
         {

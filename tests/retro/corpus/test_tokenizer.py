@@ -247,9 +247,10 @@ def test_a_model_decides_chunk_size_and_vocabulary(tmp_path: Path) -> None:
 
     settings = source.settings({"num_neighbors": 3, "vocab_size": None})
 
-    assert settings == {"num_neighbors": 3, "chunk_size": 16, "vocab_size": None}
+    own = {"vocab_size": None, "tokenizer": None}
+    assert settings == {"num_neighbors": 3, "chunk_size": 16, **own}
     bare = replace(source, chunk_size=None)
-    assert bare.settings({"chunk_size": 5}) == {"chunk_size": 5, "vocab_size": None}
+    assert bare.settings({"chunk_size": 5}) == {"chunk_size": 5, **own}
 
 
 @pytest.mark.parametrize("damage", [flipped, lambda folder: shutil.rmtree(folder / "tokenizer")])

@@ -1,17 +1,15 @@
 """Tokenizers of pretrained models: text comes back, and spans cover it."""
 
-import json
 import random
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models
 
 from retro.data.model_tokenizer import ModelTokenizer
 from retro.data.tokenizer import open_tokenizer
 from retro.errors import ArtifactMismatchError, InputError
-from tests.conftest import country_texts
-from tests.support.small_models import FAMILIES, save_small_model
+from tests.support.small_models import save_model_with_tokenizer
 
 HOSTILE = [
     "",
@@ -22,37 +20,6 @@ HOSTILE = [
 ]
 
 
-def train(folder: Path, kind: str) -> Path:
-    """Write a tokenizer of a kind that pretrained models have."""
-    made = Tokenizer(models.BPE(byte_fallback=kind == "word start"))
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<pad>", "<s>", "<|end|>"]
-    if kind == "word start":
-        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
-        made.decoder = decoders.Sequence(
-            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-        )
-        alphabet = []
-    else:
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        made.decoder = decoders.ByteLevel()
-    if kind == "composed":
-        made.normalizer = normalizers.NFC()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    made.train_from_iterator(country_texts().values(), trainer)
-    if kind == "word start":
-        values = json.loads(made.to_str())
-        vocabulary = values["model"]["vocab"]
-        vocabulary |= {f"<0x{byte:02X}>": len(vocabulary) + byte for byte in range(256)}
-        made = Tokenizer.from_str(json.dumps(values))
-    folder.mkdir(exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
-    save_small_model(folder, FAMILIES["llama"]())
-    return folder
-
-
 def characters(seed: int, number: int = 400) -> str:
     draw = random.Random(seed)
     ranges = [(9, 127), (9, 127), (128, 0x2FFF), (0x4E00, 0x9FFF), (0x1F300, 0x1F6FF)]
@@ -60,7 +27,7 @@ def characters(seed: int, number: int = 400) -> str:
 
 
 def test_hostile_text_comes_back_and_every_character_is_covered(tmp_path: Path) -> None:
-    tokenizer = ModelTokenizer.load(train(tmp_path / "model", "bytes"))
+    tokenizer = ModelTokenizer.load(save_model_with_tokenizer(tmp_path / "model", "bytes"))
 
     assert tokenizer.is_lossless
     for text in [*HOSTILE, *(characters(seed) for seed in range(20))]:
@@ -74,7 +41,7 @@ def test_hostile_text_comes_back_and_every_character_is_covered(tmp_path: Path) 
 
 
 def test_special_tokens_are_text_and_say_nothing(tmp_path: Path) -> None:
-    tokenizer = ModelTokenizer.load(train(tmp_path / "model", "bytes"))
+    tokenizer = ModelTokenizer.load(save_model_with_tokenizer(tmp_path / "model", "bytes"))
 
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (1, 2, -1)
     assert not {1, 2} & set(tokenizer.encode("<s> and <|end|>"))
@@ -82,7 +49,7 @@ def test_special_tokens_are_text_and_say_nothing(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_changes_text_says_so_and_keeps_spans(tmp_path: Path) -> None:
-    tokenizer = ModelTokenizer.load(train(tmp_path / "model", "composed"))
+    tokenizer = ModelTokenizer.load(save_model_with_tokenizer(tmp_path / "model", "composed"))
 
     text = "cafe\u0301 and more"
     ids, spans = tokenizer.encode_with_spans(text)
@@ -93,7 +60,7 @@ def test_a_tokenizer_that_changes_text_says_so_and_keeps_spans(tmp_path: Path) -
 
 
 def test_vocabularies_that_mark_the_beginning_of_words(tmp_path: Path) -> None:
-    tokenizer = ModelTokenizer.load(train(tmp_path / "model", "word start"))
+    tokenizer = ModelTokenizer.load(save_model_with_tokenizer(tmp_path / "model", "word start"))
 
     for text in ("The capital of Arland is  Belm.", "a\nb", "\u4e2d\u6587"):
         ids, spans = tokenizer.encode_with_spans(text)
@@ -102,7 +69,7 @@ def test_vocabularies_that_mark_the_beginning_of_words(tmp_path: Path) -> None:
 
 
 def test_what_was_saved_is_the_same_tokenizer(tmp_path: Path) -> None:
-    tokenizer = ModelTokenizer.load(train(tmp_path / "model", "bytes"))
+    tokenizer = ModelTokenizer.load(save_model_with_tokenizer(tmp_path / "model", "bytes"))
     (tmp_path / "kept").mkdir()
 
     tokenizer.save(tmp_path / "kept")
@@ -114,7 +81,7 @@ def test_what_was_saved_is_the_same_tokenizer(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_and_unknown_kinds_are_refused(tmp_path: Path) -> None:
-    folder = train(tmp_path / "model", "bytes")
+    folder = save_model_with_tokenizer(tmp_path / "model", "bytes")
     with pytest.raises(InputError, match="surrogate"):
         ModelTokenizer.load(folder).encode("\ud800")
     words = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))

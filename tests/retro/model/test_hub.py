@@ -213,7 +213,7 @@ def scramble(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (truncate, ArtifactMismatchError, r"model/model\.safetensors is damaged or .* Copy the"),
+        (truncate, ArtifactMismatchError, r"model/model\.safetensors is damaged or .* copy the"),
         (scramble, ArtifactMismatchError, r"model/model\.safetensors is damaged or"),
         (edit("config.json", lambda v: {**v, "dec_dpth": 2}), ConfigError, "mean 'dec_depth'"),
         (edit("config.json", lambda v: {**v, "heads": 0}), ConfigError, "heads must be"),

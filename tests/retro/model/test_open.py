@@ -84,7 +84,9 @@ def test_a_kind_of_a_later_version_is_refused_by_name(
     (tmp_path / "config.json").write_text(json.dumps({**settings, "kind": kind}))
 
     for opening in (lambda: open_saved(tmp_path, CPU), lambda: RETRO.from_pretrained(tmp_path)):
-        with pytest.raises(ConfigError, match=r"kind must be one of retro, got .*\. Open it with"):
+        with pytest.raises(
+            ConfigError, match=r"kind must be one of retro, pretrained, got .*\. Open it with"
+        ):
             opening()
     with pytest.raises(ConfigError, match="it belongs to something else"):
         model.save_pretrained(tmp_path)

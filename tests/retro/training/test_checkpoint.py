@@ -155,7 +155,7 @@ def test_checkpoints_of_another_model_or_corpus_are_refused_and_not_set_aside(sa
     other = replace(saved, model=replace(saved.model, heads=4))
     elsewhere = replace(saved, corpus_fingerprint="another")
 
-    with pytest.raises(ArtifactMismatchError, match="model of other sizes than run run has"):
+    with pytest.raises(ArtifactMismatchError, match="model with other settings than run run has"):
         restore_newest(other, model, optimizer)
     with pytest.raises(ArtifactMismatchError, match="corpus version none, but run run names"):
         restore_newest(elsewhere, model, optimizer)

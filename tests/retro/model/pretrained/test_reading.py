@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from retro.config.pretrained import PretrainedConfig
+from retro.config.pretrained import PretrainedConfig, TrainingMode
 from retro.model.language_model import Retrieved, TokenRows
 from retro.model.pretrained.attention import ATTENTION_NAME
 from retro.model.pretrained.base import Base
@@ -23,11 +23,11 @@ WIDTH = 2 * SIZE
 FIRST = 1 + WIDTH
 
 
-def reading(base: PreTrainedModel) -> PretrainedModel:
+def reading(base: PreTrainedModel, mode: TrainingMode = TrainingMode.NONE) -> PretrainedModel:
     model = copy.deepcopy(base)
     model.set_attn_implementation(ATTENTION_NAME)
-    config = PretrainedConfig(base="small", chunk_size=SIZE, window=128)
-    return PretrainedModel(config, Base(model, Path("small"), POSITIONS), BOS)
+    config = PretrainedConfig(base="small", chunk_size=SIZE, window=128, mode=mode)
+    return PretrainedModel(config, Base(model, Path("small"), POSITIONS, BOS)).eval()
 
 
 def tokens(*shape: int, seed: int = 0) -> Tensor:
@@ -48,7 +48,7 @@ def logits(model: PretrainedModel, text: Tensor, retrieved: Retrieved | None) ->
     """Return the logits after every token, read at once."""
     cache = model.new_cache(len(text), left_padding=PADDING, retrieval=retrieved is not None)
     states, _ = model._states(text, cache, retrieved)
-    made: Tensor = model._to_logits(states)
+    made: Tensor = model.to_logits(states)
     return made
 
 
@@ -137,7 +137,7 @@ def test_reading_in_pieces_equals_reading_at_once(cut: int) -> None:
         first, last = ((PADDING + place) // SIZE for place in (done, done + number))
         found = Retrieved(retrieved.ids[:, first:last], retrieved.exists[:, first:last])
         some = found if last > first else None
-        parts.append(model._to_logits(model._states(text[:, done : done + number], cache, some)[0]))
+        parts.append(model.to_logits(model._states(text[:, done : done + number], cache, some)[0]))
         done += number
 
     assert torch.allclose(torch.cat(parts, 1), at_once, atol=2e-5)

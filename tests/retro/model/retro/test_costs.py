@@ -8,7 +8,8 @@ import torch
 from retro import RETRO
 from retro.config.checks import config_to_dict
 from retro.config.model import ModelConfig
-from retro.model.retro.costs import TrainingMemory, training_memory
+from retro.model.memory import TrainingMemory
+from retro.model.retro.costs import training_memory
 from retro.model.retro.presets import PRESETS, resolve_preset
 
 
