@@ -21,6 +21,7 @@ class ByteTokenizer:
     pad_id = 0
     eos_id = 1
     fingerprint = "bytes"
+    is_lossless = True
 
     def encode(self, text: str) -> list[int]:
         return [byte + 2 for byte in text.encode()]

@@ -6,9 +6,10 @@ import gradio as gr
 
 from app.errors import shows_errors
 from app.live_page import Page
-from app.pages.generate_form import WriteForm, fill_form, preset_of, read_form
+from app.pages.generate_form import WriteForm, fill_form, preset_of, read_form, render_about
 from app.pages.history import render_history
 from app.pages.output import Output, render_controls
+from app.services.expectations import starts_trained
 from app.services.services import Services
 from app.ui import PRIVATE
 
@@ -34,15 +35,18 @@ def build(services: Services, demo: gr.Blocks) -> None:
     @shows_errors
     def load(request: gr.Request) -> list[Any]:
         values = fill_form(services, dict(request.query_params))
+        chosen = values[0]["value"]
         numbers = values[4 + 3 : 4 + 3 + len(form.sampling)]
-        return [*values, preset_of(*numbers)]
+        pretrained = starts_trained(services, chosen or "")
+        preset = preset_of(numbers, pretrained=pretrained)
+        return [*values, preset, render_about(services, chosen)]
 
     @shows_errors
     def generate(*values: Any) -> str:
         generation = services.generations.start(**read_form(values))
         return generation.id
 
-    demo.load(load, None, [*form.fields, form.preset], queue=False, **PRIVATE)
+    demo.load(load, None, [*form.fields, form.preset, form.about], queue=False, **PRIVATE)
     go.click(generate, form.fields, started, **PRIVATE).success(
         None, started, None, js=GO_THERE, **PRIVATE
     )

@@ -1,16 +1,19 @@
 """The settings of a text: fields, presets, and how they are filled."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from app.format import count, parameters
-from app.services.pretrained import pretrained_models
+from app.html import Html, html
+from app.services.expectations import about_model, starts_trained
+from app.services.pretrained import is_pretrained, pretrained_models
 from app.services.services import Services
 from app.services.views.generations import Generation
 from app.ui import PRIVATE, Query, loss
 from jobs.errors import NotFoundError
-from retro.config.sampling import SamplingConfig
+from retro.config.sampling import SamplingConfig, defaults_of
 from retro.errors import ConfigError, RetroError
 
 MODES = [("On", "on"), ("Off", "off"), ("Side by side", "both")]
@@ -20,9 +23,11 @@ NUMBERS = ("num_neighbors", "max_new_tokens", "seed", *PRESET_FIELDS, "num_sampl
 MOST_RUNS = 50
 """Runs whose checkpoints are offered."""
 DEFAULTS = SamplingConfig()
+BALANCED = "Balanced"
+"""The defaults of each kind of model."""
 PRESETS: dict[str, dict[str, float]] = {
     "Precise": {"temperature": 0.2, "top_p": 0.9, "top_k": 20},
-    "Balanced": {name: getattr(DEFAULTS, name) for name in PRESET_FIELDS},
+    BALANCED: {},
     "Creative": {"temperature": 1.1, "top_p": 1.0, "min_p": 0.05},
 }
 OFF = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -33,7 +38,10 @@ class WriteForm:
     """The fields, at this place of the page; call ``wire`` when the page has all its parts."""
 
     def __init__(self) -> None:
-        self.model = gr.Dropdown(label="Model", elem_id="gen-model")
+        self.model = gr.Dropdown(
+            label="Model, also a Hub name or folder", elem_id="gen-model", allow_custom_value=True
+        )
+        self.about = gr.HTML(elem_id="gen-about", apply_default_css=False, js_on_load=None)
         self.corpus = gr.Dropdown(label="Corpus it reads", elem_id="gen-corpus")
         self.prompt = gr.Textbox(label="Prompt", lines=5, max_lines=14, elem_id="gen-prompt")
         self.mode = gr.Radio(
@@ -41,7 +49,7 @@ class WriteForm:
         )
         self.preset = gr.Radio(
             list(PRESETS),
-            value="Balanced",
+            value=BALANCED,
             label="Sampling",
             elem_id="gen-preset",
             elem_classes="segmented",
@@ -81,14 +89,30 @@ class WriteForm:
         """Let presets fill the numbers, and a model choose its corpus."""
         quiet: dict[str, Any] = {**PRIVATE, "queue": False}
 
-        def follow(chosen: str | None) -> Any:
+        def follow(chosen: str | None, preset: str | None) -> list[Any]:
             corpus_id = _corpus_of(services, (chosen or "").partition(":")[0])
-            return gr.skip() if corpus_id is None else corpus_id
+            return [
+                gr.skip() if corpus_id is None else corpus_id,
+                render_about(services, chosen),
+                preset or BALANCED,
+                *values_of(preset, chosen),
+            ]
 
-        self.preset.input(preset_values, self.preset, self.sampling, **quiet)
+        def values_of(preset: str | None, chosen: str | None) -> list[float]:
+            return preset_values(preset, pretrained=starts_trained(services, chosen or ""))
+
+        def name_of(chosen: str | None, *values: float | None) -> str | None:
+            return preset_of(values, pretrained=starts_trained(services, chosen or ""))
+
+        self.preset.input(values_of, [self.preset, self.model], self.sampling, **quiet)
         for number in self.sampling:
-            number.input(preset_of, self.sampling, self.preset, **quiet)
-        self.model.input(follow, self.model, self.corpus, **quiet)
+            number.input(name_of, [self.model, *self.sampling], self.preset, **quiet)
+        self.model.input(
+            follow,
+            [self.model, self.preset],
+            [self.corpus, self.about, self.preset, *self.sampling],
+            **quiet,
+        )
 
 
 def _whole(label: str, name: str) -> gr.Number:
@@ -111,15 +135,25 @@ def _decimal(label: str, name: str, step: float) -> gr.Number:
     )
 
 
-def preset_values(preset: str | None) -> list[float]:
-    """Return the values of the sampling fields of a preset."""
-    values = {**OFF, **PRESETS.get(preset or "", PRESETS["Balanced"])}
+def render_about(services: Services, chosen: str | None) -> Html:
+    """Return how the chosen model reads neighbors, and what to expect of it."""
+    return html('<p class="dim small">{}</p>', about_model(services, chosen or ""))
+
+
+def preset_values(preset: str | None, *, pretrained: bool) -> list[float]:
+    """Return the values of the sampling fields of a preset, for a kind of model."""
+    name = preset if preset in PRESETS else BALANCED
+    base = defaults_of(pretrained)
+    values = {**base, **OFF, **PRESETS[name]} if name != BALANCED else base
     return [values[name] for name in PRESET_FIELDS]
 
 
-def preset_of(*values: float | None) -> str | None:
+def preset_of(values: Sequence[float | None], *, pretrained: bool) -> str | None:
     """Return the preset that has these values of the sampling fields, None if there is none."""
-    return next((name for name in PRESETS if preset_values(name) == list(values)), None)
+    fitting = (
+        name for name in PRESETS if preset_values(name, pretrained=pretrained) == list(values)
+    )
+    return next(fitting, None)
 
 
 def read_form(values: tuple[Any, ...]) -> dict[str, Any]:
@@ -133,7 +167,7 @@ def read_form(values: tuple[Any, ...]) -> dict[str, Any]:
         raise ConfigError(
             "A model must be chosen, got none. Train one first, and wait for its checkpoint."
         )
-    run_id, _, step = str(chosen).partition(":")
+    run_id, _, step = str(chosen).strip().partition(":")
     *numbers, stops = rest
     sampling = {
         name: value for name, value in zip(NUMBERS, numbers, strict=True) if value is not None
@@ -199,13 +233,14 @@ def fill_form(services: Services, query: Query) -> list[Any]:
         corpus_id = known[0]
     prompt = generation.prompt if generation else _suggest(services, corpus_id)
     settings = generation.settings if generation else {}
+    own = defaults_of(starts_trained(services, chosen or ""))
     mode = settings.get("retrieval", "on")
     return [
         gr.update(choices=models, value=chosen),
         gr.update(choices=corpora, value=corpus_id),
         prompt,
         mode if mode in dict(MODES).values() else "on",
-        *[settings.get(name, getattr(DEFAULTS, name)) for name in NUMBERS],
+        *[settings.get(name, own[name]) for name in NUMBERS],
         show_stops(settings.get("stop") or ()),
     ]
 
@@ -246,6 +281,8 @@ def _choose(
         for value in values:
             if value == prefix or (prefix.endswith(":") and value.startswith(prefix)):
                 return value
+    if is_pretrained(query.get("run", "")):
+        return f"{query['run']}:"
     return values[0] if values else None
 
 

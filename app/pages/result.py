@@ -51,7 +51,8 @@ def render_result(
     query = query or {}
     texts = texts_of(generation)
     origin = render_origin(generation, texts, parent, names or {})
-    notes = html('<div class="notes">{}</div>', _note(generation, waiting_for))
+    is_begun = bool(partial) or any(text.chunks for text in texts)
+    notes = html('<div class="notes">{}</div>', _note(generation, waiting_for, is_begun=is_begun))
     if generation.state == "failed" and not any(text.chunks for text in texts):
         return notes + origin
     if mode_of(generation) == "both":
@@ -63,9 +64,11 @@ def render_result(
     return notes + body + KEYS
 
 
-def _note(generation: Generation, waiting_for: int) -> Html:
+def _note(generation: Generation, waiting_for: int, *, is_begun: bool) -> Html:
     if generation.state == RUNNING and waiting_for:
         return callout(f"Waiting for {count(waiting_for, 'text')} to be written first.", calm=True)
+    if generation.state == RUNNING and not is_begun:
+        return callout("Loading model and encoder.", calm=True)
     if generation.state == "failed":
         return callout(generation.message)
     if generation.state == "canceled" and generation.result:

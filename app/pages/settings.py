@@ -18,6 +18,7 @@ from app.ui import action, badge, callout, facts
 PART_WORDS = {
     "corpora": "Corpora",
     "runs": "Runs with their checkpoints",
+    "models": "Pretrained models",
     "database": "Database, with all texts written",
     "logs": "Logs",
     "backups": "Copies of the database",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from app.figures import Text, texts_of
+from app.figures import Text, mode_of, texts_of
 from app.format import count, number, percent
 from app.html import DOT, Html, escape, html, join
 from app.pages.cards import RUNNING
@@ -19,6 +19,10 @@ from app.words import (
 FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "HTML"}
 
 
+NOTICEABLE_S = 1.0
+"""A shorter time of loading is not told, seconds."""
+
+
 def render_summary(generation: Generation, text: Text | None) -> Html:
     """Return one line of figures with the links.
 
@@ -27,6 +31,8 @@ def render_summary(generation: Generation, text: Text | None) -> Html:
         text: Whose figures; None leaves them to the sides.
     """
     parts = list(_figures(text)) if text is not None else []
+    if text is not None:
+        parts += _waited(generation, text)
     return html('<div class="sum">{}{}</div>', _spans(parts), _links(generation))
 
 
@@ -81,6 +87,14 @@ def _speed(text: Text, *, is_side: bool) -> Iterator[str]:
         yield html("<b>{}</b> s per chunk", number(each))
     else:
         yield html("<b>{}</b> tokens/s", number(num_tokens / seconds, 0))
+
+
+def _waited(generation: Generation, text: Text) -> list[str]:
+    """Return how long model and encoder took to load, where that was worth mentioning."""
+    whole, own = (generation.result or {}).get("seconds"), text.finish.get("seconds")
+    if whole is None or own is None or whole - own < NOTICEABLE_S or mode_of(generation) == "both":
+        return []
+    return [html("after <b>{}</b> s of loading", number(whole - own, 0))]
 
 
 def _links(generation: Generation) -> Html:

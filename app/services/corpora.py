@@ -36,7 +36,7 @@ from retro.corpus.plan import estimate_build_bytes
 from retro.corpus.tokenizer import TokenizerSource, is_whole, take_tokenizer
 from retro.data.samples import SAMPLES
 from retro.disk import require_free
-from retro.errors import ConfigError, InputError, shown
+from retro.errors import ArtifactError, ConfigError, InputError, shown
 from retro.whole_files import staged_folder
 
 MOST_NAME_CHARACTERS = 200
@@ -314,13 +314,22 @@ class CorpusService(CorpusDocuments):
         used = row.settings if version is None else version.settings
         return {
             "num_documents": self._store.count_documents(row.id),
-            "num_chunks": (row.summary or {}).get("num_chunks"),
+            "num_chunks": (row.summary or {}).get("num_chunks") or self._num_searchable(row),
             "version": None if version is None else version.number,
             "built_at": None if version is None else version.built_at,
             "has_changes": changes != NO_CHANGES,
             "changes": changes,
             "changed_settings": changed_settings(used, row.settings),
         }
+
+    def _num_searchable(self, row: CorpusRow) -> int | None:
+        """Return the chunks of a corpus that can be searched while its first build goes on."""
+        if row.state is not CorpusState.BUILDING:
+            return None
+        try:
+            return self.open(row.id).database.num_chunks
+        except ArtifactError:
+            return None
 
 
 def check_name(name: str) -> str:

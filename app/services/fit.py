@@ -14,7 +14,7 @@ from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMissingError, InputError
 from retro.generation.steering import GivenNeighbor, Steering
 from retro.model.kinds import window_of
-from retro.model.pretrained.bundled import is_converted, models_dir
+from retro.model.pretrained.stored import local_folder
 from retro.run import open_run
 
 MOST_PROMPT_CHARACTERS = 1_000_000
@@ -31,7 +31,7 @@ class ModelFacts:
     window: int
     """Tokens it reads at once."""
     tokenizer_dir: Path | None
-    """None where the model has not been converted yet: its first text does that."""
+    """None where the model is not here yet: its first text converts or downloads it."""
 
     @property
     def is_pretrained(self) -> bool:
@@ -77,7 +77,7 @@ def read_model(home: Home, run_id: str, run_name: str, chunk_size: int | None = 
             run_name=run_name,
             chunk_size=chunk_size or settings.chunk_size,
             window=settings.window,
-            tokenizer_dir=models_dir() / run_id if is_converted() else None,
+            tokenizer_dir=local_folder(run_id),
         )
     run = open_run(home.run_dir(run_id))
     if run.model is None:

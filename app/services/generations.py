@@ -34,7 +34,7 @@ from jobs.store.rows import GenerationRow
 from jobs.store.states import GenerationState
 from jobs.store.store import Store
 from retro.config.checks import config_from_dict
-from retro.config.sampling import SamplingConfig
+from retro.config.sampling import SamplingConfig, defaults_of
 from retro.errors import RetroError
 from retro.generation.events import OutputChunk
 from retro.generation.steering import steering_from_dict
@@ -50,7 +50,7 @@ class GenerationService:
         self._home = home
         self._store = store
         self._corpora = corpora
-        self._models = Models(home, store, corpora)
+        self.models = Models(home, store, corpora)
         self._writer = Writer(home, store, corpora)
         self._following = Following(store, self._writer.find)
         self._waiting = Seats(MOST_WAITING, "clients may wait for their texts", ASK_LATER)
@@ -93,7 +93,8 @@ class GenerationService:
             checkpoint_step: Which checkpoint; None is the newest.
             corpus_id: What it retrieves from; None is the corpus it was trained on.
             retrieval: ``on``, ``off`` or ``both``, the last with one seed.
-            sampling: Fields of ``SamplingConfig``.
+            sampling: Fields of ``SamplingConfig``; those left out, or None, are those of the
+                model's kind.
             steering: What retrieval leaves out, and neighbors given by hand.
 
         Returns:
@@ -108,11 +109,13 @@ class GenerationService:
         """
         check_retrieval(retrieval)
         check_prompt(prompt)
-        config = config_from_dict(SamplingConfig, sampling or {})
+        given = {name: value for name, value in (sampling or {}).items() if value is not None}
+        defaults = defaults_of(self.models.starts_trained(run_id))
+        config = config_from_dict(SamplingConfig, {**defaults, **given})
         steer = steering_from_dict(steering or {})
         if not is_pretrained(run_id):
             corpus_id = corpus_id or self._store.get_run(run_id).corpus_id
-        model, step = self._models.chosen(run_id, corpus_id, checkpoint_step)
+        model, step = self.models.chosen(run_id, corpus_id, checkpoint_step)
         check_length(prompt, model)
         order = make_order(
             self._home,
@@ -172,7 +175,7 @@ class GenerationService:
             retrieval=retrieval,
             sampling=sampling,
         )
-        model = self._models.of(parent)
+        model = self.models.of(parent)
         plan = plan_branch(parent, chunk_index, variant, changes, model.chunk_size)
         return self._go_on(parent, model, plan)
 
@@ -195,7 +198,7 @@ class GenerationService:
             ChangeRefusedError: It is still being written, or came to its own end.
         """
         parent = self._store.get_generation(generation_id)
-        model = self._models.of(parent)
+        model = self.models.of(parent)
         plan = plan_continuation(parent, variant, max_new_tokens, model.chunk_size)
         return self._go_on(parent, model, plan)
 

@@ -62,10 +62,15 @@ class Generators:
             if key[0] == wanted and fits:
                 self._kept.move_to_end(key)
                 return generator
+        same = next((one for key, one in self._kept.items() if key[0] == wanted), None)
         self._kept.pop((wanted, None, None), None)
+        # Before another model is loaded: the memory may not hold one more.
         while len(self._kept) >= MOST_CACHED_GENERATORS:
             self._kept.popitem(last=False)
-        made = self._load(wanted, corpus_id)
+        if same is not None and corpus_id is not None:
+            made = same.with_corpus(self._corpora.open(corpus_id))
+        else:
+            made = self._load(wanted, corpus_id)
         self._kept[wanted, corpus_id, fingerprint] = made
         return made
 

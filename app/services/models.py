@@ -9,6 +9,8 @@ from jobs.home import Home
 from jobs.store.rows import GenerationRow
 from jobs.store.store import Store
 from retro.errors import ArtifactError
+from retro.model.choices import kind_of
+from retro.model.kinds import PRETRAINED_KIND
 
 
 class Models:
@@ -39,6 +41,16 @@ class Models:
         name = self._store.get_run(run_id).name
         found = choose_step(self._home, run_id, name, step)
         return read_model(self._home, run_id, name), found
+
+    def starts_trained(self, run_id: str) -> bool:
+        """Return whether a model is a pretrained one, or was trained from one.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        if is_pretrained(run_id):
+            return True
+        return kind_of(self._store.get_run(run_id).settings.get("model") or {}) == PRETRAINED_KIND
 
     def of(self, text: GenerationRow) -> ModelFacts:
         """Return the model that wrote a text.

@@ -20,8 +20,11 @@ class PretrainedModel:
 
 
 def is_pretrained(run_id: str) -> bool:
-    """Return whether what stands in the place of a run is a pretrained model."""
-    return run_id == BUNDLED_NAME
+    """Return whether what stands in the place of a run is a pretrained model.
+
+    That is the bundled one, a name on the Hub, or a folder; ids of runs have no slash.
+    """
+    return run_id == BUNDLED_NAME or "/" in run_id
 
 
 def pretrained_models() -> list[PretrainedModel]:

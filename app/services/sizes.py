@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.home import Home
 
-PARTS = ("corpora", "runs", "database", "logs", "backups", "other")
+PARTS = ("corpora", "runs", "models", "database", "logs", "backups", "other")
 DATABASE_FILES = "retro.db"
 
 

@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
         inner = DOCUMENTS_NAME if is_corpus(arguments.folder) else ""
         ingest_folder(arguments.folder / inner, arguments.out, bars, on_skip)
     from retro.corpus.build import build_corpus  # noqa: PLC0415  # imports torch and FAISS
+    from retro.corpus.corpus import Corpus  # noqa: PLC0415
+    from retro.data.tokenizer import NOT_LOSSLESS  # noqa: PLC0415
 
     summary = build_corpus(
         arguments.out,
@@ -97,6 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"vocabulary {summary.vocab_size}, {tokenizer_words(summary.to_dict())}; "
         f"neighbors exclude the same {summary.exclusion}"
     )
+    if not Corpus.open(arguments.out).tokenizer.is_lossless:
+        print(NOT_LOSSLESS)
     if summary.num_short:
         print(
             f"{summary.num_short} of {summary.num_chunks} chunks have fewer than "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from retro.commands.passages import print_neighbor
 from retro.config.checks import config_from_dict
-from retro.config.sampling import SamplingConfig
+from retro.config.sampling import OF_PRETRAINED, SamplingConfig, defaults_of
 from retro.terminal import Subparsers, place, place_or_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_parser(commands: Subparsers) -> None:
             f"--{name.replace('_', '-')}",
             type=str if name == "stop" else type(default),
             action="append" if name == "stop" else "store",
-            help=text if name == "stop" else f"{text} (default {default})",
+            help=text if name == "stop" else f"{text} (default {default}{_other_default(name)})",
         )
     for name, kind, text in (
         ("document", str, "path of a document that nothing is retrieved from; may be repeated"),
@@ -61,19 +61,21 @@ def add_parser(commands: Subparsers) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _other_default(name: str) -> str:
+    return f"; {OF_PRETRAINED[name]} of pretrained models" if name in OF_PRETRAINED else ""
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Write text and show the neighbors of each chunk."""
     from retro.generation.generate import Generator  # noqa: PLC0415  # imports torch
     from retro.generation.steering import Steering  # noqa: PLC0415
 
-    config = config_from_dict(
-        SamplingConfig,
-        {
-            name: getattr(arguments, name)
-            for name in SAMPLING_OPTIONS
-            if getattr(arguments, name) is not None
-        },
-    )
+    given = {
+        name: getattr(arguments, name)
+        for name in SAMPLING_OPTIONS
+        if getattr(arguments, name) is not None
+    }
+    config_from_dict(SamplingConfig, given)
     steering = Steering(
         exclude_chunks=tuple(arguments.exclude_chunk),
         exclude_documents=tuple(arguments.exclude_document),
@@ -82,6 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     generator = Generator.open(
         arguments.run, corpus_dir=arguments.corpus, step=arguments.step, with_corpus="on" in modes
     )
+    defaults = defaults_of(generator.starts_trained)
+    config = config_from_dict(SamplingConfig, {**defaults, **given})
     if generator.note and not arguments.json:
         print(f"{generator.note}\n")
     texts = {}

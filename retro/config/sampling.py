@@ -1,6 +1,7 @@
 """Settings of a text."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from retro.config.checks import (
     LARGEST_INTEGER,
@@ -60,3 +61,16 @@ class SamplingConfig:
         check_integer(self, "seed", 0, LARGEST_INTEGER)
         check_integer(self, "num_samples", 1, 16)
         check_integer(self, "num_neighbors", 1, MOST_NEIGHBORS)
+
+
+OF_PRETRAINED = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.15}
+"""A pretrained model of this size repeats itself otherwise: chosen by looking at texts."""
+
+
+def defaults_of(is_pretrained: bool) -> dict[str, Any]:
+    """Return the settings of a text where nobody chooses any.
+
+    Args:
+        is_pretrained: Whether a pretrained model writes, rather than one trained from scratch.
+    """
+    return {**asdict(SamplingConfig()), **(OF_PRETRAINED if is_pretrained else {})}

@@ -71,6 +71,9 @@ class Corpus:
     index_info: IndexInfo
     """How its keys are searched."""
 
+    has_neighbors: bool
+    """Whether the neighbors of its chunks were found; a build is at it otherwise."""
+
     num_short: int
     """Chunks with fewer neighbors than the config asks for."""
 
@@ -114,6 +117,7 @@ class Corpus:
                 index_info=IndexInfo(
                     **{**settings["index"], "kind": IndexKind(settings["index"]["kind"])}
                 ),
+                has_neighbors=not settings.get("is_early", False),
                 num_short=settings["num_short"],
                 tokenizer_record=TokenizerRecord.read(corpus_dir),
                 fingerprint=manifest.fingerprint,

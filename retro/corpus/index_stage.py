@@ -1,5 +1,8 @@
 """The last stages of a build: the index over the keys, and the neighbors it finds.
 
+A corpus that had no index can be searched, and written from, as soon as this one is filled: it
+is put in place without neighbors, which only training needs, and replaced when they are found.
+
 While they are made, ``index.partial/`` holds what is finished: the index, and neighbors in
 shards. A build that was stopped goes on from there. Training and filling the index is one step:
 for a million keys it takes about a minute on two cores, far less than embedding them.
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from retro.artifacts import fingerprint, is_finished, read_record, sha256_file, write_manifest
 from retro.config.checks import config_to_dict
 from retro.config.corpus import CorpusConfig, identifying
+from retro.corpus.corpus import Corpus
 from retro.corpus.files import (
     DATABASE_NAME,
     INDEX_KIND,
@@ -83,13 +87,14 @@ class IndexStage:
     def run(self) -> None:
         """Make what is missing; the old index stays until the new one is whole."""
         num_chunks = self._database.num_chunks
-        if is_finished(self._final, INDEX_KIND, self._wanted):
+        if is_finished(self._final, INDEX_KIND, self._wanted) and not self._is_early():
             for stage in ("index", "neighbors"):
                 self._on_progress(stage, num_chunks, num_chunks)
         else:
             self._partial.mkdir(exist_ok=True)
             remove_staging(self._partial)
             index, info = self._find_index()
+            self._publish_early(info)
             ids_CK, distances_CK = self._find_neighbors(index, info)
             check_neighbors(ids_CK, distances_CK, self._database.num_retrievable, SQUARED_L2)
             self._publish(info, ids_CK, distances_CK)
@@ -175,8 +180,26 @@ class IndexStage:
             settings = {"rows": len(ids_NK), "dtypes": [str(ids_NK.dtype), str(distances_NK.dtype)]}
             write_manifest(staging, SHARD_KIND, content=wanted, settings=settings)
 
+    def _is_early(self) -> bool:
+        return bool(read_record(self._final, INDEX_KIND).settings.get("is_early"))
+
+    def _publish_early(self, info: IndexInfo) -> None:
+        """Put the index in place without neighbors, unless there is one that can be searched."""
+        try:
+            Corpus.open(self._final.parent)
+        except ArtifactError:
+            shape = (self._database.num_chunks, self._config.num_neighbors)
+            ids_CK = np.full(shape, NO_NEIGHBOR, dtype=np.int32)
+            distances_CK = np.full(shape, SQUARED_L2.missing, dtype=np.float32)
+            self._publish(info, ids_CK, distances_CK, is_early=True)
+
     def _publish(
-        self, info: IndexInfo, ids_CK: NDArray[np.int32], distances_CK: NDArray[np.float32]
+        self,
+        info: IndexInfo,
+        ids_CK: NDArray[np.int32],
+        distances_CK: NDArray[np.float32],
+        *,
+        is_early: bool = False,
     ) -> None:
         with staged_folder(self._final) as staging:
             link_file(self._partial / INDEX_NAME / INDEX_FILE, staging / INDEX_FILE)
@@ -187,6 +210,7 @@ class IndexStage:
                 INDEX_KIND,
                 content=self._wanted,
                 settings={
+                    **({"is_early": True} if is_early else {}),
                     "config": config_to_dict(self._config),
                     "exclusion": self._exclusion,
                     "index": asdict(info),

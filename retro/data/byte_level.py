@@ -37,6 +37,8 @@ TRAINING_CHARACTERS = 2**28
 class ByteLevelTokenizer:
     """Byte-level BPE; see the module's docstring."""
 
+    is_lossless = True
+
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         # Text that spells the name of a special token is text like any other.
         backend.encode_special_tokens = True

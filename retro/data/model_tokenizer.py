@@ -16,7 +16,13 @@ import tokenizers
 from numpy.typing import NDArray
 
 from retro.artifacts import SPECIAL_TOKENS_FILE, TOKENIZER_FILE
-from retro.data.byte_level import PIECE_CHARACTERS, byte_of_letter, check_text, split_text
+from retro.data.byte_level import (
+    PIECE_CHARACTERS,
+    byte_of_letter,
+    check_text,
+    is_panic,
+    split_text,
+)
 from retro.errors import ArtifactMismatchError
 from retro.json_files import parse_json, read_limited
 from retro.whole_files import write_bytes, write_json
@@ -67,8 +73,10 @@ class ModelTokenizer:
         try:
             backend = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
             return cls(backend, *_special_ids(folder))
-        # The parser of the tokenizers package raises plain exceptions.
-        except Exception as error:
+        # The parser of the tokenizers package raises plain exceptions, or gives up.
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
             raise ArtifactMismatchError(
                 f"{folder.name}/{TOKENIZER_FILE} must be a tokenizer whose tokens are parts of a "
                 f"text, and it cannot be read as one ({error}). Choose another model."

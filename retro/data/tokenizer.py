@@ -27,6 +27,8 @@ class Tokenizer(Protocol):
     """Stands behind the last token of a document; writing it ends a text."""
     fingerprint: str
     """Identity of the mapping."""
+    is_lossless: bool
+    """Whether every text comes back exactly as it went in."""
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens."""
@@ -63,6 +65,13 @@ def open_tokenizer(folder: Path) -> SavedTokenizer:
     if ByteLevelTokenizer.is_in(folder):
         return ByteLevelTokenizer.load(folder)
     return ModelTokenizer.load(folder)
+
+
+NOT_LOSSLESS = (
+    "The tokenizer does not keep every text as it is: chunks are shown as the model reads them, "
+    "and their places in the documents are those that the tokenizer gives."
+)
+"""What people should know of a corpus that was cut by such a tokenizer."""
 
 
 def choose_vocab_size(num_bytes: int) -> int:

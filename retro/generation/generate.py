@@ -6,7 +6,6 @@ the left so that it ends with a whole chunk: short prompts retrieve too (arXiv:2
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -33,6 +32,14 @@ class Generator:
         self.tokenizer = tokenizer
         self.corpus = corpus
         self.device = model.device
+        self._readers: list[TokenReader | None] = []
+        """What reads single tokens, once it was made; shared by all with the same model."""
+
+    def with_corpus(self, corpus: Corpus) -> "Generator":
+        """Return the same model with another corpus; its weights are shared."""
+        other = Generator(self.model, self.tokenizer, corpus)
+        other._readers = self._readers
+        return other
 
     @property
     def note(self) -> str:
@@ -45,10 +52,17 @@ class Generator:
             "--out CORPUS --tokenizer MODEL`."
         )
 
-    @cached_property
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the model is pretrained, or was trained from one that is."""
+        return self.model.starts_trained
+
+    @property
     def step(self) -> TokenReader | None:
         """What reads single tokens faster than the model; None where nothing does."""
-        return self.model.token_reader()
+        if not self._readers:
+            self._readers.append(self.model.token_reader())
+        return self._readers[0]
 
     @classmethod
     def open(

@@ -112,6 +112,9 @@ class ReadingModel(Protocol):
     This is what generation and evaluation need of it.
     """
 
+    starts_trained: bool
+    """Whether it was pretrained: it writes sense before any training here."""
+
     @property
     def chunk_size(self) -> int:
         """Tokens per chunk."""
@@ -191,8 +194,6 @@ class LanguageModel(ReadingModel, Protocol):
     """Where the model comes from; None where nothing is known."""
     gradient_checkpointing: bool
     """Whether inner states are computed again for the gradient instead of kept."""
-    starts_trained: bool
-    """Whether the model writes sense before its first step."""
     tokenizer_dir: Path | None
     """Folder with the tokenizer it was trained with before; None where it takes any."""
 

@@ -16,7 +16,12 @@ from retro.corpus.corpus import Corpus
 from retro.data.dataset import SequenceDataset, SequenceOrder
 from retro.data.tokenizer import open_tokenizer
 from retro.device import autocast_dtype, default_device, keep_freed_memory
-from retro.errors import ArtifactMismatchError, ConfigError, TrainingError
+from retro.errors import (
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    ConfigError,
+    TrainingError,
+)
 from retro.model.language_model import LanguageModel
 from retro.model.open import new_model, settle_settings
 from retro.progress import Progress, no_progress
@@ -106,6 +111,7 @@ def train(
         Whether all steps are done, and the newest losses.
 
     Raises:
+        ArtifactMissingError: The neighbors of the corpus are still being found.
         ArtifactMismatchError: The corpus is not the one the run was started with, or every
             checkpoint is damaged.
         ConfigError: A setting does not fit the corpus, or the run is longer already.
@@ -121,6 +127,11 @@ def train(
             remove_staging(folder)
         corpus_dir = run.corpus_path if corpus_dir is None else corpus_dir
         corpus = Corpus.open(corpus_dir)
+        if not corpus.has_neighbors:
+            raise ArtifactMissingError(
+                f"Training needs the neighbors of all chunks, and those of {corpus_dir.name} are "
+                f"still being found. Wait until its build has ended."
+            )
         facts = corpus_facts(corpus, corpus_dir)
         run = resolved_run(run, facts, max_steps=max_steps)
         assert run.model is not None

@@ -84,6 +84,7 @@ STORAGE: Json = {
         "runs": 148_000_000,
         "database": 1_300_000,
         "logs": 100_000,
+        "models": 540_000_000,
         "backups": 1_000_000,
         "other": 0,
     },

@@ -193,6 +193,8 @@ class StorageParts(View):
     """Corpora, with documents, keys, indexes and kept versions."""
     runs: int
     """Training runs, with their checkpoints."""
+    models: int
+    """Pretrained models that were converted."""
     database: int
     """Files of an SQLite database."""
     logs: int

@@ -14,6 +14,7 @@ from retro.config.corpus import CorpusConfig, Exclusion
 from retro.corpus.build import build_corpus
 from retro.corpus.corpus import Corpus
 from retro.corpus.tokenizer import TokenizerOrigin, tokenizer_words
+from retro.data.tokenizer import NOT_LOSSLESS
 
 WAIT_S = 1.0
 """How long the lock of the corpus is waited for before a wish to stop is looked for, seconds."""
@@ -60,6 +61,8 @@ def run(context: JobContext) -> str:
         )
     if summary.tokenizer_origin != TokenizerOrigin.TRAINED:
         message += f" Tokenizer {tokenizer_words(summary.to_dict())}."
+    if not Corpus.open(context.home.corpus_dir(corpus_id)).tokenizer.is_lossless:
+        message += f" {NOT_LOSSLESS}"
     if summary.exclusion == Exclusion.WINDOW:
         message += (
             " Neighbors may come from the same document, but not from near the chunk itself, "

@@ -18,6 +18,8 @@ from retro.corpus.files import INDEX_NAME, INDEX_PARTIAL_NAME
 from retro.corpus.index_stage import check_neighbors
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
 from retro.retrieval.scores import SQUARED_L2, Score
+from retro.run import create_run
+from retro.training.trainer import train
 from tests.fakes import HashEmbedder, hash_embedder, random_texts, store_texts
 from tests.retro.corpus.builds import (
     CONFIG,
@@ -67,13 +69,19 @@ def test_only_shards_that_are_missing_are_searched(
     for name in ("keys", "index"):
         shutil.rmtree(corpus_dir / name)
     build_until(corpus_dir, "neighbors", (num_kept + 1) * ROWS, config)
-    with pytest.raises(ArtifactMissingError, match="no index yet"):
-        Corpus.open(corpus_dir)
+    early = Corpus.open(corpus_dir)
+    assert not early.has_neighbors
+    assert (early.neighbors_CK == -1).all()
+    assert early.retriever(embedder=hash_embedder).search_text("some words", 2)
+    run = create_run(corpus_dir.parent / f"run-{num_kept}", corpus_dir)
+    with pytest.raises(ArtifactMissingError, match="still being found"):
+        train(run.path)
     work = Work(monkeypatch)
 
     build(corpus_dir, config)
 
     num_chunks = Corpus.open(corpus_dir).database.num_chunks
+    assert Corpus.open(corpus_dir).fingerprint == early.fingerprint
     assert work.indexes == 0
     assert work.searched == list(range(num_kept * ROWS, num_chunks, ROWS))
     assert contents(corpus_dir) == expected
