@@ -51,6 +51,7 @@ def whole_chunks(
 class WordPieces:
     """The tokenizer of an encoder, as one that chunks are cut with; retro-pytorch does so."""
 
+    is_lossless = False
     pad_id = 0
     eos_id = 102
     fingerprint = "word pieces"

@@ -182,7 +182,10 @@ class Builds:
             return
         wanted = self._wanted[self._fingerprints[corpus.fingerprint]]
         found = _files(self._corpus_dir)
-        for name in ("index/neighbors.npy", "index/index.faiss", "database/chunks.npy"):
+        names = ["index/index.faiss", "database/chunks.npy"]
+        # Before the neighbors are found, the index is there without them.
+        names += ["index/neighbors.npy"] * corpus.has_neighbors
+        for name in names:
             if found[name] != wanted[name]:
                 raise BrokenPromiseError(f"a reader was served another {name}")
         self.figures.served += 1

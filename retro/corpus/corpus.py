@@ -26,7 +26,7 @@ from retro.corpus.files import (
 )
 from retro.corpus.summary import CorpusSummary
 from retro.corpus.tokenizer import TokenizerOrigin, TokenizerRecord, training_fingerprint
-from retro.data.database import RetrievalDatabase, check_array
+from retro.data.database import NO_NEIGHBOR, RetrievalDatabase, check_array
 from retro.data.splits import Split
 from retro.data.tokenizer import Tokenizer, choose_vocab_size, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError
@@ -105,19 +105,23 @@ class Corpus:
         read_manifest(corpus_dir / TOKENIZER_NAME, TOKENIZER_KIND)
         database = RetrievalDatabase.open(corpus_dir / DATABASE_NAME)
         settings = manifest.settings
+        is_early = bool(settings.get("is_early", False))
         try:
+            config = config_from_dict(CorpusConfig, settings["config"])
+            shape = (database.num_chunks, config.num_neighbors)
+            arrays = _no_neighbors(shape) if is_early else _stored_neighbors(corpus_dir)
             corpus = cls(
                 folder=corpus_dir,
-                config=config_from_dict(CorpusConfig, settings["config"]),
+                config=config,
                 database=database,
                 tokenizer=open_tokenizer(corpus_dir / TOKENIZER_NAME),
-                neighbors_CK=open_array(corpus_dir / INDEX_NAME / "neighbors.npy"),
-                distances_CK=open_array(corpus_dir / INDEX_NAME / "distances.npy"),
+                neighbors_CK=arrays[0],
+                distances_CK=arrays[1],
                 exclusion=Exclusion(settings["exclusion"]),
                 index_info=IndexInfo(
                     **{**settings["index"], "kind": IndexKind(settings["index"]["kind"])}
                 ),
-                has_neighbors=not settings.get("is_early", False),
+                has_neighbors=not is_early,
                 num_short=settings["num_short"],
                 tokenizer_record=TokenizerRecord.read(corpus_dir),
                 fingerprint=manifest.fingerprint,
@@ -134,7 +138,6 @@ class Corpus:
                 f"The index of {corpus_dir.name!r} was made from other chunks than those in "
                 f"{DATABASE_NAME!r}; a later build was not finished. Build the corpus again."
             )
-        shape = (database.num_chunks, corpus.config.num_neighbors)
         check_array("neighbors.npy", corpus.neighbors_CK, np.int32, shape)
         check_array("distances.npy", corpus.distances_CK, np.float32, shape)
         return corpus
@@ -213,3 +216,14 @@ class Corpus:
         )
         unchanged = record is not None and record.made_from == present
         return (TokenizerOrigin.TRAINED if unchanged else TokenizerOrigin.KEPT), None
+
+
+def _stored_neighbors(corpus_dir: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    folder = corpus_dir / INDEX_NAME
+    return open_array(folder / "neighbors.npy"), open_array(folder / "distances.npy")
+
+
+def _no_neighbors(shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return what stands for neighbors that are still being found; it takes no memory."""
+    ids_CK = np.broadcast_to(np.int32(NO_NEIGHBOR), shape)
+    return ids_CK, np.broadcast_to(np.float32(SQUARED_L2.missing), shape)

@@ -188,39 +188,35 @@ class IndexStage:
         try:
             Corpus.open(self._final.parent)
         except ArtifactError:
-            shape = (self._database.num_chunks, self._config.num_neighbors)
-            ids_CK = np.full(shape, NO_NEIGHBOR, dtype=np.int32)
-            distances_CK = np.full(shape, SQUARED_L2.missing, dtype=np.float32)
-            self._publish(info, ids_CK, distances_CK, is_early=True)
+            with staged_folder(self._final) as staging:
+                self._describe(staging, info, num_short=self._database.num_chunks, is_early=True)
 
     def _publish(
-        self,
-        info: IndexInfo,
-        ids_CK: NDArray[np.int32],
-        distances_CK: NDArray[np.float32],
-        *,
-        is_early: bool = False,
+        self, info: IndexInfo, ids_CK: NDArray[np.int32], distances_CK: NDArray[np.float32]
     ) -> None:
         with staged_folder(self._final) as staging:
-            link_file(self._partial / INDEX_NAME / INDEX_FILE, staging / INDEX_FILE)
             save_array(staging / "neighbors.npy", ids_CK)
             save_array(staging / "distances.npy", distances_CK)
-            write_manifest(
-                staging,
-                INDEX_KIND,
-                content=self._wanted,
-                settings={
-                    **({"is_early": True} if is_early else {}),
-                    "config": config_to_dict(self._config),
-                    "exclusion": self._exclusion,
-                    "index": asdict(info),
-                    "filled": self._filled,
-                    "num_short": int((ids_CK[:, -1] < 0).sum()),
-                    "database": self._database.fingerprint,
-                    "tokenizer": self._database.tokenizer_fingerprint,
-                    "keys": self._keys.fingerprint,
-                },
-            )
+            self._describe(staging, info, num_short=int((ids_CK[:, -1] < 0).sum()))
+
+    def _describe(
+        self, staging: Path, info: IndexInfo, *, num_short: int, is_early: bool = False
+    ) -> None:
+        """Put the index beside what is there, and write the manifest."""
+        link_file(self._partial / INDEX_NAME / INDEX_FILE, staging / INDEX_FILE)
+        settings = {
+            "config": config_to_dict(self._config),
+            "exclusion": self._exclusion,
+            "index": asdict(info),
+            "filled": self._filled,
+            "num_short": num_short,
+            "database": self._database.fingerprint,
+            "tokenizer": self._database.tokenizer_fingerprint,
+            "keys": self._keys.fingerprint,
+        }
+        if is_early:
+            settings["is_early"] = True
+        write_manifest(staging, INDEX_KIND, content=self._wanted, settings=settings)
 
 
 def check_neighbors(

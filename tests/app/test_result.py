@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -388,13 +389,14 @@ def test_hostile_text_is_text_everywhere() -> None:
 
 
 def test_presets_are_settings_that_the_engine_takes() -> None:
-    for name in PRESETS:
-        values = preset_values(name)
-        assert preset_of(*values) == name
+    for name, pretrained in product(PRESETS, (True, False)):
+        values = preset_values(name, pretrained=pretrained)
+        assert preset_of(values, pretrained=pretrained) == name
         fields = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         config_from_dict(SamplingConfig, dict(zip(fields, values, strict=True)))
-    assert preset_of(0.33, 1.0, 0, 0.0, 1.0) is None
-    assert preset_of(None, 1.0, 0, 0.0, 1.0) is None
+    assert preset_values("Balanced", pretrained=True) != preset_values("Balanced", pretrained=False)
+    assert preset_of((0.33, 1.0, 0, 0.0, 1.0), pretrained=False) is None
+    assert preset_of((None, 1.0, 0, 0.0, 1.0), pretrained=False) is None
 
 
 def test_stop_strings_survive_the_field() -> None:

@@ -138,11 +138,15 @@ def build_until_full(corpus_dir: Path) -> str:
 
 def assert_nothing_half(corpus_dir: Path, wanted: dict[str, str]) -> None:
     """Check that what has its final name is what an undisturbed build makes, or is refused."""
+    is_early = False
     try:
-        Corpus.open(corpus_dir)
+        is_early = not Corpus.open(corpus_dir).has_neighbors
     except ArtifactError:
         assert not (corpus_dir / "index").exists()
     found = contents(corpus_dir)
+    if is_early:
+        # It says that the neighbors are not there yet.
+        del found["index/manifest.json"]
     for name, content in found.items():
         if name.startswith(("tokenizer/", "database/", "index/")):
             assert content == wanted[name]

@@ -41,7 +41,13 @@ def store_sample(corpus_dir: Path, share: float) -> int:
 
 
 def bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return what the files take; one with two names is on the disk once."""
+    files = {(found := path.stat()).st_ino: found.st_size for path in files_in(folder)}
+    return sum(files.values())
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def build(corpus_dir: Path, config: CorpusConfig, width: int) -> int:
