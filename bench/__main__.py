@@ -29,6 +29,7 @@ LONG = {
         "curves",
         "gpu",
         "pretrained",
+        "adapters",
     )
 }
 BENCHMARKS = {**OWN, **PEER, **LONG}
