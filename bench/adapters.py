@@ -1,6 +1,6 @@
 """What training adds to the bundled pretrained model, and what retrieval is worth afterwards.
 
-On the text of ``bench.pretrained``: the gates alone, the matrices of ``lora``, and the same matrices
+On the text of ``bench.pretrained``: the gates alone, the matrices of ``lora``, and the same ones
 trained without retrieval, which is the honest baseline. The same windows of held-out documents
 are read by each, with retrieval on and off.
 
@@ -19,6 +19,7 @@ import torch
 
 from bench.pretrained import CPU, Losses, make_corpus, measure
 from bench.timing import is_quick, print_table
+from retro.config.training import Precision
 from retro.corpus.corpus import Corpus
 from retro.device import autocast_dtype
 from retro.model.language_model import Retrieved, TokenRows
@@ -52,8 +53,8 @@ def main() -> None:
         folder = Path(name)
         make_corpus(folder / "corpus")
         corpus = Corpus.open(folder / "corpus")
-        print(f"Products in {autocast_dtype(CPU, 'auto') or torch.float32} while training.\n")
-        rows = []
+        print(f"Products in {autocast_dtype(CPU, Precision.AUTO) or torch.float32} while training.\n")
+        rows: list[list[object]] = []
         base: Losses | None = None
         plain: Losses | None = None
         for label, mode, count, retrieval in (
@@ -117,7 +118,7 @@ def _row(
     losses: Losses,
     base: Losses,
     plain: Losses | None,
-) -> list[str]:
+) -> list[object]:
     against = replace(losses, off=base.off)
     own = losses.change(losses.on)
     against_plain = "" if plain is None else replace(losses, off=plain.off).change(losses.on)
