@@ -48,6 +48,8 @@ def setting_words(generation: GenerationSummary) -> Iterator[str]:
         value = settings.get(name)
         if value is not None and value != quiet.get(name):
             yield f"{words} {value:,}" if isinstance(value, int) else f"{words} {value:g}"
+    if settings.get("fast"):
+        yield "weights of 8 bits"
     for text in settings.get("stop") or ():
         yield f"stop string {text!r}"
 

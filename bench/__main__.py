@@ -30,6 +30,7 @@ LONG = {
         "gpu",
         "pretrained",
         "adapters",
+        "texts",
     )
 }
 BENCHMARKS = {**OWN, **PEER, **LONG}

@@ -53,7 +53,9 @@ def main() -> None:
         folder = Path(name)
         make_corpus(folder / "corpus")
         corpus = Corpus.open(folder / "corpus")
-        print(f"Products in {autocast_dtype(CPU, Precision.AUTO) or torch.float32} while training.\n")
+        print(
+            f"Products in {autocast_dtype(CPU, Precision.AUTO) or torch.float32} while training.\n"
+        )
         rows: list[list[object]] = []
         base: Losses | None = None
         plain: Losses | None = None

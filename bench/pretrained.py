@@ -68,6 +68,7 @@ def main() -> None:
         losses = measure(generator.model, generator.corpus, 3 if is_quick() else 24)
         print_losses(losses)
         print_speed(generator, 24 if is_quick() else 128)
+        print_rounding(generator, 40 if is_quick() else 600)
 
 
 def make_corpus(corpus_dir: Path) -> None:
@@ -137,7 +138,7 @@ def print_speed(generator: Generator, num_tokens: int) -> None:
     model = AutoModelForCausalLM.from_pretrained(bundled_model()).eval()
     prompt = "The first thing to know about this place is that"
     ids = torch.tensor([generator.tokenizer.encode(prompt)])
-    found: dict[str, list[float]] = {"transformers": [], "off": [], "on": []}
+    found: dict[str, list[float]] = {"transformers": [], "off": [], "on": [], "fast": []}
     for _ in range(1 if is_quick() else 3):
         began = time.perf_counter()
         with torch.inference_mode():
@@ -146,8 +147,10 @@ def print_speed(generator: Generator, num_tokens: int) -> None:
                 min_new_tokens=num_tokens, max_new_tokens=num_tokens,
             )  # fmt: skip
         found["transformers"].append(num_tokens / (time.perf_counter() - began))
-        for name, retrieval in (("off", False), ("on", True)):
-            config = SamplingConfig(max_new_tokens=num_tokens, temperature=1.0, seed=1)
+        for name, retrieval in (("off", False), ("on", True), ("fast", False)):
+            config = SamplingConfig(
+                max_new_tokens=num_tokens, temperature=1.0, seed=1, fast=name == "fast"
+            )
             events = generator.generate(prompt, config, retrieval=retrieval)
             end = next(event for event in events if isinstance(event, FinishEvent))
             found[name].append(end.num_tokens / end.seconds)
@@ -158,6 +161,36 @@ def print_speed(generator: Generator, num_tokens: int) -> None:
         [
             ["generate of transformers", f"{best['transformers']:.1f}", "1"],
             ["off", f"{best['off']:.1f}", f"{best['off'] / best['transformers']:.2f}"],
+            ["off, fast", f"{best['fast']:.1f}", f"{best['fast'] / best['transformers']:.2f}"],
             ["on, against off", f"{best['on']:.1f}", f"{best['on'] / best['off']:.2f}"],
         ],
     )
+
+
+@torch.inference_mode()
+def print_rounding(generator: Generator, num_tokens: int) -> None:
+    """Read held-out text token by token, with exact weights and with those of 8 bits."""
+    corpus, model = generator.corpus, generator.model
+    assert corpus is not None
+    held_out = [
+        row for row, one in enumerate(corpus.database.documents) if one.split is Split.VALIDATION
+    ]
+    texts = [
+        corpus.database.chunks_CM[chunks.start : chunks.stop].reshape(-1)
+        for row in held_out
+        for chunks in corpus.database.document_chunks(row)[1:]
+    ]
+    ids = np.concatenate([text[text != corpus.database.pad_id] for text in texts])[:num_tokens]
+    bits = []
+    for fast in (False, True):
+        reader = generator.reader(fast=fast)
+        assert reader is not None
+        cache = model.new_cache(1, retrieval=False)
+        first = torch.tensor([[int(ids[0])]])
+        logits_V = model.predict(first, cache, None).logits_NV[0].numpy()
+        text, total = reader.take_over(cache), 0.0
+        for token in ids[1:].tolist():
+            total += float(np.logaddexp.reduce(logits_V.astype(np.float64)) - logits_V[token])
+            logits_V = text.read(token)
+        bits.append(total)
+    print(f"\nfast: {100 * (bits[1] / bits[0] - 1):+.2f} % bits of {len(ids)} held-out tokens.")

@@ -30,6 +30,8 @@ PRESETS: dict[str, dict[str, float]] = {
     BALANCED: {},
     "Creative": {"temperature": 1.1, "top_p": 1.0, "min_p": 0.05},
 }
+PRESETS_OF_PRETRAINED = {"Precise": {"repetition_penalty": 1.15}}
+"""Where a small pretrained model needs something else: it repeats itself at low temperature."""
 OFF = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """Values that leave the model's distribution as it is."""
 
@@ -77,13 +79,19 @@ class WriteForm:
                 max_lines=6,
                 elem_id="gen-stop-strings",
             )
+            self.fast = gr.Checkbox(
+                label="Fast: weights of 8 bits (pretrained models on a CPU; the text may differ)",
+                elem_id="gen-fast",
+            )
         self.numbers = [numbers[name] for name in NUMBERS]
         self.sampling = [numbers[name] for name in PRESET_FIELDS]
 
     @property
     def fields(self) -> list[Any]:
         """All fields, in the order of ``fill_form`` and ``read_form``."""
-        return [self.model, self.corpus, self.prompt, self.mode, *self.numbers, self.stop]
+        return [
+            self.model, self.corpus, self.prompt, self.mode, *self.numbers, self.stop, self.fast,
+        ]  # fmt: skip
 
     def wire(self, services: Services) -> None:
         """Let presets fill the numbers, and a model choose its corpus."""
@@ -144,7 +152,8 @@ def preset_values(preset: str | None, *, pretrained: bool) -> list[float]:
     """Return the values of the sampling fields of a preset, for a kind of model."""
     name = preset if preset in PRESETS else BALANCED
     base = defaults_of(pretrained)
-    values = {**base, **OFF, **PRESETS[name]} if name != BALANCED else base
+    own = PRESETS_OF_PRETRAINED.get(name, {}) if pretrained else {}
+    values = {**base, **OFF, **PRESETS[name], **own} if name != BALANCED else base
     return [values[name] for name in PRESET_FIELDS]
 
 
@@ -168,7 +177,7 @@ def read_form(values: tuple[Any, ...]) -> dict[str, Any]:
             "A model must be chosen, got none. Train one first, and wait for its checkpoint."
         )
     run_id, _, step = str(chosen).strip().partition(":")
-    *numbers, stops = rest
+    *numbers, stops, fast = rest
     sampling = {
         name: value for name, value in zip(NUMBERS, numbers, strict=True) if value is not None
     }
@@ -178,7 +187,7 @@ def read_form(values: tuple[Any, ...]) -> dict[str, Any]:
         "checkpoint_step": int(step) if step else None,
         "corpus_id": corpus_id or None,
         "retrieval": str(mode),
-        "sampling": {**sampling, "stop": read_stops(stops or "")},
+        "sampling": {**sampling, "stop": read_stops(stops or ""), "fast": bool(fast)},
     }
 
 
@@ -242,6 +251,7 @@ def fill_form(services: Services, query: Query) -> list[Any]:
         mode if mode in dict(MODES).values() else "on",
         *[settings.get(name, own[name]) for name in NUMBERS],
         show_stops(settings.get("stop") or ()),
+        bool(settings.get("fast")),
     ]
 
 

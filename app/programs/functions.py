@@ -282,13 +282,17 @@ def start_run(
     corpus_id: str,
     preset: str | None = None,
     max_steps: int | None = None,
+    base: str | None = None,
+    mode: str | None = None,
 ) -> Any:
     """Start training a model on a corpus; it waits for the build of the corpus.
 
-    Without max_steps, the last step is that of the preset.
+    Without max_steps, the last step is that of the preset. With base, a pretrained model learns.
     """
-    training = {} if max_steps is None else {"max_steps": max_steps}
-    return services.runs.create(name, corpus_id, preset=preset, training=training)
+    given = {} if max_steps is None else {"max_steps": max_steps}
+    return services.runs.create(
+        name, corpus_id, preset=preset, training=given, base=base, mode=mode
+    )
 
 
 @FAMILY.call(function_name="wait_for_job", view=Job)

@@ -32,6 +32,7 @@ class Sampling(Body):
     seed: int | None = None
     num_samples: int | None = None
     num_neighbors: int | None = None
+    fast: bool | None = None
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings that were given."""

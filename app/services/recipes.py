@@ -9,6 +9,9 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
+from retro.model.choices import BASE, kind_of
+from retro.model.kinds import PRETRAINED_KIND
+
 OPTIONS = ("max_steps", "batch_size", "learning_rate", "sequence_length", "seed")
 """Settings of training that have an option of their own."""
 
@@ -56,7 +59,7 @@ def as_command(recipe: Recipe) -> str:
     lines = [
         f"python -m retro train {shlex.quote(str(recipe.corpus_dir))}",
         f"--out {shlex.quote(recipe.run_dir)}",
-        f"--preset {shlex.quote(recipe.preset)}",
+        *_kind_options(recipe),
     ]
     for name in OPTIONS:
         if name in recipe.training:
@@ -65,8 +68,22 @@ def as_command(recipe: Recipe) -> str:
         if name not in OPTIONS:
             lines.append(f"--training {shlex.quote(f'{name}={_plain(value)}')}")
     for name, value in recipe.model.items():
+        if name in (BASE, "revision"):
+            continue
         lines.append(f"--model {shlex.quote(f'{name}={_plain(value)}')}")
     return " \\\n  ".join(lines)
+
+
+def _kind_options(recipe: Recipe) -> list[str]:
+    """Return the options that say what is trained: RETRO of a size, or a pretrained model."""
+    if kind_of(recipe.model) != PRETRAINED_KIND:
+        return [f"--preset {shlex.quote(recipe.preset)}"]
+    named = [
+        f"--{name} {_assigned(recipe.model[name])}"
+        for name in (BASE, "revision")
+        if name in recipe.model
+    ]
+    return [*named, f"--mode {shlex.quote(recipe.preset)}"]
 
 
 def as_python(recipe: Recipe) -> str:

@@ -32,8 +32,9 @@ class Generator:
         self.tokenizer = tokenizer
         self.corpus = corpus
         self.device = model.device
-        self._readers: list[TokenReader | None] = []
-        """What reads single tokens, once it was made; shared by all with the same model."""
+        self._readers: dict[bool, TokenReader | None] = {}
+        """What reads single tokens, exactly and fast, once it was made; shared by all with the
+        same model."""
 
     def with_corpus(self, corpus: Corpus) -> "Generator":
         """Return the same model with another corpus; its weights are shared."""
@@ -57,12 +58,11 @@ class Generator:
         """Whether the model is pretrained, or was trained from one that is."""
         return self.model.starts_trained
 
-    @property
-    def step(self) -> TokenReader | None:
-        """What reads single tokens faster than the model; None where nothing does."""
-        if not self._readers:
-            self._readers.append(self.model.token_reader())
-        return self._readers[0]
+    def reader(self, *, fast: bool = False) -> TokenReader | None:
+        """Return what reads single tokens faster than the model; None where nothing does."""
+        if fast not in self._readers:
+            self._readers[fast] = self.model.token_reader(fast=fast)
+        return self._readers[fast]
 
     @classmethod
     def open(
@@ -136,17 +136,23 @@ class Generator:
             Events.
 
         Raises:
-            InputError: The prompt is empty or longer than the model's window, or a neighbor
-                given by hand does not fit.
+            InputError: The prompt is empty or longer than the model's window, a neighbor
+                given by hand does not fit, or there is no fast way for the model.
             ArtifactMissingError: Retrieval is needed, but there is no corpus.
         """
         finder = None
         if retrieval or score_other:
             finder = self._finder(config.num_neighbors, steering)
         tokens = self._prompt_tokens(prompt) if isinstance(prompt, str) else prompt.token_ids
+        reader = self.reader(fast=config.fast) if config.num_samples == 1 else None
+        if config.fast and reader is None:
+            raise InputError(
+                "fast needs one text of a pretrained model that is built like Llama, on a CPU in "
+                "float32, got something else. Leave it out."
+            )
         session = Session(
             self.model,
-            self.step if config.num_samples == 1 else None,
+            reader,
             self.tokenizer,
             config,
             finder=finder,

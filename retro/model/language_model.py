@@ -182,8 +182,12 @@ class ReadingModel(Protocol):
         """
         ...
 
-    def token_reader(self) -> TokenReader | None:
-        """Return what reads single tokens faster, with a copy of the weights; None for nothing."""
+    def token_reader(self, *, fast: bool = False) -> TokenReader | None:
+        """Return what reads single tokens faster, with a copy of the weights; None for nothing.
+
+        Args:
+            fast: Whether the weights may be rounded to 8 bits.
+        """
         ...
 
 

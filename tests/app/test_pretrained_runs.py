@@ -90,6 +90,16 @@ def test_a_run_trains_what_its_mode_says_and_tells_the_loss_of_the_base(
     assert "step 4" in shown
 
 
+def test_its_recipe_names_the_base_and_the_mode(
+    client: TestClient, run: dict[str, Any], base: str
+) -> None:
+    recipe = client.get(f"/api/v1/runs/{run['id']}/recipe").json()
+
+    assert f"--base {base} \\\n  --mode gates" in recipe["command"]
+    assert "--preset" not in recipe["command"]
+    assert f"'base': '{base}'" in recipe["python"]
+
+
 def test_its_checkpoints_write_with_neighbors(client: TestClient, run: dict[str, Any]) -> None:
     body = {"run_id": run["id"], "prompt": "Country: Arland and its coal", "max_new_tokens": 20}
 

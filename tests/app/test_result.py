@@ -410,7 +410,7 @@ def test_stop_strings_survive_the_field() -> None:
 def test_the_form_becomes_a_request() -> None:
     numbers = [3, 50, 7, 0.5, 0.9, None, 0.1, 1.2, 2]
 
-    request = read_form(("run1:400", "", "Once", "both", *numbers, "\\n"))
+    request = read_form(("run1:400", "", "Once", "both", *numbers, "\\n", True))
 
     assert request["run_id"] == "run1"
     assert request["checkpoint_step"] == 400
@@ -422,7 +422,7 @@ def test_the_form_becomes_a_request() -> None:
     assert (config.temperature, config.min_p, config.num_samples) == (0.5, 0.1, 2)
     assert config.stop == ("\n",)
     with pytest.raises(ConfigError, match="model must be chosen"):
-        read_form((None, "", "Once", "on", *numbers, ""))
+        read_form((None, "", "Once", "on", *numbers, "", False))
 
 
 @pytest.mark.slow

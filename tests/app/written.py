@@ -111,7 +111,8 @@ def generation(**changes: Any) -> dict[str, Any]:
     parts = changes.pop("chunks", None) or chunks()
     settings = {
         "max_new_tokens": 192, "temperature": 0.8, "top_k": 0, "top_p": 0.95, "min_p": 0.0,
-        "repetition_penalty": 1.0, "stop": [], "seed": 3, "num_samples": 1, "num_neighbors": 2,
+        "repetition_penalty": 1.0, "stop": [], "fast": False,
+        "seed": 3, "num_samples": 1, "num_neighbors": 2,
         "retrieval": "on", "checkpoint_step": 4000, "corpus_fingerprint": "f00d",
         "steering": {"exclude_chunks": [], "exclude_documents": [], "given": {}},
         **changes.pop("settings", {}),

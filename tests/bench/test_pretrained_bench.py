@@ -1,4 +1,4 @@
-"""The comparison of losses with and without neighbors."""
+"""The comparison of losses with and without neighbors, and what the benchmarks print."""
 
 import numpy as np
 

@@ -32,6 +32,7 @@ class ScriptedModel:
         chunk_size: Tokens per chunk.
     """
 
+    starts_trained = False
     origin = None
     gradient_checkpointing = False
     window = 512
@@ -70,7 +71,7 @@ class ScriptedModel:
     def _token(self, place: int) -> int:
         return self.script[place] if place < len(self.script) else self.script[-1]
 
-    def token_reader(self) -> None:
+    def token_reader(self, *, fast: bool = False) -> None:
         """Read every token by ``predict``."""
 
 

@@ -306,10 +306,10 @@ class PretrainedModel(HubModel):
         )
         return layers
 
-    def token_reader(self) -> TokenStep | None:
+    def token_reader(self, *, fast: bool = False) -> TokenStep | None:
         """Return what reads single tokens faster, where the model is built for it."""
         is_plain = self.device.type == "cpu" and self.to_logits.weight.dtype == torch.float32
-        return TokenStep(self) if is_plain and suits(self.base.config) else None
+        return TokenStep(self, fast=fast) if is_plain and suits(self.base.config) else None
 
     def save_weights(self, folder: Path) -> None:
         """Write what was trained into a checkpoint's folder; the base is not copied."""

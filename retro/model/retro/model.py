@@ -198,9 +198,9 @@ class RETRO(RetroNetwork, HubModel):
         )
         return Prediction(logits_NV, logprob_NT, cache.share_BTK2)
 
-    def token_reader(self) -> TokenStep | None:
+    def token_reader(self, *, fast: bool = False) -> TokenStep | None:
         """Return what reads single tokens in NumPy, where this network allows it."""
-        return TokenStep(self) if suits_token_step(self) else None
+        return TokenStep(self) if suits_token_step(self) and not fast else None
 
     def save_weights(self, folder: Path) -> None:
         """Write the weights into a checkpoint's folder; tied matrices are written once."""

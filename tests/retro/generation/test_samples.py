@@ -60,7 +60,7 @@ def test_without_the_fast_step_the_text_is_the_same(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = write(generator, max_new_tokens=60)
-    monkeypatch.setattr(generator, "_readers", [None])
+    monkeypatch.setattr(generator, "_readers", {False: None})
 
     slow = write(generator, max_new_tokens=60)
 

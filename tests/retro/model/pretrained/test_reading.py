@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -228,6 +229,24 @@ def test_single_tokens_are_read_as_the_model_reads_them(family: str, retrieval: 
         assert (shares is None) is (said.share_NTK2 is None)
         if shares is not None and said.share_NTK2 is not None:
             assert torch.allclose(torch.from_numpy(shares), said.share_NTK2[0, 0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_weights_of_eight_bits_say_nearly_the_same() -> None:
+    model, text = reading(small_model("llama")), tokens(1, NUM_TOKENS)
+    exact, fast = model.token_reader(), model.token_reader(fast=True)
+    assert exact is not None
+    assert fast is not None
+    sides = []
+    for step in (exact, fast):
+        cache = model.new_cache(1, retrieval=False)
+        model.predict(text[:, :10], cache, None)
+        side = step.take_over(cache)
+        sides.append(torch.tensor(np.array([side.read(int(id)) for id in text[0, 10:]])))
+
+    difference = (sides[0] - sides[1]).abs().max()
+    assert 1e-5 < difference < 0.1 * sides[0].abs().max()
+    assert (sides[0].argmax(-1) == sides[1].argmax(-1)).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gpt2", "olmo2", "phi3"])
