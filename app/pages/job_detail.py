@@ -77,7 +77,7 @@ def _bar(services: Services, job: Job) -> Html:
     return (
         NOTHING
         if job.state != "running"
-        else html('<div class="now">{}</div>', progress(services, job))
+        else html('<div class="job-progress">{}</div>', progress(services, job))
     )
 
 
