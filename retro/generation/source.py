@@ -12,7 +12,7 @@ from retro.corpus.corpus import Corpus
 from retro.data.model_tokenizer import ModelTokenizer
 from retro.data.tokenizer import Tokenizer, open_tokenizer
 from retro.errors import ArtifactMismatchError, ArtifactMissingError, ConfigError
-from retro.model.hub import find_model, is_saved_model
+from retro.model.hub import is_saved_model
 from retro.model.hub_names import is_hub_name
 from retro.model.language_model import ReadingModel
 from retro.model.open import open_checkpoint, open_pretrained, open_saved
@@ -72,7 +72,8 @@ def _open_saved_model(
     with_corpus: bool,
     chunk_size: int | None,
 ) -> Source:
-    folder = find_base(path) if str(path) == BUNDLED_NAME else find_model(path)
+    # Its patterns hold the files of saved models, too.
+    folder = find_base(path)
     if step is not None:
         raise ConfigError(
             f"step must be left out for a saved model, which has one state, got {step}. "

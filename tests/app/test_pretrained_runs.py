@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.pages import runs
+from app.services.expectations import about_model
 from app.services.services import Services
 from app.services.uploads import UploadedFile
 from app.web import guard, make_rest_app
@@ -107,6 +108,24 @@ def test_its_checkpoints_write_with_neighbors(client: TestClient, run: dict[str,
 
     assert text["state"] == "succeeded", text
     assert all(chunk["neighbors"] for chunk in text["chunks"][1:])
+
+
+def test_any_model_writes_by_its_folder_or_name(
+    app: Services, client: TestClient, corpus_id: str, base: str
+) -> None:
+    body = {"corpus_id": corpus_id, "prompt": "Country: Arland", "max_new_tokens": 12, "seed": 1}
+
+    text = client.post("/api/v1/generations", json={**body, "run_id": base}).json()
+    fast = client.post("/api/v1/generations", json={**body, "run_id": base, "fast": True}).json()
+    absent = client.post("/api/v1/generations", json={**body, "run_id": "nobody/nothing"})
+
+    assert (text["state"], text["run_name"]) == ("succeeded", base), text
+    assert text["settings"]["repetition_penalty"] == 1.05
+    assert all(chunk["neighbors"] for chunk in text["chunks"][1:])
+    assert (fast["state"], fast["settings"]["fast"]) == ("succeeded", True), fast
+    assert absent.status_code == 409, absent.text
+    assert "'nobody/nothing' is not a folder here and cannot be had" in absent.json()["detail"]
+    assert "Reads the neighbors with its own attention" in about_model(app, f"{base}:")
 
 
 def test_a_model_gets_a_copy_where_the_corpus_was_cut_for_another(
