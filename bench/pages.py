@@ -53,7 +53,10 @@ def app_at(home: Path) -> Iterator[str]:
 
 
 def measure(base: str) -> None:
-    corpus = post(f"{base}/api/v1/corpora", {"name": "bench", "sample": "python-docs"})
+    corpus = post(
+        f"{base}/api/v1/corpora",
+        {"name": "bench", "sample": "python-docs", "settings": {"tokenizer": None}},
+    )
     post(f"{base}/api/v1/corpora/{corpus['id']}/build", {})
     settings = {"name": "bench", "corpus_id": corpus["id"], "training": {"max_steps": 100_000}}
     run = post(f"{base}/api/v1/runs", settings)

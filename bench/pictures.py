@@ -59,7 +59,9 @@ def post(server: Server, path: str, **options: Any) -> Any:
 
 def fill(server: Server, folder: Path, num_documents: int, num_steps: int) -> None:
     """Build a corpus and train two models on it."""
-    corpus = post(server, "/corpora", json={"name": "World Factbook 1990"})["id"]
+    corpus = post(
+        server, "/corpora", json={"name": "World Factbook 1990", "settings": {"tokenizer": None}}
+    )["id"]
     paths = sorted(folder.glob("*.txt"))[:num_documents]
     files = [("files", (path.name, path.read_bytes())) for path in paths]
     names = {"paths": [f"factbook/{path.name}" for path in paths]}
