@@ -9,8 +9,10 @@ from app.errors import MissingError
 from app.services.views import documents as views
 from jobs.home import Home
 from jobs.store.store import Store
+from retro.artifacts import MANIFEST_NAME
 from retro.config.checks import MOST_NEIGHBORS
 from retro.corpus.corpus import Corpus
+from retro.corpus.files import INDEX_NAME
 from retro.errors import ArtifactMissingError, ConfigError, InputError
 from retro.retrieval.retriever import Neighbor
 from retro.run_samples import beginning_of_held_out
@@ -28,17 +30,20 @@ class CorpusReader:
         self._open_lock = threading.Lock()
 
     def open(self, corpus_id: str) -> Corpus:
-        """Open a finished corpus; opened ones are kept until they are built again.
+        """Open a corpus that can be searched; opened ones are kept until they are built again.
+
+        During its first build that is so as soon as the index is there.
 
         Raises:
             ArtifactMissingError: The corpus has no index yet.
         """
         row = self._store.get_corpus(corpus_id)
-        if row.summary is None:
+        is_there = (self._home.corpus_dir(corpus_id) / INDEX_NAME / MANIFEST_NAME).exists()
+        if row.summary is None and not is_there:
             raise ArtifactMissingError(
                 f"Corpus {row.name!r} has no index yet. Build it first, and wait for the job."
             )
-        fingerprint = str(row.summary.get("fingerprint", ""))
+        fingerprint = str((row.summary or {}).get("fingerprint", ""))
         with self._open_lock:
             cached = self._open.get(corpus_id)
             if cached is None or cached[0] != fingerprint:

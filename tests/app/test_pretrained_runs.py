@@ -14,6 +14,9 @@ from app.services.services import Services
 from app.services.uploads import UploadedFile
 from app.web import guard, make_rest_app
 from jobs.store.states import RunState
+from retro.config.checks import config_from_dict
+from retro.config.corpus import CorpusConfig
+from retro.corpus.build import build_corpus
 from tests.app.real_app import BASE, MODEL, TRAINING, make_services, run_waiting_jobs
 from tests.conftest import country_texts
 from tests.support.small_models import save_model_with_tokenizer
@@ -44,14 +47,18 @@ def client(app: Services) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def corpus_id(app: Services, base: str) -> str:
     corpus = app.corpora.create("world", settings={"chunk_size": 8, "tokenizer": base})
+    add(app, corpus.id)
+    app.corpora.build(corpus.id)
+    run_waiting_jobs(app)
+    return corpus.id
+
+
+def add(app: Services, corpus_id: str) -> None:
     files = [
         UploadedFile(path=path, content=io.BytesIO(text.encode()))
         for path, text in country_texts().items()
     ]
-    app.uploads.add(corpus.id, files)
-    app.corpora.build(corpus.id)
-    run_waiting_jobs(app)
-    return corpus.id
+    app.uploads.add(corpus_id, files)
 
 
 def start(client: TestClient, corpus_id: str, **body: Any) -> dict[str, Any]:
@@ -126,6 +133,36 @@ def test_any_model_writes_by_its_folder_or_name(
     assert absent.status_code == 409, absent.text
     assert "'nobody/nothing' is not a folder here and cannot be had" in absent.json()["detail"]
     assert "Reads the neighbors with its own attention" in about_model(app, f"{base}:")
+
+
+class StopHereError(Exception):
+    """Ends a build where its index has just been put in place."""
+
+
+def stop_at_neighbors(stage: str, _done: int, _total: int) -> None:
+    if stage == "neighbors":
+        raise StopHereError
+
+
+def test_a_text_is_written_while_neighbors_for_training_are_being_found(
+    app: Services, client: TestClient, base: str
+) -> None:
+    corpus = app.corpora.create("early", settings={"chunk_size": 8, "tokenizer": base})
+    add(app, corpus.id)
+    app.corpora.build(corpus.id)
+    config = config_from_dict(CorpusConfig, app.corpora.get(corpus.id).settings)
+    with pytest.raises(StopHereError):
+        build_corpus(app.home.corpus_dir(corpus.id), config, on_progress=stop_at_neighbors)
+
+    early = app.corpora.get(corpus.id)
+    body = {"run_id": base, "prompt": "Country: Arland", "max_new_tokens": 12}
+    text = client.post("/api/v1/generations", json={**body, "corpus_id": corpus.id}).json()
+
+    assert (early.state, bool(early.num_chunks)) == ("building", True)
+    assert text["state"] == "succeeded", text
+    assert text["chunks"][-1]["neighbors"]
+    run_waiting_jobs(app)
+    assert app.corpora.get(corpus.id).state == "ready"
 
 
 def test_a_model_gets_a_copy_where_the_corpus_was_cut_for_another(
