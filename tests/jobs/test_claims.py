@@ -83,7 +83,9 @@ def test_four_threads_and_two_processes_claim_each_job_once(store: Store, num_jo
     assert {(job.state, job.attempt) for job in jobs} == {(JobState.STARTING, 1)}
     assert len({job.lease_token for job in jobs}) == num_jobs
     shares = Counter(job.worker for job in jobs)
-    assert len(shares) == 6, f"some claimed nothing: {shares}"
+    # SQLite's lock goes to whoever asks at the right moment, so one of the six may get nothing.
+    kinds = {worker.split()[0] for worker in shares}
+    assert kinds == {"thread", "process"}, f"they did not work side by side: {shares}"
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
