@@ -23,11 +23,13 @@ from jobs.work.tasks import train as train_task
 from retro.checkpoints import CheckpointRecord
 from retro.corpus.corpus import Corpus
 from retro.data.documents import TextDocument, store_document
+from retro.data.tokenizer import NOT_LOSSLESS
 from retro.errors import ArtifactMissingError, TrainingError
 from retro.run import create_run, open_run
 from retro.run_samples import SampleWriter
 from retro.training.trainer import train
 from tests.conftest import TINY_MODEL, TINY_TRAINING, country_texts
+from tests.support.small_models import save_model_with_tokenizer
 
 SETTINGS = {"preset": "tiny", "model": TINY_MODEL, "training": TINY_TRAINING}
 # Decay beyond one makes every weight change its sign and grow with every step.
@@ -110,6 +112,17 @@ def test_a_corpus_of_few_documents_tells_what_its_neighbors_are(store: Store, ho
 
     assert message.startswith("2 documents, ")
     assert "Neighbors may come from the same document" in message
+
+
+def test_a_tokenizer_that_does_not_keep_text_is_told(
+    store: Store, home: Home, tmp_path: Path
+) -> None:
+    model = save_model_with_tokenizer(tmp_path / "model", "composed")
+    corpus_id = add_corpus(store, home, country_texts())
+
+    message = build(store, home, corpus_id, tokenizer=str(model), vocab_size=None)
+
+    assert f"Tokenizer taken from {model}. {NOT_LOSSLESS}" in message
 
 
 def test_a_build_reads_the_documents_that_are_recorded(
