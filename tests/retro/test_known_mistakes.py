@@ -748,7 +748,7 @@ def test_the_generator_reads_each_token_and_encodes_each_chunks_neighbors_once(
     """Mistake: no KV cache, and all neighbors are encoded again for each new token."""
     prompt = "The climate of Arland"
     num_tokens = len(generator.tokenizer.encode(prompt))
-    step, num_steps = generator.step, 0
+    step, num_steps = generator.reader(), 0
     assert step is not None
     read = step.read
 
@@ -759,7 +759,7 @@ def test_the_generator_reads_each_token_and_encodes_each_chunks_neighbors_once(
 
     monkeypatch.setattr(step, "read", counted_step)
     if not in_numpy:
-        monkeypatch.setattr(generator, "step", None)
+        monkeypatch.setattr(generator, "_readers", {False: None})
     with counted_work(generator.model) as work:
         events = list(generator.generate(prompt, SamplingConfig(max_new_tokens=20, temperature=0)))
 
