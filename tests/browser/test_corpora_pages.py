@@ -111,7 +111,7 @@ def test_a_corpus_from_upload_to_its_second_version(
     documents = server.get(f"/corpora/{corpus_id}/documents")["documents"]
     assert "letters/data.jsonl/1.txt" in [item["path"] for item in documents]
 
-    build(server, corpus_id, chunk_size=16)
+    build(server, corpus_id, chunk_size=16, tokenizer=None)
     run = post(
         server,
         "/runs",
