@@ -23,9 +23,9 @@ from retro.whole_files import json_bytes, write_json
 
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
+"""Of a corpus, a run, a saved model."""
 SPECIAL_TOKENS_FILE = "special_tokens.json"
 """Beside the tokenizer of a pretrained model: which tokens begin and end a text."""
-"""Of a corpus, a run, a saved model."""
 FORMAT_VERSION = 1
 SUM_NAME = "sha256"
 """Field of a manifest with the fingerprint of its other fields; earlier versions wrote none."""

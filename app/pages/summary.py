@@ -20,7 +20,7 @@ FORMATS = {"json": "JSON", "markdown": "Markdown", "html": "HTML"}
 
 
 NOTICEABLE_S = 1.0
-"""A shorter time of loading is not told, seconds."""
+"""Loading that took less is not shown, seconds."""
 
 
 def render_summary(generation: Generation, text: Text | None) -> Html:

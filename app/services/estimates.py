@@ -172,7 +172,6 @@ class EstimateService:
         on_gpu = list_devices()[0].kind == "cuda"
         if job.worker != socket.gethostname() or (job.slot != CPU_SLOT) != on_gpu:
             return None
-        # What the run chose tells its kind.
         kind = kind_of(row.settings.get("model") or {})
         try:
             model = settings_from_dict(kind, resolved["model"])

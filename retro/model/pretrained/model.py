@@ -162,8 +162,7 @@ class PretrainedModel(HubModel):
 
     def mean_loss(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
         """Return the mean loss of rows; see ``LanguageModel``."""
-        with recomputing(self.base, active=self.gradient_checkpointing):
-            x_BTD = self._row_states(rows, retrieved)
+        x_BTD = self._row_states(rows, retrieved, recompute=self.gradient_checkpointing)
         total = linear_cross_entropy(
             x_BTD.flatten(0, 1),
             self.to_logits.weight,
@@ -184,13 +183,16 @@ class PretrainedModel(HubModel):
         )
         return -logprob_BT * rows.counted_BT
 
-    def _row_states(self, rows: TokenRows, retrieved: Retrieved | None) -> Tensor:
+    def _row_states(
+        self, rows: TokenRows, retrieved: Retrieved | None, *, recompute: bool = False
+    ) -> Tensor:
         assert rows.packing is None, "a pretrained model reads one text per row"
         num_tokens = rows.tokens_BT.shape[1]
         cache = self.new_cache(len(rows.tokens_BT), retrieval=retrieved is not None)
-        with recomputing(self.base, active=False):
-            reading = self.reading(num_tokens, cache, retrieved)
-        return self._last_states(rows.tokens_BT, cache, reading, use_cache=False)
+        # Neighbors are read before: what is computed again fills no cache.
+        reading = self.reading(num_tokens, cache, retrieved)
+        with recomputing(self.base, active=recompute):
+            return self._last_states(rows.tokens_BT, cache, reading, use_cache=False)
 
     def _last_states(
         self, tokens_NT: Tensor, cache: OwnStates, reading: Reading | None, *, use_cache: bool

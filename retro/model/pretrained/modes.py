@@ -83,7 +83,7 @@ def check_mode(mode: str, model: Mapping[str, Any], training: Mapping[str, Any])
         ConfigError: A name is unknown, or a value is outside its range.
     """
     preset = find_preset(mode, MODES, "mode")
-    _check_packing(config_from_dict(TrainingConfig, {**preset.training, **training}))
+    _check_training(config_from_dict(TrainingConfig, {**preset.training, **training}))
     for name in (*OF_THE_CORPUS, *FOUND):
         if name in model:
             whence = "the corpus" if name in OF_THE_CORPUS else "base and mode"
@@ -115,7 +115,7 @@ def resolve_mode(
     """
     preset = find_preset(mode, MODES, "mode")
     config = resolve_training(preset, training, chunk_size=chunk_size, num_neighbors=num_neighbors)
-    _check_packing(config)
+    _check_training(config)
     settings = config_from_dict(
         PretrainedConfig,
         {**preset.model, **model, "mode": mode, "chunk_size": chunk_size},
@@ -128,9 +128,15 @@ def resolve_mode(
     return settings, config
 
 
-def _check_packing(config: TrainingConfig) -> None:
+def _check_training(config: TrainingConfig) -> None:
+    """Refuse what only RETRO from scratch can do."""
     if config.packing:
         raise ConfigError(
             "packing must be off for a pretrained model, which reads one text per row, got on. "
             "Leave it out."
+        )
+    if config.compile:
+        raise ConfigError(
+            "compile must be off for a pretrained model, whose layers are those of transformers, "
+            "got on. Leave it out."
         )
